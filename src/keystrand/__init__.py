@@ -1,0 +1,1 @@
+"""Keystrand: a quantum-safe key manager and secure-transport platform."""

@@ -1,0 +1,108 @@
+"""What happened, for whoever watches: metrics, logs, audit, the status page. An event never carries a secret.
+
+`Event` is one flat record instead of a class per kind: a sink wants a name and fields. The names are a registry, so
+that a misspelt one fails at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, Protocol
+
+Scalar = str | int | float | bool
+
+
+class Severity(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    NOTICE = "notice"
+    WARNING = "warning"
+    ALERT = "alert"
+
+
+_I, _N, _W, _A, _D = Severity.INFO, Severity.NOTICE, Severity.WARNING, Severity.ALERT, Severity.DEBUG
+
+KINDS: Final = MappingProxyType(
+    {
+        # link and blocks
+        "link.up": _N,
+        "link.down": _W,
+        "link.block": _I,  # fields of Provenance, plus skr_bps
+        "link.block_rejected": _A,  # the module refused a block: reason
+        "block.ingested": _I,
+        "block.refused": _W,
+        "block.confirmed": _D,
+        "block.quarantined": _A,
+        "block.lent": _D,
+        "block.expired": _N,
+        # keys
+        "key.reserved": _D,
+        "key.delivered": _I,
+        "key.refused": _N,
+        "key.burnt": _W,
+        "key.expired": _N,
+        "key.revoked": _N,
+        "key.unknown_id": _W,
+        "quota.denied": _N,
+        "draw.abnormal": _W,
+        "pool.low": _W,
+        # strands and peers
+        "strand.renewed": _I,
+        "strand.missing": _W,
+        "peer.up": _N,
+        "peer.down": _W,
+        "peer.fault": _A,
+        "peer.rollback": _A,
+        # protection
+        "downgrade.waived": _A,
+        "downgrade.refused": _W,
+        # audit
+        "audit.checkpoint": _I,
+        "audit.cosigned": _I,
+        "audit.failed": _A,
+        # transport
+        "transfer.started": _N,
+        "transfer.progress": _D,
+        "transfer.rotated": _I,
+        "transfer.resumed": _N,
+        "transfer.finished": _N,
+        "transfer.failed": _W,
+        # the edge and the site
+        "tls.refused": _N,
+        "tls.reloaded": _N,
+        "request.refused": _N,
+        "site.started": _N,
+        "site.stopping": _N,
+        "store.failed": _A,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One occurrence. `fields` hold scalars only; `at_s` is Unix time."""
+
+    kind: str
+    at_s: float
+    fields: Mapping[str, Scalar] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown event kind {self.kind!r}; register it in core/events.py")
+        for name, value in self.fields.items():
+            # bytes and Secret must never get here: a sink prints whatever it is given
+            if not isinstance(value, str | int | float | bool):
+                raise TypeError(f"event field {name} is a {type(value).__name__}, not a scalar")
+
+    @property
+    def severity(self) -> Severity:
+        return KINDS[self.kind]
+
+
+class Sink(Protocol):
+    """Something that hears of events. Must not raise and must not block."""
+
+    def emit(self, event: Event, /) -> None: ...

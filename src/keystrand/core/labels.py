@@ -1,0 +1,24 @@
+"""The registry of domain-separation labels: no two uses of a hash or KDF can be confused, as each names its own.
+
+An unknown name raises KeyError; that is intended, a label that is not registered here does not exist.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+_NAMES: Final = (
+    "audit/chain",  # hash chain of audit records
+    "audit/checkpoint",  # what a site signs about its chain
+    "audit/cosignature",  # what the peer signs about a checkpoint that it verified
+    "combine/strands",  # strands of one key -> the key that is delivered
+    "gateway/segment",  # delivered key -> AEAD key of one segment of a transfer
+    "pool/digest",  # equality check of a block between two KMEs
+    "store/column",  # associated data of sealed columns
+    "store/pool",  # root key -> key that seals material of one store
+    "store/root",  # passphrase -> root key
+    "strand/pqc",  # ML-KEM shared secret of an epoch -> strand of one key
+)
+
+LABELS: Final = MappingProxyType({name: b"keystrand v1/" + name.encode() for name in _NAMES})

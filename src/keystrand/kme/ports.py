@@ -1,0 +1,103 @@
+"""What the service needs from others, no more: a store, an audit trail, a KEM. The composition root introduces them.
+
+All calls are synchronous and happen inside one transaction of the store; the runner commits it, and only then lets the
+service's effects out. If anything raises, the transaction is rolled back and the effects are dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, OpenRequest, PeerRecord, PoolBlock
+from keystrand.core.secret import Secret
+from keystrand.core.states import Step
+
+
+class KeyStore(Protocol):
+    """Durable state of one KME. Reading sealed material that was altered, swapped or rolled back raises Tampered."""
+
+    # the site and its peers
+    def epoch(self) -> int: ...
+    def set_epoch(self, epoch: int) -> None: ...
+    def peer(self, peer: str) -> PeerRecord: ...  # a fresh record for a peer never heard of
+    def put_peer(self, record: PeerRecord) -> None: ...
+
+    # device blocks: kept after their pool blocks are gone, so that a sequence is never taken twice
+    def add_device_block(self, block: DeviceBlock) -> None: ...
+    def device_block(self, link: str, sequence: int) -> DeviceBlock | None: ...
+    def next_sequence(self, link: str) -> int: ...  # one above the highest sequence ever ingested, 0 at first
+
+    # pool blocks
+    def add_block(self, block: PoolBlock, material: Secret) -> None: ...
+    def block(self, block_id: str) -> PoolBlock | None: ...
+    def block_material(self, block_id: str) -> Secret: ...  # raises KeyError, Tampered
+    def put_block(self, block: PoolBlock, material: Secret | None = None) -> None: ...  # None: material unchanged
+    def drop_block(self, block_id: str) -> None: ...
+    def blocks(
+        self, *, link: str | None = None, sequence: int | None = None, state: BlockState | None = None
+    ) -> list[PoolBlock]: ...  # ordered by link, sequence, index
+    def free_blocks(
+        self, link: str, owner: str, limit: int
+    ) -> list[PoolBlock]: ...  # confirmed, free bits, oldest first
+    def free_bits(self, link: str, owner: str) -> int: ...  # of confirmed blocks; cheap, asked at every status call
+    def blocks_before(self, ingested_s: float, limit: int) -> list[PoolBlock]: ...
+
+    # what still has to be said to a peer until it answers
+    def put_lend(self, peer: str, block_id: str, term: int) -> None: ...
+    def drop_lend(self, peer: str, block_id: str, term: int) -> None: ...
+    def lends(self, peer: str) -> list[tuple[str, int]]: ...
+
+    # requests on their way
+    def add_request(self, request: OpenRequest) -> None: ...
+    def put_request(self, request: OpenRequest) -> None: ...
+    def request(self, request_id: str) -> OpenRequest | None: ...
+    def drop_request(self, request_id: str) -> None: ...
+    def requests(self) -> list[OpenRequest]: ...
+
+    # tombstones: request IDs of a peer that must never be honoured any more
+    def add_tombstone(self, peer: str, request_id: str, at_s: float) -> None: ...
+    def is_tombstone(self, peer: str, request_id: str) -> bool: ...
+    def drop_tombstones_before(self, at_s: float) -> None: ...
+
+    # copies waiting for their recipients
+    def add_copy(self, copy: Copy, material: Secret) -> None: ...
+    def copies(self, key_id: str) -> list[Copy]: ...
+    def copies_of_request(self, peer: str, request_id: str) -> list[Copy]: ...
+    def copy_material(self, key_id: str, recipient: str) -> Secret: ...  # raises KeyError, Tampered
+    def finish_copy(self, key_id: str, recipient: str, step: Step) -> None: ...  # erases the material
+    def copies_before(self, expires_s: float, limit: int) -> list[Copy]: ...  # READY or RESERVED ones
+    def drop_finished_before(self, expires_s: float) -> None: ...
+
+    # the ledger
+    def move_bits(self, link: str, source: Account, target: Account, bits: int) -> None: ...  # INGESTED as source adds
+    def ledger(self, link: str) -> Mapping[Account, int]: ...
+    def links(self) -> list[str]: ...
+
+
+AuditValue = str | int | float | bool | Sequence[str]
+
+
+class AuditTrail(Protocol):
+    """Appends to the site's tamper-evident log, in the store's transaction."""
+
+    def append(self, kind: str, fields: Mapping[str, AuditValue]) -> None: ...
+
+
+class KemPrivateKey(Protocol):
+    def decapsulate(self, ciphertext: bytes, /) -> Secret: ...
+
+
+class Kem(Protocol):
+    """A key encapsulation mechanism: ML-KEM-768 (FIPS 203) in the product, a seeded double in the simulation."""
+
+    algorithm: str
+
+    def generate(self) -> tuple[KemPrivateKey, bytes]: ...  # the second is the encapsulation key
+    def encapsulate(self, encapsulation_key: bytes, /) -> tuple[Secret, bytes]: ...  # secret, ciphertext
+
+
+class Combiner(Protocol):
+    """Weaves the strands of one key into its material."""
+
+    def combine(self, parts: Mapping[str, Secret], *, context: Iterable[bytes], size_bytes: int) -> Secret: ...

@@ -1,0 +1,182 @@
+"""Messages between the KMEs of two sites, as MessagePack over a mutually authenticated stream.
+
+Every message is idempotent: it may be lost, repeated or overtaken, and the sender repeats what was not answered. A frame
+is a list of messages. No message carries key material; `digest` is a keyed digest of a block and `ciphertext` an ML-KEM
+ciphertext.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from keystrand.core.errors import PeerFault
+
+VERSION: Final = 1
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):
+    """Base of the tagged union."""
+
+
+class Hello(Message, tag="hello", frozen=True, kw_only=True):
+    """First on every connection and at intervals. op_sent and op_heard detect a peer that was rolled back."""
+
+    version: int
+    site: str
+    epoch: int
+    op_sent: int
+    op_heard: int
+
+
+class Announce(Message, tag="announce", frozen=True, kw_only=True):
+    """`I hold this block durably.`"""
+
+    link: str
+    sequence: int
+    length_bits: int
+    digest: bytes
+    epoch: int
+
+
+class Known(Message, tag="known", frozen=True, kw_only=True):
+    """Answer to Announce: verdict is "match", "mismatch" or "gone"."""
+
+    link: str
+    sequence: int
+    verdict: str
+
+
+class Lend(Message, tag="lend", frozen=True, kw_only=True):
+    """Ownership of untouched blocks moves to the receiver: pairs of block ID and the new term."""
+
+    blocks: tuple[tuple[str, int], ...]
+
+
+class Lent(Message, tag="lent", frozen=True, kw_only=True):
+    """Answer to Lend: these terms are durable here."""
+
+    blocks: tuple[tuple[str, int], ...]
+
+
+class Borrow(Message, tag="borrow", frozen=True, kw_only=True):
+    """`I need about this many bits that you own.`"""
+
+    link: str
+    bits: int
+
+
+class WireKey(msgspec.Struct, frozen=True, array_like=True):
+    """A key to set aside: its ID and its segments (block ID, offset in bits, length in bits); empty without QKD strand."""
+
+    key_id: str
+    segments: tuple[tuple[str, int, int], ...]
+
+
+class Reserve(Message, tag="reserve", frozen=True, kw_only=True):
+    """Set these keys aside for their recipients. strand_id names the ML-KEM epoch, "" without PQC strand."""
+
+    request_id: str
+    op: int
+    epoch: int
+    link: str
+    initiator: str
+    responders: tuple[str, ...]
+    size_bits: int
+    strands: tuple[str, ...]
+    strand_id: str
+    ttl_s: float
+    keys: tuple[WireKey, ...]
+
+
+class Reserved(Message, tag="reserved", frozen=True, kw_only=True):
+    """Answer to Reserve: durable here."""
+
+    request_id: str
+
+
+class Refused(Message, tag="refused", frozen=True, kw_only=True):
+    """Answer to Reserve: not done, and never will be under this request ID. reason is a word, not prose."""
+
+    request_id: str
+    reason: str
+
+
+class Void(Message, tag="void", frozen=True, kw_only=True):
+    """Forget these requests, whether or not you have heard of them."""
+
+    request_ids: tuple[str, ...]
+
+
+class Voided(Message, tag="voided", frozen=True, kw_only=True):
+    """Answer to Void: burnt or never known, durably."""
+
+    request_ids: tuple[str, ...]
+
+
+class StrandOffer(Message, tag="strand-offer", frozen=True, kw_only=True):
+    """An ML-KEM encapsulation key for a fresh strand epoch, made by the side that will allocate under it."""
+
+    strand_id: str
+    algorithm: str
+    encapsulation_key: bytes
+
+
+class StrandAnswer(Message, tag="strand-answer", frozen=True, kw_only=True):
+    """The ciphertext, and a tag that proves that both sides derived the same secret."""
+
+    strand_id: str
+    ciphertext: bytes
+    confirm: bytes
+
+
+class Checkpoint(Message, tag="checkpoint", frozen=True, kw_only=True):
+    """A signed head of the sender's audit chain, with the record digests since the head that the receiver last saw."""
+
+    note: str
+    first: int
+    digests: tuple[bytes, ...]
+
+
+class Cosignature(Message, tag="cosignature", frozen=True, kw_only=True):
+    """The receiver's signature under a checkpoint that extends the last one it signed; or why not."""
+
+    size: int
+    note: str
+    problem: str = ""
+
+
+AnyMessage = (
+    Hello
+    | Announce
+    | Known
+    | Lend
+    | Lent
+    | Borrow
+    | Reserve
+    | Reserved
+    | Refused
+    | Void
+    | Voided
+    | StrandOffer
+    | StrandAnswer
+    | Checkpoint
+    | Cosignature
+)
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(list[AnyMessage])
+
+
+def encode(messages: list[AnyMessage]) -> bytes:
+    """One frame."""
+    return _encoder.encode(messages)
+
+
+def decode(frame: bytes | memoryview) -> list[AnyMessage]:
+    """The messages of one frame. Raises PeerFault for anything else, whatever the bytes are."""
+    try:
+        return _decoder.decode(frame)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise PeerFault(f"peer sent a frame that does not parse: {error}") from None
