@@ -1,0 +1,1 @@
+"""The one door to the cryptography library: seal, combine, KEM, identities."""

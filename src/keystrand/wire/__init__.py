@@ -1,0 +1,1 @@
+"""Byte and JSON formats: parse and print, pure."""

@@ -1,0 +1,1 @@
+"""What a person sees in a browser: static files and live streams, read only."""

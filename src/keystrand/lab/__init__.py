@@ -1,0 +1,1 @@
+"""Demo networks on one machine, drills and exercises."""

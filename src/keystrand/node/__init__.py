@@ -1,0 +1,1 @@
+"""Composition roots: one site, one QKD module. Builds every room and owns the one TaskGroup."""

@@ -1,0 +1,1 @@
+"""Sinks for events: metrics, logs, the live feed, and the tamper-evident audit log."""

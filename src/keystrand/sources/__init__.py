@@ -1,0 +1,1 @@
+"""Where secrets come from: intake and registry of QKD modules, and the ML-KEM exchange."""

@@ -1,0 +1,1 @@
+"""The one door to SQL: durable, sealed state of one site."""
