@@ -67,6 +67,18 @@ class Borrow(Message, tag="borrow", frozen=True, kw_only=True):
     bits: int
 
 
+class Probe(Message, tag="probe", frozen=True, kw_only=True):
+    """`Do you still have these blocks of yours?` Answered by Gone where the answer is no, by silence where it is yes."""
+
+    block_ids: tuple[str, ...]
+
+
+class Gone(Message, tag="gone", frozen=True, kw_only=True):
+    """Answer to Probe: these were used up or destroyed here."""
+
+    block_ids: tuple[str, ...]
+
+
 class WireKey(msgspec.Struct, frozen=True, array_like=True):
     """A key to set aside: its ID and its segments (block ID, offset in bits, length in bits); empty without QKD strand."""
 
@@ -154,6 +166,8 @@ AnyMessage = (
     | Lend
     | Lent
     | Borrow
+    | Probe
+    | Gone
     | Reserve
     | Reserved
     | Refused

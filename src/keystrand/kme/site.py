@@ -1,0 +1,101 @@
+"""What every part of the service shares: who we are, whom we know, and where effects and records go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from keystrand.core.clock import Clock, Entropy
+from keystrand.core.errors import KeystrandError
+from keystrand.core.events import Event, Scalar
+from keystrand.core.key import Key
+from keystrand.core.limits import Limits
+from keystrand.core.policy import Policy
+from keystrand.kme.ports import AuditTrail, AuditValue, Combiner, Kem, KeyStore
+from keystrand.wire.peer import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A message for a peer KME."""
+
+    peer: str
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Keys for the caller that holds `ticket`."""
+
+    ticket: object
+    keys: list[Key] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """No keys for the caller that holds `ticket`, and why."""
+
+    ticket: object
+    error: KeystrandError
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """An event for the sinks."""
+
+    event: Event
+
+
+Effect = Send | Reply | Refuse | Emit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A QKD link to a neighbour."""
+
+    name: str
+    peer: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Site:
+    """One site as its KME sees it. `outbox` collects effects; the runner lets them out once the transaction is durable."""
+
+    name: str
+    kme_id: str
+    peer_kme_ids: Mapping[str, str]
+    links: tuple[Link, ...]
+    policy: Policy
+    limits: Limits
+    store: KeyStore
+    audit_trail: AuditTrail
+    kem: Kem
+    combiner: Combiner
+    clock: Clock
+    entropy: Entropy
+    outbox: list[Effect] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for link in self.links:
+            if link.peer not in self.peer_kme_ids:
+                raise ValueError(f"link {link.name} leads to {link.peer}, which is not a peer")
+
+    def links_to(self, peer: str) -> list[str]:
+        return [link.name for link in self.links if link.peer == peer]
+
+    def peer_of(self, link: str) -> str | None:
+        return next((known.peer for known in self.links if known.name == link), None)
+
+    def send(self, peer: str, message: Message) -> None:
+        self.outbox.append(Send(peer, message))
+
+    def emit(self, kind: str, **fields: Scalar) -> None:
+        self.outbox.append(Emit(Event(kind, self.clock.now_s(), fields)))
+
+    def record(self, kind: str, **fields: AuditValue) -> None:
+        self.audit_trail.append(kind, fields)
+
+    def note(self, kind: str, **fields: Scalar) -> None:
+        """Both: a record in the log and an event of the same name."""
+        self.record(kind, **fields)
+        self.emit(kind, **fields)
