@@ -222,7 +222,8 @@ class Pool:
         pieces: dict[Segment, bytes] = {}
         for block_id, parts in by_block.items():
             block = self.site.store.block(block_id)
-            assert block is not None and block.state is BlockState.CONFIRMED
+            assert block is not None
+            assert block.state is BlockState.CONFIRMED
             material = bytearray(self.site.store.block_material(block_id).reveal())
             taken = block.taken
             for part in parts:
@@ -230,7 +231,9 @@ class Pool:
                 pieces[part] = bytes(material[first:last])
                 material[first:last] = bytes(last - first)
                 taken |= byte_mask(part.offset_bits, part.length_bits)
-            self.site.store.move_bits(block.link, Account.AVAILABLE, Account.RESERVED, sum(p.length_bits for p in parts))
+            self.site.store.move_bits(
+                block.link, Account.AVAILABLE, Account.RESERVED, sum(p.length_bits for p in parts)
+            )
             left = replace(block, taken=taken)
             if left.free_bits:
                 self.site.store.put_block(left, Secret(material))
@@ -252,7 +255,12 @@ class Pool:
                 return "state"
             if block.owner != owner:
                 return "owner"
-            if segment.offset_bits % 8 or segment.length_bits % 8 or segment.length_bits <= 0 or segment.offset_bits < 0:
+            if (
+                segment.offset_bits % 8
+                or segment.length_bits % 8
+                or segment.length_bits <= 0
+                or segment.offset_bits < 0
+            ):
                 return "range"
             if segment.offset_bits + segment.length_bits > block.length_bits:
                 return "range"

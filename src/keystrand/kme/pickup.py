@@ -1,0 +1,233 @@
+"""The responder's side of a key: set it aside when the peer asks, hand each recipient its copy once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from keystrand.core.errors import NotPermitted, UnknownKey
+from keystrand.core.key import Key, Segment
+from keystrand.core.pool import Account, Copy
+from keystrand.core.protection import Protection, Strand
+from keystrand.core.secret import Secret
+from keystrand.core.states import Move, Step, advance_step
+from keystrand.kme.ask import require_local
+from keystrand.kme.pool import BATCH_MAX, Pool
+from keystrand.kme.reservation import key_context
+from keystrand.kme.site import Site
+from keystrand.kme.strands import Strands
+from keystrand.wire.peer import Refused, Reserve, Reserved, Void, Voided
+
+UNKNOWN = "one or more keys specified are not found on KME"  # the wording that ETSI GS QKD 014 mandates
+WAITING = frozenset({Step.RESERVED, Step.READY})
+
+
+class Pickups:
+    """Copies that wait at this KME for their recipients."""
+
+    def __init__(self, site: Site, pool: Pool, strands: Strands) -> None:
+        self.site = site
+        self.pool = pool
+        self.strands = strands
+
+    # the peer reserves ---------------------------------------------------------------------------------------------
+
+    def hear_reserve(self, peer: str, message: Reserve, peer_epoch: int, op_heard: int) -> None:
+        """Set the keys aside durably and say so. A repeated request is answered again and changes nothing."""
+        if self.site.store.copies_of_request(peer, message.request_id):
+            self.site.send(peer, Reserved(request_id=message.request_id))
+            return
+        reason = self._why_not(peer, message, peer_epoch, op_heard)
+        if not reason:
+            self._set_aside(peer, message)
+            self.site.send(peer, Reserved(request_id=message.request_id))
+            return
+        # never under this request ID: a repetition that overtook its own refusal must not succeed
+        self.site.store.add_tombstone(peer, message.request_id, self.site.clock.now_s())
+        self.site.send(peer, Refused(request_id=message.request_id, reason=reason))
+        if reason in ("owner", "range", "taken", "state", "shape"):
+            self.site.note("peer.fault", peer=peer, reason=f"reserve: {reason}")
+
+    def _why_not(self, peer: str, message: Reserve, peer_epoch: int, op_heard: int) -> str:
+        """A word for the peer, or "" when the request is in order."""
+        # a peer has at most pending_requests_max requests in flight; an older one is a replay whose copies are gone
+        if message.op <= op_heard - self.site.limits.pending_requests_max:
+            return "old"
+        if self.site.store.is_tombstone(peer, message.request_id):
+            return "void"
+        if message.epoch != peer_epoch:
+            return "epoch"
+        if problem := self._shape_of(message):
+            return problem
+        if not self._permitted(peer, message):
+            return "policy"
+        if Strand.PQC in message.strands and self.strands.of_peer(peer, message.strand_id) is None:
+            return "strand"
+        if any(self.site.store.copies(key.key_id) for key in message.keys):
+            return "taken"
+        segments = [Segment(*parts) for key in message.keys for parts in key.segments]
+        return self.pool.fault_in(segments, peer, message.link)
+
+    def _shape_of(self, message: Reserve) -> str:
+        limits = self.site.limits
+        in_limits = (
+            1 <= len(message.keys) <= limits.keys_per_request_max
+            and message.size_bits % 8 == 0
+            and limits.key_size_bits_min <= message.size_bits <= limits.key_size_bits_max
+            and 0 < message.ttl_s <= 10 * limits.key_ttl_s
+            and len({key.key_id for key in message.keys}) == len(message.keys)
+            and set(message.strands) <= {Strand.QKD, Strand.PQC}
+            and message.strands
+        )
+        if not in_limits:
+            return "shape"
+        wanted_bits = message.size_bits if Strand.QKD in message.strands else 0
+        whole = all(sum(length for _, _, length in key.segments) == wanted_bits for key in message.keys)
+        return "" if whole else "shape"
+
+    def _permitted(self, peer: str, message: Reserve) -> bool:
+        """Our own policy has the same say as the peer's: pair, level, and who is served where."""
+        site_of, now_s = self.site.policy.site_of, self.site.clock.now_s()
+        level = Protection.of(Strand(name) for name in message.strands)
+        if site_of.get(message.initiator) != peer or not message.responders:
+            return False
+        try:
+            rules = [self.site.policy.rule_for(message.initiator, responder) for responder in message.responders]
+        except NotPermitted:
+            return False
+        served_here = any(site_of.get(responder) == self.site.name for responder in message.responders)
+        return served_here and all(level >= rule.floor_at(now_s) for rule in rules)
+
+    def _set_aside(self, peer: str, message: Reserve) -> None:
+        segments = [Segment(*parts) for key in message.keys for parts in key.segments]
+        pieces = self.pool.take(segments)
+        strands = frozenset(Strand(name) for name in message.strands)
+        strand = self.strands.of_peer(peer, message.strand_id) if Strand.PQC in strands else None
+        now_s = self.site.clock.now_s()
+        recipients = [r for r in message.responders if self.site.policy.site_of[r] == self.site.name]
+        for wire in message.keys:
+            mine = tuple(Segment(*parts) for parts in wire.segments)
+            parts = {"qkd": Secret(b"".join(pieces[s] for s in mine))} if mine else {}
+            if strand is not None:
+                parts["pqc"] = strand
+            sites = (peer, self.site.name)
+            context = key_context(message.initiator, message.responders, sites, message.strand_id, wire.key_id)
+            material = self.site.combiner.combine(parts, context=context, size_bytes=message.size_bits // 8)
+            for recipient in recipients:
+                copy = Copy(
+                    key_id=wire.key_id,
+                    recipient=recipient,
+                    initiator=message.initiator,
+                    peer=peer,
+                    link=message.link,
+                    request_id=message.request_id,
+                    length_bits=message.size_bits,
+                    strands=strands,
+                    segments=mine,
+                    step=Step.READY,
+                    reserved_s=now_s,
+                    expires_s=now_s + message.ttl_s,
+                )
+                self.site.store.add_copy(copy, material)
+            self.site.record(
+                "key.reserved",
+                key_id=wire.key_id,
+                initiator=message.initiator,
+                responders=list(message.responders),
+                peer=peer,
+                link=message.link,
+                segments=[f"{s.block_id}+{s.offset_bits}:{s.length_bits}" for s in mine],
+                request_id=message.request_id,
+            )
+        self.site.emit("key.reserved", peer=peer, link=message.link, keys=len(message.keys))
+
+    def hear_void(self, peer: str, message: Void) -> None:
+        """Burn what was set aside and not handed out; refuse what may still arrive."""
+        request_ids = message.request_ids[:BATCH_MAX]
+        for request_id in request_ids:
+            for copy in self.site.store.copies_of_request(peer, request_id):
+                if copy.step in WAITING:
+                    self.finish(copy, Move.BURN)
+                    self.site.note(
+                        "key.burnt", key_id=copy.key_id, link=copy.link, bits=copy.length_bits, reason="void"
+                    )
+            self.site.store.add_tombstone(peer, request_id, self.site.clock.now_s())
+        self.site.send(peer, Voided(request_ids=request_ids))
+
+    # the SAE picks up ----------------------------------------------------------------------------------------------
+
+    def deliver(self, caller: str, other: str, key_ids: tuple[str, ...]) -> list[Key]:
+        """All keys or none, each once. `other` is the SAE that drew them.
+
+        Raises NotPermitted when a key exists for the same initiator but not for this caller; UnknownKey when one is
+        unknown, consumed, expired or burnt. The two are distinguished because ETSI GS QKD 014 asks for it.
+        """
+        require_local(self.site, caller)
+        found = [self._copy_for(caller, other, key_id) for key_id in key_ids]
+        if any(copy is None for copy in found):
+            raise UnknownKey(UNKNOWN)
+        return [self._hand_out(copy) for copy in found if copy is not None]
+
+    def _copy_for(self, caller: str, other: str, key_id: str) -> Copy | None:
+        copies = self.site.store.copies(key_id)
+        if not copies or copies[0].initiator != other:
+            return None  # one answer for "unknown" and "not of that SAE": no oracle
+        mine = next((copy for copy in copies if copy.recipient == caller), None)
+        if mine is None:
+            raise NotPermitted(f"{caller} is not a recipient of this key")
+        rule = self.site.policy.rule_for(mine.initiator, caller)
+        if Protection.of(mine.strands) < rule.floor_at(self.site.clock.now_s()):
+            raise NotPermitted(f"the policy of {mine.initiator} -> {caller} asks for more than this key has")
+        waiting = mine.step in WAITING and self.site.clock.now_s() < mine.expires_s
+        return mine if waiting else None
+
+    def _hand_out(self, copy: Copy) -> Key:
+        material = self.site.store.copy_material(copy.key_id, copy.recipient)
+        self.finish(copy, Move.DELIVER)
+        protection = Protection.of(copy.strands).label
+        self.site.record(
+            "key.delivered",
+            key_id=copy.key_id,
+            recipient=copy.recipient,
+            initiator=copy.initiator,
+            peer=copy.peer,
+            link=copy.link,
+            size_bits=copy.length_bits,
+            protection=protection,
+            strands=sorted(copy.strands),
+            request_id=copy.request_id,
+        )
+        self.site.emit(
+            "key.delivered",
+            key_id=copy.key_id,
+            initiator=copy.initiator,
+            responder=copy.recipient,
+            recipient=copy.recipient,
+            size_bits=copy.length_bits,
+            protection=protection,
+            link=copy.link,
+        )
+        return Key(key_id=copy.key_id, material=material, strands=copy.strands)
+
+    # the end of a copy ---------------------------------------------------------------------------------------------
+
+    def finish(self, copy: Copy, move: Move) -> None:
+        """Erase a copy; with the last one of a key, its bits leave the reserved account."""
+        self.site.store.finish_copy(copy.key_id, copy.recipient, advance_step(copy.step, move))
+        if copy.peer == self.site.name or not copy.segments:
+            return  # bits of the link were accounted for at release, or there are none
+        steps = [c.step for c in self.site.store.copies(copy.key_id)]
+        if not WAITING.intersection(steps):
+            self.site.store.move_bits(copy.link, Account.RESERVED, self._account_of(steps), copy.length_bits)
+
+    @staticmethod
+    def _account_of(steps: Iterable[Step]) -> Account:
+        steps = set(steps)
+        if Step.DELIVERED in steps:
+            return Account.DELIVERED
+        return Account.EXPIRED if steps == {Step.EXPIRED} else Account.BURNT
+
+    def expire(self) -> None:
+        """Destroy copies that nobody fetched in time."""
+        for copy in self.site.store.copies_before(self.site.clock.now_s(), BATCH_MAX):
+            self.finish(copy, Move.EXPIRE)
+            self.site.note("key.expired", key_id=copy.key_id, recipient=copy.recipient, link=copy.link)

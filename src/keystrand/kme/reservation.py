@@ -1,0 +1,303 @@
+"""The initiator's side of a key: reserve, agree with the peer, release. What stays ambiguous is burnt.
+
+ask ─ allocate, durable ─▶ Reserve ─▶ peer durable ─▶ Reserved ─ audit and state durable ─▶ keys leave
+                              └ no answer in time, or Refused ─▶ bits burnt, Void until the peer confirms
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from keystrand.core.clock import new_uuid
+from keystrand.core.errors import KeystrandError, KeyUnavailable, PeerUnavailable, StrandUnavailable, Unavailable
+from keystrand.core.key import Key, Segment
+from keystrand.core.pool import Account, Copy, OpenRequest
+from keystrand.core.protection import Protection, Strand, strands_for
+from keystrand.core.secret import Secret
+from keystrand.core.states import Step
+from keystrand.kme.ask import Ask
+from keystrand.kme.pool import BATCH_MAX, Pool
+from keystrand.kme.quota import Quotas
+from keystrand.kme.site import Refuse, Reply, Site
+from keystrand.kme.strands import Strands
+from keystrand.wire.peer import Refused, Reserve, Reserved, Void, Voided, WireKey
+
+
+@dataclass(slots=True)
+class Pending:
+    """A reservation whose keys wait in memory for the peer's word. A crash forgets it; recovery burns its bits."""
+
+    ticket: object
+    ask: Ask
+    message: Reserve
+    keys: list[Key] = field(repr=False)
+    deadline_s: float
+    repeat_s: float
+
+
+def key_context(
+    initiator: str, responders: tuple[str, ...], sites: tuple[str, str], message_id: str, key_id: str
+) -> list[bytes]:
+    """What both ends bind into a combined key: names, sites in the order initiator, responder; strand epoch; key ID."""
+    return [text.encode() for text in (key_id, initiator, *responders, *sites, message_id)]
+
+
+class Reservations:
+    """All requests of this site's SAEs that are on their way."""
+
+    def __init__(self, site: Site, pool: Pool, strands: Strands) -> None:
+        self.site = site
+        self.pool = pool
+        self.strands = strands
+        self.quotas = Quotas(site.clock)
+        self._pending: dict[str, Pending] = {}
+
+    # ask -----------------------------------------------------------------------------------------------------------
+
+    def open(self, ticket: object, ask: Ask) -> None:
+        """Reserve and tell the peer. Raises Unavailable when there is nothing to reserve; changes nothing then."""
+        if len(self._pending) >= self.site.limits.pending_requests_max:
+            raise Unavailable("too many requests are waiting for the peer KME")
+        for rule in ask.rules:
+            self.quotas.check(rule, ask.bits)
+        level, link = self._level_for(ask)
+        chosen = strands_for(level)
+        parts = self._allocate(ask, chosen, link)
+        epoch = self.strands.current(ask.peer) if Strand.PQC in chosen else None
+        message = self._message(
+            ask, chosen, link, [segments for segments, _ in parts], epoch.strand_id if epoch else ""
+        )
+        keys = [
+            Key(
+                key_id=wire.key_id,
+                material=self._weave(ask, message, wire, piece, epoch.secret if epoch else None),
+                strands=chosen,
+            )
+            for wire, (_, piece) in zip(message.keys, parts, strict=True)
+        ]
+        self.site.store.add_request(
+            OpenRequest(
+                request_id=message.request_id,
+                peer=ask.peer,
+                link=link,
+                bits=ask.bits if link else 0,
+                op=message.op,
+                created_s=self.site.clock.now_s(),
+            )
+        )
+        for rule in ask.rules:
+            self.quotas.spend(rule, ask.bits)
+        if epoch:
+            epoch.keys += ask.number
+        now_s = self.site.clock.monotonic_s()
+        limits = self.site.limits
+        self._pending[message.request_id] = Pending(
+            ticket, ask, message, keys, now_s + limits.peer_reply_timeout_s, now_s + limits.peer_retry_s
+        )
+        self.site.send(ask.peer, message)
+
+    def _level_for(self, ask: Ask) -> tuple[Protection, str]:
+        """The level to serve and the link to serve it from: the required one, or a waived lower one if that fails."""
+        problem: Unavailable | None = None
+        for level in sorted((p for p in Protection if ask.floor <= p <= ask.required), reverse=True):
+            chosen = strands_for(level)
+            try:
+                if not chosen or Strand.CLASSICAL in chosen:
+                    raise StrandUnavailable(f"this KME makes no keys of level {level.label}")
+                if Strand.PQC in chosen:
+                    self.strands.current(ask.peer)
+                link = self._link_for(ask) if Strand.QKD in chosen else ""
+            except Unavailable as error:
+                problem = problem or error
+                continue
+            if level < ask.required:
+                self.site.note(
+                    "downgrade.waived",
+                    initiator=ask.initiator,
+                    responder=ask.responders[0],
+                    required=ask.required.label,
+                    served=level.label,
+                )
+            return level, link
+        assert problem is not None
+        raise problem
+
+    def _link_for(self, ask: Ask) -> str:
+        """The link with the most bits of our own; asks the peer to lend when they do not suffice."""
+        links = sorted(self.site.links_to(ask.peer), key=lambda link: (-self.pool.owned_bits(link), link))
+        if not links:
+            raise KeyUnavailable(f"no QKD link to {ask.peer}")
+        have_bits = self.pool.owned_bits(links[0])
+        if have_bits < ask.bits:
+            raise KeyUnavailable(
+                f"{ask.peer}: asked for {ask.bits} bits, {have_bits} at hand",
+                hint="ask for fewer or smaller keys, or see `keystrand status` for the refill rate",
+            )
+        return links[0]
+
+    def _allocate(
+        self, ask: Ask, chosen: frozenset[Strand], link: str
+    ) -> list[tuple[tuple[Segment, ...], Secret | None]]:
+        if Strand.QKD not in chosen:
+            return [((), None)] * ask.number
+        return [(segments, piece) for segments, piece in self.pool.allocate(link, ask.number, ask.size_bits)]
+
+    def _message(
+        self, ask: Ask, chosen: frozenset[Strand], link: str, plan: list[tuple[Segment, ...]], strand_id: str
+    ) -> Reserve:
+        record = self.site.store.peer(ask.peer)
+        self.site.store.put_peer(replace(record, op_sent=record.op_sent + 1))
+        return Reserve(
+            request_id=new_uuid(self.site.entropy),
+            op=record.op_sent + 1,
+            epoch=self.site.store.epoch(),
+            link=link,
+            initiator=ask.initiator,
+            responders=ask.responders,
+            size_bits=ask.size_bits,
+            strands=tuple(sorted(chosen)),
+            strand_id=strand_id,
+            ttl_s=self.site.limits.key_ttl_s,
+            keys=tuple(
+                WireKey(
+                    new_uuid(self.site.entropy), tuple((s.block_id, s.offset_bits, s.length_bits) for s in segments)
+                )
+                for segments in plan
+            ),
+        )
+
+    def _weave(self, ask: Ask, message: Reserve, wire: WireKey, piece: Secret | None, strand: Secret | None) -> Secret:
+        parts = {name: part for name, part in (("qkd", piece), ("pqc", strand)) if part is not None}
+        sites = (self.site.name, ask.peer)
+        context = key_context(ask.initiator, ask.responders, sites, message.strand_id, wire.key_id)
+        return self.site.combiner.combine(parts, context=context, size_bytes=ask.size_bits // 8)
+
+    # the peer answers ----------------------------------------------------------------------------------------------
+
+    def hear_reserved(self, peer: str, message: Reserved) -> None:
+        """Both ends have it: record it, and only then let the keys go. A late answer to a burnt request does nothing."""
+        pending = self._pending.get(message.request_id)
+        if pending is None or pending.ask.peer != peer:
+            return
+        request = self.site.store.request(message.request_id)
+        if request is None or request.void:
+            return
+        self._release(pending, request)
+        del self._pending[message.request_id]
+        self.site.outbox.append(Reply(pending.ticket, pending.keys))
+
+    def _release(self, pending: Pending, request: OpenRequest) -> None:
+        """State and audit of the release, in one transaction (invariants I4, I5)."""
+        ask, store = pending.ask, self.site.store
+        if request.bits:
+            store.move_bits(request.link, Account.RESERVED, Account.DELIVERED, request.bits)
+        store.drop_request(request.request_id)
+        for key, wire in zip(pending.keys, pending.message.keys, strict=True):
+            self._record_delivery(ask, key, wire, request)
+            for recipient in ask.responders:
+                if self.site.policy.site_of[recipient] == self.site.name:
+                    self._keep_local_copy(ask, key, recipient, request)
+
+    def _record_delivery(self, ask: Ask, key: Key, wire: WireKey, request: OpenRequest) -> None:
+        self.site.record(
+            "key.delivered",
+            key_id=key.key_id,
+            recipient=ask.initiator,
+            initiator=ask.initiator,
+            responders=list(ask.responders),
+            peer=ask.peer,
+            link=request.link,
+            size_bits=ask.size_bits,
+            protection=key.protection.label,
+            strands=sorted(key.strands),
+            segments=[f"{block}+{offset}:{length}" for block, offset, length in wire.segments],
+            request_id=request.request_id,
+        )
+        self.site.emit(
+            "key.delivered",
+            key_id=key.key_id,
+            initiator=ask.initiator,
+            responder=ask.responders[0],
+            recipient=ask.initiator,
+            size_bits=ask.size_bits,
+            protection=key.protection.label,
+            link=request.link,
+        )
+
+    def _keep_local_copy(self, ask: Ask, key: Key, recipient: str, request: OpenRequest) -> None:
+        now_s = self.site.clock.now_s()
+        copy = Copy(
+            key_id=key.key_id,
+            recipient=recipient,
+            initiator=ask.initiator,
+            peer=self.site.name,  # marks that the link's bits are accounted for already
+            link=request.link,
+            request_id=request.request_id,
+            length_bits=ask.size_bits,
+            strands=key.strands,
+            segments=(),
+            step=Step.READY,
+            reserved_s=now_s,
+            expires_s=now_s + self.site.limits.key_ttl_s,
+        )
+        self.site.store.add_copy(copy, key.material)
+
+    def hear_refused(self, peer: str, message: Refused) -> None:
+        pending = self._pending.get(message.request_id)
+        if pending is None or pending.ask.peer != peer:
+            return
+        if message.reason == "strand":
+            self.strands.forget(peer)
+            self.strands.renew(peer)
+        self._give_up(message.request_id, f"refused: {message.reason}")
+
+    def hear_voided(self, peer: str, message: Voided) -> None:
+        for request_id in message.request_ids[:BATCH_MAX]:
+            request = self.site.store.request(request_id)
+            if request is not None and request.void and request.peer == peer:
+                self.site.store.drop_request(request_id)
+
+    # giving up -----------------------------------------------------------------------------------------------------
+
+    def _give_up(self, request_id: str, reason: str) -> None:
+        """Burn: the peer may or may not have set the keys aside, so these bits are never used again."""
+        request = self.site.store.request(request_id)
+        if request is not None and not request.void:
+            self.burn(request, reason)
+            self.site.send(request.peer, Void(request_ids=(request_id,)))
+        pending = self._pending.pop(request_id, None)
+        if pending is not None:
+            for key in pending.keys:
+                key.material.wipe()
+            error: KeystrandError = PeerUnavailable(
+                f"{pending.ask.peer} did not agree to the key ({reason}); its bits are burnt",
+                hint="repeat the request; if it persists, see `keystrand status`",
+            )
+            self.site.outbox.append(Refuse(pending.ticket, error))
+
+    def burn(self, request: OpenRequest, reason: str) -> None:
+        if request.bits:
+            self.site.store.move_bits(request.link, Account.RESERVED, Account.BURNT, request.bits)
+        self.site.store.put_request(replace(request, void=True, bits=0))
+        self.site.note("key.burnt", request_id=request.request_id, link=request.link, bits=request.bits, reason=reason)
+
+    def tick(self) -> None:
+        """Repeat what was not answered, give up what is overdue."""
+        now_s = self.site.clock.monotonic_s()
+        overdue = [request_id for request_id, p in self._pending.items() if now_s >= p.deadline_s]
+        for request_id in overdue:
+            self._give_up(request_id, "no answer in time")
+        for pending in self._pending.values():
+            if now_s >= pending.repeat_s:
+                pending.repeat_s = now_s + self.site.limits.peer_retry_s
+                self.site.send(pending.ask.peer, pending.message)
+
+    def repeat_voids(self, peer: str) -> None:
+        void = [r.request_id for r in self.site.store.requests() if r.void and r.peer == peer]
+        if void:
+            self.site.send(peer, Void(request_ids=tuple(void[:BATCH_MAX])))
+
+    def abandon(self, peer: str, reason: str) -> None:
+        """Give up everything towards one peer."""
+        for request_id in [i for i, p in self._pending.items() if p.ask.peer == peer]:
+            self._give_up(request_id, reason)

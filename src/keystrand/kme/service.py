@@ -1,0 +1,311 @@
+"""The key management entity of one site: what comes in from SAEs, modules, peers and the clock, and where it goes.
+
+Synchronous and without I/O. Every method runs inside one transaction of the store; effects gather in `site.outbox` and
+leave after the commit. A method that raises has changed nothing that the transaction does not take back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from keystrand.core.errors import BadRequest, KeystrandError, NotPermitted, PeerFault, UnknownKey
+from keystrand.core.key import Block, Key
+from keystrand.core.pool import Account, BlockState, PoolStatus
+from keystrand.core.protection import Strand, strands_for
+from keystrand.core.states import Move
+from keystrand.kme.ask import check_ask, peer_for, require_local
+from keystrand.kme.pickup import WAITING, Pickups
+from keystrand.kme.pool import Pool
+from keystrand.kme.reservation import Reservations
+from keystrand.kme.site import Effect, Site
+from keystrand.kme.strands import Strands
+from keystrand.wire import peer as wire
+from keystrand.wire.peer import Hello, Message, Reserve
+
+HELLO_S = 10.0
+PROBE_S = 30.0
+REFUSALS_RECORDED_PER_S = 5.0
+
+
+@dataclass(slots=True)
+class PeerSession:
+    """What we know of a peer since we last heard of it; gone with the process."""
+
+    up: bool = False
+    group: str = ""
+    hello_s: float = 0.0
+    probe_s: float = 0.0
+    repeat_s: float = 0.0
+
+
+class Kme:
+    """One site's key service."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.pool = Pool(site)
+        self.strands = Strands(site)
+        self.reservations = Reservations(site, self.pool, self.strands)
+        self.pickups = Pickups(site, self.pool, self.strands)
+        self.sessions = {peer: PeerSession() for peer in site.peer_kme_ids}
+        self._refusals: dict[str, tuple[float, float]] = {}  # SAE -> tokens, at monotonic second
+        self._hearers: dict[type[Message], Callable[..., None]] = {
+            wire.Announce: self.pool.hear_announce,
+            wire.Known: self.pool.hear_known,
+            wire.Lend: self.pool.hear_lend,
+            wire.Lent: self.pool.hear_lent,
+            wire.Borrow: self.pool.hear_borrow,
+            wire.Probe: self.pool.hear_probe,
+            wire.Gone: self.pool.hear_gone,
+            wire.Reserved: self.reservations.hear_reserved,
+            wire.Refused: self.reservations.hear_refused,
+            wire.Voided: self.reservations.hear_voided,
+            wire.Void: self.pickups.hear_void,
+            wire.StrandOffer: self.strands.hear_offer,
+            wire.StrandAnswer: self.strands.hear_answer,
+        }
+
+    def drain(self) -> list[Effect]:
+        """The effects so far; the runner calls this once the transaction is durable (or drops the result if it failed)."""
+        effects, self.site.outbox = self.site.outbox, []
+        return effects
+
+    # start and restore ---------------------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """After a start: whatever was on its way when the last run ended is burnt (decision: ambiguous means burnt)."""
+        for request in self.site.store.requests():
+            if not request.void:
+                self.reservations.burn(request, "restart")
+
+    def begin_epoch(self) -> None:
+        """After a restore from backup: nothing that the backup calls unused may be used (invariant I14)."""
+        store = self.site.store
+        store.set_epoch(store.epoch() + 1)
+        self.recover()
+        for link in store.links():
+            self._quarantine_link(link, "restore")
+        for copy in store.copies_before(float("inf"), 2**31):
+            self.pickups.finish(copy, Move.BURN)
+
+    def _quarantine_link(self, link: str, reason: str) -> None:
+        for sequence in sorted({block.sequence for block in self.site.store.blocks(link=link)}):
+            self.pool.quarantine(link, sequence, reason)
+
+    # the module ----------------------------------------------------------------------------------------------------
+
+    def ingest(self, block: Block) -> None:
+        """A block from the link's module. Raises BadRequest or Unavailable; the module is told."""
+        self.pool.ingest(block)
+
+    # SAEs ----------------------------------------------------------------------------------------------------------
+
+    def status(self, caller: str, other: str) -> PoolStatus:
+        """What `caller` may draw towards `other` (ETSI GS QKD 014 V1.1.1, Get status)."""
+        site, limits = self.site, self.site.limits
+        require_local(site, caller)
+        peer = peer_for(site, other)
+        rule = site.policy.rules.get((caller, other))
+        if rule is None and (other, caller) not in site.policy.rules:
+            raise NotPermitted(f"no rule joins {caller} and {other}")
+        stored = 0
+        if rule is not None:
+            stored = self._deliverable(peer, limits.key_size_bits_default, strands_for(rule.require))
+        return PoolStatus(
+            source_kme_id=site.kme_id,
+            target_kme_id=site.peer_kme_ids[peer],
+            initiator=caller,
+            responder=other,
+            key_size_bits=limits.key_size_bits_default,
+            stored_keys=stored,
+            stored_keys_max=max(stored, min(limits.keys_stored_max, self._capacity(limits.key_size_bits_default))),
+            keys_per_request_max=limits.keys_per_request_max,
+            key_size_bits_max=limits.key_size_bits_max,
+            key_size_bits_min=limits.key_size_bits_min,
+            additional_recipients_max=limits.additional_recipients_max,
+        )
+
+    def _capacity(self, size_bits: int) -> int:
+        return self.site.limits.pool_size_bits_max // size_bits
+
+    def _deliverable(self, peer: str, size_bits: int, strands: frozenset[Strand]) -> int:
+        """Keys that Get key would deliver now; an absent PQC strand means none."""
+        if Strand.PQC in strands and self.strands.age_s(peer) is None:
+            return 0
+        if Strand.QKD not in strands:
+            return self.site.limits.keys_per_request_max
+        links = self.site.links_to(peer)
+        return max((self.pool.owned_bits(link) // size_bits for link in links), default=0)
+
+    def get_key(
+        self,
+        ticket: object,
+        caller: str,
+        other: str,
+        *,
+        number: int | None = None,
+        size_bits: int | None = None,
+        additional: tuple[str, ...] = (),
+    ) -> None:
+        """Begin a request for new keys; a Reply or Refuse effect for `ticket` follows. Raises when it is refused at once."""
+        ask = check_ask(self.site, caller, other, number, size_bits, additional)
+        record = self.site.store.peer(ask.peer)
+        if record.rolled_back:
+            raise PeerFault(f"{ask.peer} was rolled back and has not begun a new epoch")
+        self.reservations.open(ticket, ask)
+
+    def get_key_with_ids(self, caller: str, other: str, key_ids: tuple[str, ...]) -> list[Key]:
+        """The caller's copies of these keys, all or none, once. The runner releases them after the commit."""
+        if not 1 <= len(key_ids) <= self.site.limits.keys_per_request_max:
+            raise BadRequest(f"1 to {self.site.limits.keys_per_request_max} key IDs")
+        if len(set(key_ids)) != len(key_ids):
+            raise BadRequest("a key ID is listed twice")
+        return self.pickups.deliver(caller, other, key_ids)
+
+    def note_refusal(self, operation: str, caller: str, other: str, error: KeystrandError) -> None:
+        """Record a refusal (in a transaction of its own); a flood from one SAE is counted, not recorded."""
+        reason = type(error).__name__
+        if self._may_record(caller):
+            self.site.record("key.refused", operation=operation, sae=caller, other=other, reason=reason)
+            if isinstance(error, UnknownKey):
+                self.site.emit("key.unknown_id", sae=caller, other=other)
+        self.site.emit("key.refused", sae=caller, other=other, reason=reason)
+
+    def _may_record(self, sae: str) -> bool:
+        now_s = self.site.clock.monotonic_s()
+        tokens, at_s = self._refusals.get(sae, (REFUSALS_RECORDED_PER_S, now_s))
+        tokens = min(REFUSALS_RECORDED_PER_S, tokens + (now_s - at_s) * REFUSALS_RECORDED_PER_S)
+        allowed = tokens >= 1
+        self._refusals[sae] = (tokens - 1 if allowed else tokens, now_s)
+        if len(self._refusals) > self.site.limits.tombstones_max:
+            self._refusals.clear()
+        return allowed
+
+    # peers ---------------------------------------------------------------------------------------------------------
+
+    def peer_up(self, peer: str, group: str = "") -> None:
+        """A mutually authenticated channel to `peer` stands; group is the TLS key exchange that it negotiated."""
+        session = self.sessions[peer]
+        session.up, session.group = True, group
+        session.hello_s = session.probe_s = session.repeat_s = self.site.clock.monotonic_s()
+        self._hello(peer)
+        self.pool.repeat(peer)
+        self.reservations.repeat_voids(peer)
+        self.strands.renew(peer)
+        self.site.emit("peer.up", peer=peer, group=group)
+
+    def peer_down(self, peer: str) -> None:
+        if self.sessions[peer].up:
+            self.sessions[peer].up = False
+            self.site.emit("peer.down", peer=peer)
+
+    def _hello(self, peer: str) -> None:
+        record = self.site.store.peer(peer)
+        self.site.send(
+            peer,
+            Hello(
+                version=wire.VERSION,
+                site=self.site.name,
+                epoch=self.site.store.epoch(),
+                op_sent=record.op_sent,
+                op_heard=record.op_heard,
+            ),
+        )
+
+    def receive(self, peer: str, message: Message) -> None:
+        """A message from a peer whose certificate proved its name. Raises PeerFault when it breaks the protocol."""
+        if peer not in self.site.peer_kme_ids:
+            raise PeerFault(f"{peer} is not a neighbour of this site")
+        if isinstance(message, Hello):
+            self._hear_hello(peer, message)
+        elif isinstance(message, Reserve):
+            self._hear_reserve(peer, message)
+        elif (hear := self._hearers.get(type(message))) is not None:
+            hear(peer, message)
+        else:
+            raise PeerFault(f"{peer} sent {type(message).__name__}, which this service does not take")
+
+    def _hear_reserve(self, peer: str, message: Reserve) -> None:
+        record = self.site.store.peer(peer)
+        if record.rolled_back:
+            return
+        self.pickups.hear_reserve(peer, message, record.epoch, record.op_heard)
+        if message.epoch == record.epoch and message.op > record.op_heard:
+            self.site.store.put_peer(replace(record, op_heard=message.op))
+
+    def _hear_hello(self, peer: str, message: Hello) -> None:
+        """A peer that has forgotten operations it made was rolled back; a new epoch voids what was shared before it."""
+        if message.version != wire.VERSION or message.site != peer:
+            raise PeerFault(f"{peer} speaks version {message.version} as {message.site}")
+        record = self.site.store.peer(peer)
+        if message.epoch > record.epoch:
+            fresh = replace(record, epoch=message.epoch, op_heard=message.op_sent, rolled_back=False)
+            self.site.store.put_peer(fresh)
+            if record.epoch:  # not on the first meeting
+                self.reservations.abandon(peer, "epoch")
+                for link in self.site.links_to(peer):
+                    self._quarantine_link(link, "epoch")
+        elif message.epoch < record.epoch or message.op_sent < record.op_heard:
+            if not record.rolled_back:
+                self.site.store.put_peer(replace(record, rolled_back=True))
+                self.site.note("peer.rollback", peer=peer, epoch=message.epoch, op=message.op_sent)
+
+    # time ----------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Housekeeping; call it a few times per second."""
+        self.reservations.tick()
+        self.pickups.expire()
+        self.pool.expire()
+        now_s, limits = self.site.clock.monotonic_s(), self.site.limits
+        for peer, session in self.sessions.items():
+            if not session.up:
+                continue
+            if now_s - session.hello_s >= HELLO_S:
+                session.hello_s = now_s
+                self._hello(peer)
+            if now_s - session.repeat_s >= limits.peer_retry_s:
+                session.repeat_s = now_s
+                self.pool.repeat(peer)
+                self.pool.balance(peer)
+                self.reservations.repeat_voids(peer)
+                self.strands.renew(peer)
+            if now_s - session.probe_s >= PROBE_S:
+                session.probe_s = now_s
+                self.pool.probe(peer)
+                self._forget_old()
+
+    def _forget_old(self) -> None:
+        before_s = self.site.clock.now_s() - 2 * self.site.limits.key_ttl_s
+        self.site.store.drop_tombstones_before(before_s)
+        self.site.store.drop_finished_before(before_s)
+
+    # self-check ----------------------------------------------------------------------------------------------------
+
+    def check_ledger(self) -> list[str]:
+        """What does not balance (invariant I9), in words; empty when all is well. Reads every row: for tests and doctor."""
+        problems = []
+        store = self.site.store
+        for link in store.links():
+            ledger = store.ledger(link)
+            held = sum(bits for account, bits in ledger.items() if account is not Account.INGESTED)
+            if held != ledger[Account.INGESTED]:
+                problems.append(f"{link}: {ledger[Account.INGESTED]} bits came in, {held} are accounted for")
+            free = sum(b.free_bits for b in store.blocks(link=link, state=BlockState.CONFIRMED))
+            if free != ledger[Account.AVAILABLE]:
+                problems.append(f"{link}: {ledger[Account.AVAILABLE]} bits available by the books, {free} by the rows")
+            reserved = sum(r.bits for r in store.requests() if r.link == link) + self._set_aside_bits(link)
+            if reserved != ledger[Account.RESERVED]:
+                problems.append(
+                    f"{link}: {ledger[Account.RESERVED]} bits reserved by the books, {reserved} by the rows"
+                )
+        return problems
+
+    def _set_aside_bits(self, link: str) -> int:
+        waiting = {
+            copy.key_id: copy.length_bits
+            for copy in self.site.store.copies_before(float("inf"), 2**31)
+            if copy.link == link and copy.segments and copy.peer != self.site.name and copy.step in WAITING
+        }
+        return sum(waiting.values())
