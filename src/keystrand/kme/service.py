@@ -37,6 +37,9 @@ class PeerSession:
     hello_s: float = 0.0
     probe_s: float = 0.0
     repeat_s: float = 0.0
+    token: int = 0  # of our last Hello
+    op_heard: int = 0  # when we sent it
+    echo: int = 0  # token of the peer's last Hello
 
 
 class Kme:
@@ -201,7 +204,9 @@ class Kme:
             self.site.emit("peer.down", peer=peer)
 
     def _hello(self, peer: str) -> None:
-        record = self.site.store.peer(peer)
+        record, session = self.site.store.peer(peer), self.sessions[peer]
+        session.token = int.from_bytes(self.site.entropy.bytes(7))
+        session.op_heard = record.op_heard
         self.site.send(
             peer,
             Hello(
@@ -209,7 +214,8 @@ class Kme:
                 site=self.site.name,
                 epoch=self.site.store.epoch(),
                 op_sent=record.op_sent,
-                op_heard=record.op_heard,
+                token=session.token,
+                echo=session.echo,
             ),
         )
 
@@ -238,7 +244,10 @@ class Kme:
         """A peer that has forgotten operations it made was rolled back; a new epoch voids what was shared before it."""
         if message.version != wire.VERSION or message.site != peer:
             raise PeerFault(f"{peer} speaks version {message.version} as {message.site}")
-        record = self.site.store.peer(peer)
+        record, session = self.site.store.peer(peer), self.sessions[peer]
+        session.echo = message.token
+        answers_us = message.echo == session.token and session.token != 0
+        forgot = answers_us and message.epoch <= record.epoch and message.op_sent < session.op_heard
         if message.epoch > record.epoch:
             fresh = replace(record, epoch=message.epoch, op_heard=message.op_sent, rolled_back=False)
             self.site.store.put_peer(fresh)
@@ -246,10 +255,9 @@ class Kme:
                 self.reservations.abandon(peer, "epoch")
                 for link in self.site.links_to(peer):
                     self._quarantine_link(link, "epoch")
-        elif message.epoch < record.epoch or message.op_sent < record.op_heard:
-            if not record.rolled_back:
-                self.site.store.put_peer(replace(record, rolled_back=True))
-                self.site.note("peer.rollback", peer=peer, epoch=message.epoch, op=message.op_sent)
+        elif (forgot or (answers_us and message.epoch < record.epoch)) and not record.rolled_back:
+            self.site.store.put_peer(replace(record, rolled_back=True))
+            self.site.note("peer.rollback", peer=peer, epoch=message.epoch, op=message.op_sent)
 
     # time ----------------------------------------------------------------------------------------------------------
 

@@ -21,13 +21,18 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):
 
 
 class Hello(Message, tag="hello", frozen=True, kw_only=True):
-    """First on every connection and at intervals. op_sent and op_heard detect a peer that was rolled back."""
+    """First on every connection and at intervals. op_sent detects a sender that was rolled back to an older state.
+
+    token is fresh in each Hello and echo repeats the receiver's last one, so that a Hello which was overtaken on its way
+    is not taken for a sign of age.
+    """
 
     version: int
     site: str
     epoch: int
     op_sent: int
-    op_heard: int
+    token: int
+    echo: int
 
 
 class Announce(Message, tag="announce", frozen=True, kw_only=True):
