@@ -7,6 +7,7 @@ service's effects out. If anything raises, the transaction is rolled back and th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, OpenRequest, PeerRecord, PoolBlock
@@ -17,7 +18,11 @@ from keystrand.core.states import Step
 class KeyStore(Protocol):
     """Durable state of one KME. Reading sealed material that was altered, swapped or rolled back raises Tampered."""
 
-    # the site and its peers
+    # one commit for a batch of operations, and a way to take a single one of them back
+    def transaction(self) -> AbstractContextManager[None]: ...
+    def savepoint(self) -> AbstractContextManager[None]: ...
+
+    # the site and its peers; the first epoch of a site is 1
     def epoch(self) -> int: ...
     def set_epoch(self, epoch: int) -> None: ...
     def peer(self, peer: str) -> PeerRecord: ...  # a fresh record for a peer never heard of

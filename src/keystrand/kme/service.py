@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from keystrand.core.errors import BadRequest, KeystrandError, NotPermitted, PeerFault, UnknownKey
 from keystrand.core.key import Block, Key
@@ -22,6 +23,8 @@ from keystrand.kme.site import Effect, Site
 from keystrand.kme.strands import Strands
 from keystrand.wire import peer as wire
 from keystrand.wire.peer import Hello, Message, Reserve
+
+T = TypeVar("T")
 
 HELLO_S = 10.0
 PROBE_S = 30.0
@@ -68,6 +71,16 @@ class Kme:
             wire.StrandOffer: self.strands.hear_offer,
             wire.StrandAnswer: self.strands.hear_answer,
         }
+
+    def attempt(self, operation: Callable[[], T]) -> T:
+        """Run one operation of a batch: when it raises, its writes and its effects are taken back, the batch goes on."""
+        mark = len(self.site.outbox)
+        try:
+            with self.site.store.savepoint():
+                return operation()
+        except KeystrandError:
+            del self.site.outbox[mark:]
+            raise
 
     def drain(self) -> list[Effect]:
         """The effects so far; the runner calls this once the transaction is durable (or drops the result if it failed)."""
