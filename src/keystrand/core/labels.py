@@ -15,6 +15,9 @@ _NAMES: Final = (
     "combine/strands",  # strands of one key -> the key that is delivered
     "gateway/segment",  # delivered key -> AEAD key of one segment of a transfer
     "pool/digest",  # equality check of a block between two KMEs
+    "qkd/permutation",  # public seed of a block -> order of the bits in one reconciliation pass
+    "qkd/reconcile",  # fingerprint of how both ends cut a block into frames
+    "qkd/profile",  # do both ends of a link work to the same figures
     "store/column",  # associated data of sealed columns
     "store/pool",  # root key -> key that seals material of one store
     "store/root",  # passphrase -> root key
