@@ -41,7 +41,7 @@ class AuditStore(Protocol):
     def audit_head(self) -> tuple[int, bytes]: ...  # how many records, and the last head (GENESIS at first)
     def audit_rows(self, first: int, limit: int) -> list[tuple[int, bytes, bytes]]: ...  # number, record, head
     def put_checkpoint(self, size: int, note: str) -> None: ...
-    def checkpoints(self) -> list[tuple[int, str]]: ...  # by size
+    def checkpoints(self, first: int = 0) -> list[tuple[int, str]]: ...  # of at least this size, by size
     def witnessed(self, origin: str) -> tuple[int, bytes, str] | None: ...  # size, head, note
     def put_witnessed(self, origin: str, size: int, head: bytes, note: str) -> None: ...
 
@@ -120,12 +120,15 @@ class AuditLog:
         """
         current = self.head()
         at = current if size is None or size == current.size else Head(self.origin, size, self._head_at(size))
-        kept = dict(self._store.checkpoints()).get(at.size)
+        kept = self._kept(at.size)
         if kept is not None and split_note(kept)[0] == at.text:
             return kept
         note = signer.sign_note(at.text)
         self._store.put_checkpoint(at.size, note)
         return note
+
+    def _kept(self, size: int) -> str | None:
+        return next((note for at, note in self._store.checkpoints(size) if at == size), None)
 
     def _head_at(self, size: int) -> bytes:
         if size == 0:
@@ -146,7 +149,7 @@ class AuditLog:
         """Keep what the witness answered. The size that it has cosigned. Raises PeerFault, Tampered where it did not."""
         if cosignature.problem:
             raise PeerFault(f"{witness.name} does not cosign our audit log: {cosignature.problem}")
-        kept = dict(self._store.checkpoints()).get(cosignature.size)
+        kept = self._kept(cosignature.size)
         if kept is None:
             raise PeerFault(f"{witness.name} cosigned {cosignature.size} records, a size that we never signed")
         text, lines = split_note(kept)

@@ -1,9 +1,14 @@
-"""The rule of the ledger that every store keeps: bits enter as ingested, then only move between accounts."""
+"""Rules that every store keeps: bits enter as ingested and then only move; a finished copy has no material."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from keystrand.core.errors import IllegalTransition
 from keystrand.core.pool import Account
+from keystrand.core.states import Step
+
+LIVING: Final = frozenset({Step.READY, Step.RESERVED})  # the steps of a copy that still has material
 
 
 def check_move(link: str, source: Account, target: Account, have: int, bits: int) -> None:

@@ -16,7 +16,7 @@ from keystrand.core.errors import IllegalTransition
 from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, OpenRequest, PeerRecord, PoolBlock
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
-from keystrand.store.ledger import check_move
+from keystrand.store.ledger import LIVING, check_move
 
 _TABLES: Final = (
     "site",  # name -> number
@@ -35,7 +35,6 @@ _TABLES: Final = (
     "checkpoints",  # size -> note
     "witnessed",  # origin -> (size, head, note)
 )
-_LIVING: Final = frozenset({Step.READY, Step.RESERVED})
 
 Table = dict[Any, Any]
 Snapshot = Mapping[str, Table]
@@ -179,7 +178,7 @@ class MemoryStore:
         key = (copy.key_id, copy.recipient)
         _toggle(self._copies_by_key, copy.key_id, key, add=add)
         _toggle(self._copies_by_request, (copy.peer, copy.request_id), key, add=add)
-        _toggle(self._copies_by_expiry, copy.step in _LIVING, (copy.expires_s, *key), add=add)
+        _toggle(self._copies_by_expiry, copy.step in LIVING, (copy.expires_s, *key), add=add)
 
     # the site and its peers
 
@@ -221,8 +220,9 @@ class MemoryStore:
         return Secret(self._tables["block_materials"][block_id])
 
     def put_block(self, block: PoolBlock, material: Secret | None = None) -> None:
-        if block.block_id not in self._tables["blocks"]:
-            raise KeyError(block.block_id)
+        old: PoolBlock = self._tables["blocks"][block.block_id]
+        if _place(old) != _place(block):
+            raise IllegalTransition(f"block {block.block_id} cannot change its place")
         self._put("blocks", block.block_id, block)
         if material is not None:
             self._put("block_materials", block.block_id, material.reveal())
@@ -311,10 +311,11 @@ class MemoryStore:
         return Secret(self._tables["copy_materials"][key_id, recipient])
 
     def finish_copy(self, key_id: str, recipient: str, step: Step) -> None:
+        if step in LIVING:
+            raise IllegalTransition(f"a copy that is {step.value} is not finished")
         key = (key_id, recipient)
         self._put("copies", key, replace(self._tables["copies"][key], step=step))
-        if step not in _LIVING:
-            self._put("copy_materials", key, None)
+        self._put("copy_materials", key, None)
 
     def copies_before(self, expires_s: float, limit: int) -> list[Copy]:
         rows = self._copies_by_expiry.before(True, expires_s)[:limit]
@@ -342,6 +343,8 @@ class MemoryStore:
     # the audit log
 
     def audit_append(self, number: int, record: bytes, head: bytes) -> None:
+        if number != len(self._tables["audit"]):
+            raise IllegalTransition(f"audit record {number} is out of place")
         self._insert("audit", number, (record, head))
 
     def audit_head(self) -> tuple[int, bytes]:
@@ -355,14 +358,18 @@ class MemoryStore:
     def put_checkpoint(self, size: int, note: str) -> None:
         self._put("checkpoints", size, note)
 
-    def checkpoints(self) -> list[tuple[int, str]]:
-        return sorted(self._tables["checkpoints"].items())
+    def checkpoints(self, first: int = 0) -> list[tuple[int, str]]:
+        return sorted((size, note) for size, note in self._tables["checkpoints"].items() if size >= first)
 
     def witnessed(self, origin: str) -> tuple[int, bytes, str] | None:
         return self._tables["witnessed"].get(origin)
 
     def put_witnessed(self, origin: str, size: int, head: bytes, note: str) -> None:
         self._put("witnessed", origin, (size, head, note))
+
+
+def _place(block: PoolBlock) -> tuple[object, ...]:
+    return (block.link, block.sequence, block.index, block.length_bits, block.ingested_s)
 
 
 def _toggle(index: _Ordered, group: Any, item: tuple[Any, ...], *, add: bool) -> None:

@@ -1,0 +1,190 @@
+"""One SQLite file: who may open it, how it is set up, and what its failures mean."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from keystrand.core.errors import ConfigError, IllegalTransition, StoreUnavailable
+from keystrand.store.schema import MIGRATIONS
+
+STATEMENTS_CACHED: Final = 256
+
+_PRAGMAS: Final = (
+    "journal_mode = WAL",
+    "synchronous = FULL",  # acknowledged means durable: the log is synced at every commit
+    "secure_delete = ON",
+    "foreign_keys = ON",
+    "trusted_schema = OFF",
+    "temp_store = MEMORY",
+)
+# After these the state of the page cache and of the file is unknown; a second fsync would lie (it reports success for
+# pages that were dropped), so the store stays shut until the process starts anew.
+_FATAL: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+Row = tuple[Any, ...]
+
+
+class Database:
+    """A connection that is the only one to write its file. Used from one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._doomed: str | None = None  # why the open transaction cannot be committed any more
+        self._shut: str | None = None  # why no transaction can be opened any more
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.parent.stat().st_mode & 0o077:
+            raise ConfigError(
+                "others can read the folder of the store", path=str(path), hint=f"chmod 700 {path.parent}"
+            )
+        self._lock = _lock(path)
+        try:
+            self._open()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _open(self) -> None:
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        os.chmod(self.path, 0o600)
+        try:
+            self._connection = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS_CACHED
+            )
+            for pragma in _PRAGMAS:
+                self._connection.execute(f"PRAGMA {pragma}")
+            _migrate(self._connection, self.path)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"{self.path}: {error}", hint="restore it from a backup") from None
+
+    def close(self) -> None:
+        """Idempotent. An open transaction is rolled back by SQLite."""
+        if self._lock >= 0:
+            self._connection.close()
+            os.close(self._lock)
+            self._lock = -1
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            self._fail(error)
+
+    def row(self, sql: str, values: Sequence[Any] = ()) -> Row | None:
+        try:
+            found: Row | None = self._connection.execute(sql, values).fetchone()
+            return found
+        except sqlite3.Error as error:
+            self._fail(error)
+
+    def write(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """How many rows it touched. Raises IllegalTransition outside of a transaction or against a constraint."""
+        if not self._connection.in_transaction:
+            raise IllegalTransition(self._doomed or "write outside of a transaction")
+        try:
+            return self._connection.execute(sql, values).rowcount
+        except sqlite3.IntegrityError as error:
+            raise IllegalTransition(f"the store refuses: {error}") from None
+        except sqlite3.Error as error:
+            self._fail(error)
+
+    def write_many(self, sql: str, rows: Sequence[Row]) -> None:
+        try:
+            self._connection.executemany(sql, rows)
+        except sqlite3.Error as error:
+            self._fail(error)
+
+    @contextmanager
+    def transaction(self, flush: Callable[[], None]) -> Iterator[None]:
+        """BEGIN IMMEDIATE .. COMMIT. `flush` writes what was held back. Whatever raises, everything is rolled back."""
+        assert not self._connection.in_transaction, "a transaction is open already"
+        if self._shut:
+            raise StoreUnavailable(f"the store is shut since: {self._shut}", hint="check the disk, then restart")
+        self._doomed = None
+        self._control("BEGIN IMMEDIATE")
+        try:
+            yield
+            flush()
+            if self._doomed:
+                raise StoreUnavailable(f"the store failed within the transaction: {self._doomed}")
+            self._control("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        assert self._connection.in_transaction, "a savepoint lives inside a transaction"
+        self._control("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            # SQLite may have ended the transaction by itself (disk full); then it is doomed and nothing is left to undo
+            if self._connection.in_transaction:
+                self._control("ROLLBACK TO part")
+                self._control("RELEASE part")
+            raise
+        self._control("RELEASE part")
+
+    def _control(self, sql: str) -> None:
+        try:
+            self._connection.execute(sql)
+        except sqlite3.Error as error:
+            self._fail(error)
+
+    def _roll_back(self) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            self._shut = str(error)
+
+    def _fail(self, error: sqlite3.Error) -> NoReturn:
+        self._doomed = str(error)
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _FATAL:
+            self._shut = str(error)
+        raise StoreUnavailable(f"{self.path.name}: {error}", hint="check disk space and health") from None
+
+
+def _lock(path: Path) -> int:
+    """An exclusive lock that dies with this process. Raises StoreUnavailable that names the other one."""
+    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        other = os.read(descriptor, 32).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise StoreUnavailable(f"{path} is open in process {other}", hint=f"stop process {other} first") from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("BEGIN EXCLUSIVE")
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, applied_s REAL NOT NULL) STRICT"
+    )
+    (version,) = connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()
+    if version > len(MIGRATIONS):
+        raise ConfigError(
+            f"the store has schema {version}, this release knows {len(MIGRATIONS)}",
+            path=str(path),
+            hint="install the release that wrote it, or a later one",
+        )
+    for step in MIGRATIONS[version:]:
+        version += 1
+        for statement in step:
+            connection.execute(statement)
+        connection.execute("INSERT INTO migrations VALUES (?, ?)", (version, time.time()))
+    connection.execute("COMMIT")

@@ -1,0 +1,64 @@
+"""The tables of the embedded store, as numbered migrations: a step that has shipped is never edited, only followed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Each entry takes the database from the version of its place (0, 1, …) to the next one.
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        "CREATE TABLE site (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT",
+        """CREATE TABLE peers (peer TEXT PRIMARY KEY, epoch INTEGER NOT NULL, op_sent INTEGER NOT NULL,
+            op_heard INTEGER NOT NULL, rolled_back INTEGER NOT NULL) STRICT""",
+        """CREATE TABLE device_blocks (link TEXT NOT NULL, sequence INTEGER NOT NULL, length_bits INTEGER NOT NULL,
+            digest BLOB NOT NULL, PRIMARY KEY (link, sequence)) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE blocks (block_id TEXT PRIMARY KEY, link TEXT NOT NULL, sequence INTEGER NOT NULL,
+            piece INTEGER NOT NULL, length_bits INTEGER NOT NULL, state TEXT NOT NULL, owner TEXT NOT NULL,
+            term INTEGER NOT NULL, epoch INTEGER NOT NULL, ingested_s REAL NOT NULL, taken BLOB NOT NULL,
+            free_bits INTEGER NOT NULL, material BLOB NOT NULL) STRICT""",
+        "CREATE INDEX blocks_place ON blocks (link, sequence, piece)",
+        "CREATE INDEX blocks_age ON blocks (ingested_s, link, sequence, piece)",
+        """CREATE INDEX blocks_free ON blocks (link, owner, sequence, piece)
+            WHERE state = 'confirmed' AND free_bits > 0""",
+        # sums of confirmed free bits, kept by triggers so that no code path can forget them
+        """CREATE TABLE pools (link TEXT NOT NULL, owner TEXT NOT NULL, free_bits INTEGER NOT NULL,
+            PRIMARY KEY (link, owner)) STRICT, WITHOUT ROWID""",
+        """CREATE TRIGGER blocks_in AFTER INSERT ON blocks WHEN new.state = 'confirmed' BEGIN
+            INSERT INTO pools VALUES (new.link, new.owner, new.free_bits)
+            ON CONFLICT DO UPDATE SET free_bits = free_bits + excluded.free_bits; END""",
+        """CREATE TRIGGER blocks_out AFTER DELETE ON blocks WHEN old.state = 'confirmed' BEGIN
+            UPDATE pools SET free_bits = free_bits - old.free_bits WHERE link = old.link AND owner = old.owner; END""",
+        """CREATE TRIGGER blocks_spent AFTER UPDATE ON blocks
+            WHEN old.state = 'confirmed' AND new.state = 'confirmed' AND old.owner = new.owner BEGIN
+            UPDATE pools SET free_bits = free_bits + new.free_bits - old.free_bits
+            WHERE link = new.link AND owner = new.owner; END""",
+        """CREATE TRIGGER blocks_left AFTER UPDATE ON blocks
+            WHEN old.state = 'confirmed' AND (new.state != 'confirmed' OR old.owner != new.owner) BEGIN
+            UPDATE pools SET free_bits = free_bits - old.free_bits WHERE link = old.link AND owner = old.owner; END""",
+        """CREATE TRIGGER blocks_joined AFTER UPDATE ON blocks
+            WHEN new.state = 'confirmed' AND (old.state != 'confirmed' OR old.owner != new.owner) BEGIN
+            INSERT INTO pools VALUES (new.link, new.owner, new.free_bits)
+            ON CONFLICT DO UPDATE SET free_bits = free_bits + excluded.free_bits; END""",
+        """CREATE TABLE lends (peer TEXT NOT NULL, block_id TEXT NOT NULL, term INTEGER NOT NULL,
+            PRIMARY KEY (peer, block_id, term)) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE requests (request_id TEXT PRIMARY KEY, peer TEXT NOT NULL, link TEXT NOT NULL,
+            bits INTEGER NOT NULL, op INTEGER NOT NULL, void INTEGER NOT NULL, created_s REAL NOT NULL)
+            STRICT, WITHOUT ROWID""",
+        """CREATE TABLE tombstones (peer TEXT NOT NULL, request_id TEXT NOT NULL, at_s REAL NOT NULL,
+            PRIMARY KEY (peer, request_id)) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX tombstones_age ON tombstones (at_s)",
+        """CREATE TABLE copies (key_id TEXT NOT NULL, recipient TEXT NOT NULL, initiator TEXT NOT NULL,
+            peer TEXT NOT NULL, link TEXT NOT NULL, request_id TEXT NOT NULL, length_bits INTEGER NOT NULL,
+            strands TEXT NOT NULL, segments BLOB NOT NULL, step TEXT NOT NULL, reserved_s REAL NOT NULL,
+            expires_s REAL NOT NULL, living INTEGER NOT NULL, material BLOB,
+            PRIMARY KEY (key_id, recipient)) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX copies_request ON copies (peer, request_id)",
+        "CREATE INDEX copies_age ON copies (living, expires_s)",
+        """CREATE TABLE ledger (link TEXT NOT NULL, account TEXT NOT NULL, bits INTEGER NOT NULL CHECK (bits >= 0),
+            PRIMARY KEY (link, account)) STRICT, WITHOUT ROWID""",
+        "CREATE TABLE audit (number INTEGER PRIMARY KEY, record BLOB NOT NULL, head BLOB NOT NULL) STRICT",
+        "CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note TEXT NOT NULL) STRICT",
+        """CREATE TABLE witnessed (origin TEXT PRIMARY KEY, size INTEGER NOT NULL, head BLOB NOT NULL,
+            note TEXT NOT NULL) STRICT, WITHOUT ROWID""",
+    ),
+)

@@ -1,0 +1,332 @@
+"""The embedded store: one SQLite file per site, key material sealed, everything of a transaction durable or undone.
+
+Ledger moves and audit records of a transaction are held back in memory and written once, before the commit: with group
+commit they are the rows that every request touches. Used from one thread (the engine's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from keystrand.core.errors import IllegalTransition
+from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, OpenRequest, PeerRecord, PoolBlock
+from keystrand.core.secret import Secret
+from keystrand.core.states import Step
+from keystrand.crypto.seal import Sealer
+from keystrand.store.database import Database, Row
+from keystrand.store.ledger import LIVING, check_move
+from keystrand.store.rows import (
+    BLOCK_COLUMNS,
+    COPY_COLUMNS,
+    REQUEST_COLUMNS,
+    block_of,
+    block_row,
+    copy_of,
+    copy_row,
+    identity,
+    request_of,
+    request_row,
+)
+
+BLOCK_COLUMN: Final = "blocks.material"
+COPY_COLUMN: Final = "copies.material"
+
+_SELECT_BLOCK: Final = f"SELECT {BLOCK_COLUMNS} FROM blocks"  # noqa: S608
+_SELECT_COPY: Final = f"SELECT {COPY_COLUMNS} FROM copies"  # noqa: S608
+_SELECT_REQUEST: Final = f"SELECT {REQUEST_COLUMNS} FROM requests"  # noqa: S608
+_BLOCK_SEALED: Final = f"SELECT {BLOCK_COLUMNS}, material FROM blocks WHERE block_id = ?"  # noqa: S608
+_COPY_SEALED: Final = f"SELECT {COPY_COLUMNS}, material FROM copies WHERE key_id = ? AND recipient = ?"  # noqa: S608
+_INSERT_BLOCK: Final = f"INSERT INTO blocks VALUES ({', '.join('?' * 13)})"  # noqa: S608
+_INSERT_COPY: Final = f"INSERT INTO copies VALUES ({', '.join('?' * 14)})"  # noqa: S608
+_INSERT_REQUEST: Final = "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)"
+# the place of a block never changes; only these columns do, so that the indexes of the others stay untouched
+_UPDATE_BLOCK: Final = """UPDATE blocks SET state = ?, owner = ?, term = ?, epoch = ?, taken = ?, free_bits = ?,
+    material = ? WHERE block_id = ? AND link = ? AND sequence = ? AND piece = ? AND length_bits = ? AND ingested_s = ?"""
+
+
+class SqliteStore:
+    """Implements KeyStore, and what the audit log and the witness need.
+
+    path: made with mode 0600 in a folder of mode 0700. Raises StoreUnavailable where another process has it open, and
+    later whenever the disk fails; ConfigError for a folder that others can read or a schema of a later release.
+    """
+
+    def __init__(self, path: str | Path, sealer: Sealer) -> None:
+        self._db = Database(Path(path))
+        self._sealer = sealer
+        self._forget()
+
+    def close(self) -> None:
+        self._db.close()
+
+    # transactions
+
+    def _forget(self) -> None:
+        """Drop what is held back or remembered: the file is the truth."""
+        self._ledgers: dict[str, dict[Account, int]] = {}
+        self._moved: dict[str, None] = {}
+        self._records: list[Row] = []
+        self._audit_head: tuple[int, bytes] | None = None
+
+    def _flush(self) -> None:
+        if self._moved:
+            rows = [(link, account, bits) for link in self._moved for account, bits in self._ledgers[link].items()]
+            self._db.write_many(
+                "INSERT INTO ledger VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET bits = excluded.bits", rows
+            )
+            self._moved.clear()
+        if self._records:
+            self._db.write_many("INSERT INTO audit VALUES (?, ?, ?)", self._records)
+            self._records.clear()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is durable when this returns, or undone when it raises. Not nested; see `savepoint`."""
+        try:
+            with self._db.transaction(self._flush):
+                yield
+        except BaseException:
+            self._forget()
+            raise
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of a transaction that can fail alone. Nests."""
+        ledgers = {link: dict(accounts) for link, accounts in self._ledgers.items()}
+        moved, held, audit_head = dict(self._moved), len(self._records), self._audit_head
+        try:
+            with self._db.savepoint():
+                yield
+        except BaseException:
+            self._ledgers, self._moved, self._audit_head = ledgers, moved, audit_head
+            del self._records[held:]
+            raise
+
+    # the site and its peers
+
+    def epoch(self) -> int:
+        row = self._db.row("SELECT value FROM site WHERE name = 'epoch'")
+        return int(row[0]) if row else 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._db.write("INSERT OR REPLACE INTO site VALUES ('epoch', ?)", (epoch,))
+
+    def peer(self, peer: str) -> PeerRecord:
+        row = self._db.row("SELECT epoch, op_sent, op_heard, rolled_back FROM peers WHERE peer = ?", (peer,))
+        if row is None:
+            return PeerRecord(peer=peer)
+        return PeerRecord(peer=peer, epoch=row[0], op_sent=row[1], op_heard=row[2], rolled_back=bool(row[3]))
+
+    def put_peer(self, record: PeerRecord) -> None:
+        values = (record.peer, record.epoch, record.op_sent, record.op_heard, int(record.rolled_back))
+        self._db.write("INSERT OR REPLACE INTO peers VALUES (?, ?, ?, ?, ?)", values)
+
+    # device blocks
+
+    def add_device_block(self, block: DeviceBlock) -> None:
+        values = (block.link, block.sequence, block.length_bits, block.digest)
+        self._db.write("INSERT INTO device_blocks VALUES (?, ?, ?, ?)", values)
+
+    def device_block(self, link: str, sequence: int) -> DeviceBlock | None:
+        sql = "SELECT length_bits, digest FROM device_blocks WHERE link = ? AND sequence = ?"
+        row = self._db.row(sql, (link, sequence))
+        return DeviceBlock(link=link, sequence=sequence, length_bits=row[0], digest=row[1]) if row else None
+
+    def next_sequence(self, link: str) -> int:
+        row = self._db.row("SELECT max(sequence) FROM device_blocks WHERE link = ?", (link,))
+        return 0 if row is None or row[0] is None else int(row[0]) + 1
+
+    # pool blocks
+
+    def add_block(self, block: PoolBlock, material: Secret) -> None:
+        row = block_row(block)
+        sealed = self._sealer.seal(BLOCK_COLUMN, identity(row), material.reveal())
+        self._db.write(_INSERT_BLOCK, (*row, block.free_bits, sealed))
+
+    def block(self, block_id: str) -> PoolBlock | None:
+        row = self._db.row(f"{_SELECT_BLOCK} WHERE block_id = ?", (block_id,))
+        return block_of(row) if row else None
+
+    def block_material(self, block_id: str) -> Secret:
+        row = self._db.row(_BLOCK_SEALED, (block_id,))
+        if row is None:
+            raise KeyError(block_id)
+        return self._sealer.open(BLOCK_COLUMN, identity(row[:-1]), row[-1])
+
+    def put_block(self, block: PoolBlock, material: Secret | None = None) -> None:
+        # the seal covers the facts, so new facts need a new seal even where the material stays
+        plain = self.block_material(block.block_id) if material is None else material
+        row = block_row(block)
+        sealed = self._sealer.seal(BLOCK_COLUMN, identity(row), plain.reveal())
+        facts = (*row[5:9], row[10], block.free_bits, sealed)
+        if not self._db.write(_UPDATE_BLOCK, (*facts, *row[:5], row[9])):
+            raise _absent(self.block(block.block_id), block.block_id)
+
+    def drop_block(self, block_id: str) -> None:
+        self._db.write("DELETE FROM blocks WHERE block_id = ?", (block_id,))
+
+    def blocks(
+        self, *, link: str | None = None, sequence: int | None = None, state: BlockState | None = None
+    ) -> list[PoolBlock]:
+        wanted = {"link": link, "sequence": sequence, "state": state and state.value}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        where = " AND ".join(f"{name} = ?" for name in given) or "TRUE"
+        rows = self._db.rows(f"{_SELECT_BLOCK} WHERE {where} ORDER BY link, sequence, piece", tuple(given.values()))
+        return [block_of(row) for row in rows]
+
+    def free_blocks(self, link: str, owner: str, limit: int) -> list[PoolBlock]:
+        where = "link = ? AND owner = ? AND state = 'confirmed' AND free_bits > 0 ORDER BY sequence, piece LIMIT ?"
+        return [block_of(row) for row in self._db.rows(f"{_SELECT_BLOCK} WHERE {where}", (link, owner, limit))]
+
+    def free_bits(self, link: str, owner: str) -> int:
+        row = self._db.row("SELECT free_bits FROM pools WHERE link = ? AND owner = ?", (link, owner))
+        return int(row[0]) if row else 0
+
+    def blocks_before(self, ingested_s: float, limit: int) -> list[PoolBlock]:
+        where = "ingested_s < ? ORDER BY ingested_s, link, sequence, piece LIMIT ?"
+        return [block_of(row) for row in self._db.rows(f"{_SELECT_BLOCK} WHERE {where}", (ingested_s, limit))]
+
+    # lends
+
+    def put_lend(self, peer: str, block_id: str, term: int) -> None:
+        self._db.write("INSERT OR IGNORE INTO lends VALUES (?, ?, ?)", (peer, block_id, term))
+
+    def drop_lend(self, peer: str, block_id: str, term: int) -> None:
+        self._db.write("DELETE FROM lends WHERE peer = ? AND block_id = ? AND term = ?", (peer, block_id, term))
+
+    def lends(self, peer: str) -> list[tuple[str, int]]:
+        rows = self._db.rows("SELECT block_id, term FROM lends WHERE peer = ? ORDER BY block_id, term", (peer,))
+        return [(block_id, term) for block_id, term in rows]
+
+    # requests
+
+    def add_request(self, request: OpenRequest) -> None:
+        self._db.write(_INSERT_REQUEST, request_row(request))
+
+    def put_request(self, request: OpenRequest) -> None:
+        sql = "UPDATE requests SET peer = ?, link = ?, bits = ?, op = ?, void = ?, created_s = ? WHERE request_id = ?"
+        row = request_row(request)
+        if not self._db.write(sql, (*row[1:], row[0])):
+            raise KeyError(request.request_id)
+
+    def request(self, request_id: str) -> OpenRequest | None:
+        row = self._db.row(f"{_SELECT_REQUEST} WHERE request_id = ?", (request_id,))
+        return request_of(row) if row else None
+
+    def drop_request(self, request_id: str) -> None:
+        self._db.write("DELETE FROM requests WHERE request_id = ?", (request_id,))
+
+    def requests(self) -> list[OpenRequest]:
+        return [request_of(row) for row in self._db.rows(f"{_SELECT_REQUEST} ORDER BY peer, op, request_id")]
+
+    # tombstones
+
+    def add_tombstone(self, peer: str, request_id: str, at_s: float) -> None:
+        self._db.write("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", (peer, request_id, at_s))
+
+    def is_tombstone(self, peer: str, request_id: str) -> bool:
+        sql = "SELECT 1 FROM tombstones WHERE peer = ? AND request_id = ?"
+        return self._db.row(sql, (peer, request_id)) is not None
+
+    def drop_tombstones_before(self, at_s: float) -> None:
+        self._db.write("DELETE FROM tombstones WHERE at_s < ?", (at_s,))
+
+    # copies
+
+    def add_copy(self, copy: Copy, material: Secret) -> None:
+        row = copy_row(copy)
+        sealed = self._sealer.seal(COPY_COLUMN, identity(row), material.reveal())
+        self._db.write(_INSERT_COPY, (*row, int(copy.step in LIVING), sealed))
+
+    def copies(self, key_id: str) -> list[Copy]:
+        return [copy_of(row) for row in self._db.rows(f"{_SELECT_COPY} WHERE key_id = ? ORDER BY recipient", (key_id,))]
+
+    def copies_of_request(self, peer: str, request_id: str) -> list[Copy]:
+        where = "peer = ? AND request_id = ? ORDER BY key_id, recipient"
+        return [copy_of(row) for row in self._db.rows(f"{_SELECT_COPY} WHERE {where}", (peer, request_id))]
+
+    def copy_material(self, key_id: str, recipient: str) -> Secret:
+        row = self._db.row(_COPY_SEALED, (key_id, recipient))
+        if row is None or row[-1] is None:
+            raise KeyError((key_id, recipient))
+        return self._sealer.open(COPY_COLUMN, identity(row[:-1]), row[-1])
+
+    def finish_copy(self, key_id: str, recipient: str, step: Step) -> None:
+        if step in LIVING:
+            raise IllegalTransition(f"a copy that is {step.value} is not finished")
+        sql = "UPDATE copies SET step = ?, living = 0, material = NULL WHERE key_id = ? AND recipient = ?"
+        if not self._db.write(sql, (step.value, key_id, recipient)):
+            raise KeyError((key_id, recipient))
+
+    def copies_before(self, expires_s: float, limit: int) -> list[Copy]:
+        where = "living = 1 AND expires_s < ? ORDER BY expires_s, key_id, recipient LIMIT ?"
+        return [copy_of(row) for row in self._db.rows(f"{_SELECT_COPY} WHERE {where}", (expires_s, limit))]
+
+    def drop_finished_before(self, expires_s: float) -> None:
+        self._db.write("DELETE FROM copies WHERE living = 0 AND expires_s < ?", (expires_s,))
+
+    # the ledger
+
+    def move_bits(self, link: str, source: Account, target: Account, bits: int) -> None:
+        if not self._db.in_transaction:
+            raise IllegalTransition("write outside of a transaction")
+        accounts = self._accounts(link)
+        check_move(link, source, target, accounts[source], bits)
+        accounts[source] += bits if source is Account.INGESTED else -bits
+        accounts[target] += bits
+        self._moved[link] = None
+
+    def _accounts(self, link: str) -> dict[Account, int]:
+        accounts = self._ledgers.get(link)
+        if accounts is None:
+            rows: dict[str, int] = dict(self._db.rows("SELECT account, bits FROM ledger WHERE link = ?", (link,)))
+            accounts = self._ledgers[link] = {account: rows.get(account.value, 0) for account in Account}
+        return accounts
+
+    def ledger(self, link: str) -> Mapping[Account, int]:
+        return dict(self._accounts(link))
+
+    def links(self) -> list[str]:
+        kept = {row[0] for row in self._db.rows("SELECT DISTINCT link FROM ledger")}
+        return sorted(kept | self._moved.keys())
+
+    # the audit log
+
+    def audit_append(self, number: int, record: bytes, head: bytes) -> None:
+        if not self._db.in_transaction or number != self.audit_head()[0]:
+            raise IllegalTransition(f"audit record {number} is out of place")
+        self._records.append((number, record, head))
+        self._audit_head = (number + 1, head)
+
+    def audit_head(self) -> tuple[int, bytes]:
+        if self._audit_head is None:
+            row = self._db.row("SELECT number, head FROM audit ORDER BY number DESC LIMIT 1")
+            self._audit_head = (row[0] + 1, row[1]) if row else (0, bytes(32))
+        return self._audit_head
+
+    def audit_rows(self, first: int, limit: int) -> list[tuple[int, bytes, bytes]]:
+        sql = "SELECT number, record, head FROM audit WHERE number >= ? ORDER BY number LIMIT ?"
+        rows = [(number, record, head) for number, record, head in self._db.rows(sql, (first, limit))]
+        held = [row for row in self._records if row[0] >= first]
+        return rows + held[: limit - len(rows)]
+
+    def put_checkpoint(self, size: int, note: str) -> None:
+        self._db.write("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (size, note))
+
+    def checkpoints(self, first: int = 0) -> list[tuple[int, str]]:
+        rows = self._db.rows("SELECT size, note FROM checkpoints WHERE size >= ? ORDER BY size", (first,))
+        return [(size, note) for size, note in rows]
+
+    def witnessed(self, origin: str) -> tuple[int, bytes, str] | None:
+        row = self._db.row("SELECT size, head, note FROM witnessed WHERE origin = ?", (origin,))
+        return (row[0], row[1], row[2]) if row else None
+
+    def put_witnessed(self, origin: str, size: int, head: bytes, note: str) -> None:
+        self._db.write("INSERT OR REPLACE INTO witnessed VALUES (?, ?, ?, ?)", (origin, size, head, note))
+
+
+def _absent(block: PoolBlock | None, block_id: str) -> Exception:
+    return KeyError(block_id) if block is None else IllegalTransition(f"block {block_id} cannot change its place")
