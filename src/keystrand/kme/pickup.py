@@ -132,7 +132,7 @@ class Pickups:
                 "key.reserved",
                 key_id=wire.key_id,
                 initiator=message.initiator,
-                responders=list(message.responders),
+                responders=message.responders,
                 peer=peer,
                 link=message.link,
                 segments=[f"{s.block_id}+{s.offset_bits}:{s.length_bits}" for s in mine],
@@ -193,7 +193,7 @@ class Pickups:
             link=copy.link,
             size_bits=copy.length_bits,
             protection=protection,
-            strands=sorted(copy.strands),
+            strands=sorted(s.value for s in copy.strands),
             request_id=copy.request_id,
         )
         self.site.emit(

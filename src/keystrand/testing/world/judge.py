@@ -1,0 +1,110 @@
+"""The judges: what must hold at every release, at every quiet moment and at the end. Each violation names its invariant."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+
+import msgspec
+
+from keystrand.core.key import Key
+from keystrand.core.pool import BlockState
+from keystrand.core.protection import Protection
+from keystrand.testing.world.sitting import Sitting
+
+
+@dataclass(slots=True)
+class Judge:
+    """Remembers every key byte that ever left a site, over crashes and restores."""
+
+    require: Protection
+    violations: list[str] = field(default_factory=list)
+    delivered: dict[tuple[str, str], str] = field(default_factory=dict)  # (key ID, recipient) -> material
+    owner_of: dict[str, str] = field(default_factory=dict)  # material -> key ID
+    material_of: dict[str, str] = field(default_factory=dict)  # key ID -> material
+    records: dict[tuple[str, str, str], int] = field(default_factory=dict)  # (site, key ID, recipient) -> times
+    spans: dict[str, dict[int, str]] = field(default_factory=dict)  # block ID -> byte -> key ID
+    audited: dict[str, int] = field(default_factory=dict)  # site -> audit rows read
+
+    def blame(self, invariant: str, what: str) -> None:
+        self.violations.append(f"{invariant}: {what}")
+
+    def released(self, sitting: Sitting, recipient: str, keys: list[Key]) -> None:
+        """Keys are leaving a site for an SAE, now."""
+        self._read_audit(sitting)
+        for key in keys:
+            material = key.material.reveal().hex()
+            copy = (key.key_id, recipient)
+            if copy in self.delivered:
+                self.blame("I1", f"{key.key_id} went to {recipient} twice")
+            if self.owner_of.setdefault(material, key.key_id) != key.key_id:
+                self.blame("I1", f"{key.key_id} has the bytes of {self.owner_of[material]}")
+            if self.material_of.setdefault(key.key_id, material) != material:
+                self.blame("I2", f"{key.key_id} differs between its recipients")
+            self.delivered[copy] = material
+            times = self.records.get((sitting.name, key.key_id, recipient), 0)
+            if times == 0:
+                self.blame("I4", f"{key.key_id} left for {recipient} before its record was durable")
+            elif times > 1:
+                self.blame("I5", f"{key.key_id} for {recipient} has {times} records")
+            if key.protection < self.require:
+                self.blame("I7", f"{key.key_id} is {key.protection.label}, not {self.require.label}")
+
+    def restored(self, sitting: Sitting) -> None:
+        """An old backup stands in the place of the store: its log is shorter now."""
+        self.audited[sitting.name] = min(self.audited.get(sitting.name, 0), sitting.store.audit_head()[0])
+
+    def silent(self, sitting: Sitting) -> None:
+        """No key byte stands in the log, in any spelling that a reader would recognise."""
+        log = b"".join(raw for _, raw, _ in sitting.store.audit_rows(0, 2**31)).decode()
+        for material in list(self.owner_of)[:200]:
+            raw = bytes.fromhex(material)
+            if material in log or base64.b64encode(raw).decode() in log:
+                self.blame("I12", f"{sitting.name}: the log holds key bytes")
+
+    def _read_audit(self, sitting: Sitting) -> None:
+        """Count delivery records as they become durable, and see that no byte of a block goes into two keys."""
+        first = self.audited.get(sitting.name, 0)
+        while rows := sitting.store.audit_rows(first, 1000):
+            for _, raw, _ in rows:
+                record = msgspec.json.decode(raw)
+                if record["kind"] == "key.delivered":
+                    place = (sitting.name, record["key_id"], record["recipient"])
+                    self.records[place] = self.records.get(place, 0) + 1
+                    self._claim(record["key_id"], record.get("segments", []))
+            first += len(rows)
+        self.audited[sitting.name] = first
+
+    def _claim(self, key_id: str, segments: list[str]) -> None:
+        for text in segments:
+            block_id, place = text.split("+")
+            offset, length = (int(n) for n in place.split(":"))
+            owners = self.spans.setdefault(block_id, {})
+            for byte in range(offset // 8, (offset + length) // 8):
+                if owners.setdefault(byte, key_id) != key_id:
+                    self.blame("I1", f"byte {byte} of {block_id} is in {key_id} and in {owners[byte]}")
+
+    def quiet(self, sitting: Sitting) -> None:
+        """Between two events: the books balance to the bit."""
+        if sitting.kme is not None:
+            for problem in sitting.kme.check_ledger():
+                self.blame("I9", f"{sitting.name}: {problem}")
+
+    def pair(self, one: Sitting, other: Sitting) -> None:
+        """Both sites at one moment: nobody but one may allocate from a block."""
+        claims = {b.block_id for b in one.store.blocks(state=BlockState.CONFIRMED) if b.owner == one.name}
+        for block in other.store.blocks(state=BlockState.CONFIRMED):
+            if block.owner == other.name and block.block_id in claims:
+                self.blame("I13", f"{block.block_id} is owned by both")
+
+    def converged(self, one: Sitting, other: Sitting) -> None:
+        """After peace has returned: both ends hold the same blocks, with the same owners and the same bytes taken."""
+        mine, theirs = ({b.block_id: (b.owner, b.taken) for b in s.store.blocks()} for s in (one, other))
+        for block_id in sorted(mine.keys() ^ theirs.keys()):
+            self.blame("I11", f"{block_id} is at one end only")
+        for block_id in sorted(mine.keys() & theirs.keys()):
+            if mine[block_id][0] != theirs[block_id][0]:
+                self.blame("I11", f"{block_id} is of {mine[block_id][0]} and of {theirs[block_id][0]}")
+        for sitting in (one, other):
+            if open_requests := sitting.store.requests():
+                self.blame("I11", f"{sitting.name} still has {len(open_requests)} open requests")
