@@ -6,12 +6,13 @@ commit they are the rows that every request touches. Used from one thread (the e
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from keystrand.core.errors import IllegalTransition
+from keystrand.core.errors import IllegalTransition, StoreUnavailable
 from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, OpenRequest, PeerRecord, PoolBlock
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
@@ -330,3 +331,25 @@ class SqliteStore:
 
 def _absent(block: PoolBlock | None, block_id: str) -> Exception:
     return KeyError(block_id) if block is None else IllegalTransition(f"block {block_id} cannot change its place")
+
+
+class SqliteAuditFile:
+    """The audit part of a store file, read without the root key and beside a running site: for offline verification."""
+
+    def __init__(self, path: str | Path) -> None:
+        try:
+            self._connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
+            self._connection.execute("SELECT 1 FROM audit LIMIT 1")
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"{path}: {error}", hint="name the store file of a site") from None
+
+    def audit_rows(self, first: int, limit: int) -> list[tuple[int, bytes, bytes]]:
+        sql = "SELECT number, record, head FROM audit WHERE number >= ? ORDER BY number LIMIT ?"
+        return self._connection.execute(sql, (first, limit)).fetchall()
+
+    def checkpoints(self, first: int = 0) -> list[tuple[int, str]]:
+        sql = "SELECT size, note FROM checkpoints WHERE size >= ? ORDER BY size"
+        return self._connection.execute(sql, (first,)).fetchall()
+
+    def close(self) -> None:
+        self._connection.close()
