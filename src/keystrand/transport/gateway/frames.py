@@ -1,0 +1,245 @@
+"""The byte format of a transfer, version 1; docs/reference/gateway-format.md has it byte by byte. No I/O.
+
+Every record is a 17-byte header and a body. Numbers are big-endian. What can be known before a key is shared is the
+clear part of OPEN alone; every other body is AES-256-GCM ciphertext (REFUSED excepted, which is advice, not fact).
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from dataclasses import dataclass
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Final
+
+from keystrand.core.errors import BadRequest, PeerFault
+from keystrand.core.identity import check_name
+from keystrand.crypto.segment import TAG_BYTES
+
+MAGIC: Final = b"KSTRAND\x01"  # the last byte is the version
+DATA_BYTES_MAX: Final = 1 << 20  # plaintext of one DATA record
+NAME_BYTES_MAX: Final = 255
+SIZE_UNKNOWN: Final = 2**64 - 1
+SIZE_BYTES_MAX: Final = 2**63 - 1
+SALT_BYTES: Final = 32
+DIGEST_BYTES: Final = 32
+
+_HEADER = struct.Struct(">IBIQ")
+HEADER_BYTES: Final = _HEADER.size
+_CLEAR = struct.Struct(">8s16s16s32s")
+_DETAILS = struct.Struct(">QQQIH")
+_ANNOUNCE = struct.Struct(">I16s32s")
+_ACCEPT = struct.Struct(">QB")
+_CLOSING = struct.Struct(">Q32s")
+
+
+class Record(IntEnum):
+    OPEN = 1  # sender: who, for whom, under which key; sealed: what
+    ACCEPT = 2  # receiver: from which offset on
+    ANNOUNCE = 3  # sender: the key of the next segment
+    DATA = 4  # sender: content; an empty one keeps the connection alive
+    FINISH = 5  # sender: length and digest of the whole; nothing follows
+    RECEIPT = 6  # receiver: the whole is verified and durable
+    ABORT = 7  # receiver: sealed reason
+    REFUSED = 8  # receiver: reason in clear, where no key is shared; unauthenticated
+
+
+class Reason(IntEnum):
+    """Why a receiver does not go on."""
+
+    NO_KEY = 1
+    NOT_PERMITTED = 2
+    EXISTS = 3
+    BAD_NAME = 4
+    DISK = 5
+    PROTOCOL = 6
+    DIGEST = 7
+    BUSY = 8
+    STOPPING = 9
+
+
+_BODY_BYTES: Final = MappingProxyType(
+    {
+        Record.OPEN: (_CLEAR.size + 4 + _DETAILS.size + 1 + TAG_BYTES, 1024),
+        Record.ACCEPT: (_ACCEPT.size + TAG_BYTES, _ACCEPT.size + TAG_BYTES),
+        Record.ANNOUNCE: (_ANNOUNCE.size + TAG_BYTES, _ANNOUNCE.size + TAG_BYTES),
+        Record.DATA: (TAG_BYTES, DATA_BYTES_MAX + TAG_BYTES),
+        Record.FINISH: (_CLOSING.size + TAG_BYTES, _CLOSING.size + TAG_BYTES),
+        Record.RECEIPT: (_CLOSING.size + TAG_BYTES, _CLOSING.size + TAG_BYTES),
+        Record.ABORT: (1 + TAG_BYTES, 1 + TAG_BYTES),
+        Record.REFUSED: (1, 1),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """`length_bytes` of body follow. `offset_bytes` is the position of DATA in the content, else 0."""
+
+    record: Record
+    segment: int
+    offset_bytes: int
+    length_bytes: int
+
+    def pack(self) -> bytes:
+        return _HEADER.pack(self.length_bytes, self.record, self.segment, self.offset_bytes)
+
+
+def parse_header(raw: bytes | bytearray | memoryview) -> Header:
+    """Raises PeerFault on anything but HEADER_BYTES of a known record whose length is within bounds."""
+    try:
+        length_bytes, kind, segment, offset_bytes = _HEADER.unpack(raw)
+        record = Record(kind)
+    except (struct.error, ValueError):
+        raise PeerFault("not a record of a transfer") from None
+    low, high = _BODY_BYTES[record]
+    if not low <= length_bytes <= high:
+        raise PeerFault(f"a {record.name} record of {length_bytes} bytes is outside {low}–{high}")
+    if offset_bytes > SIZE_BYTES_MAX or (record is not Record.DATA and offset_bytes):
+        raise PeerFault(f"a {record.name} record at an impossible offset")
+    return Header(record, segment, offset_bytes, length_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Details:
+    """What is sent: known to the receiver only after OPEN verified.
+
+    size_bytes: None for a stream; modified_ns: of the source file, so that a changed file is not resumed.
+    """
+
+    name: str
+    size_bytes: int | None
+    modified_ns: int
+    rotate_bytes: int
+    rotate_ms: int
+
+    def pack(self) -> bytes:
+        size_bytes = SIZE_UNKNOWN if self.size_bytes is None else self.size_bytes
+        name = self.name.encode()
+        return _DETAILS.pack(size_bytes, self.modified_ns, self.rotate_bytes, self.rotate_ms, len(name)) + name
+
+
+def parse_details(raw: bytes) -> Details:
+    """Raises PeerFault."""
+    try:
+        size_bytes, modified_ns, rotate_bytes, rotate_ms, length_bytes = _DETAILS.unpack_from(raw)
+        name = raw[_DETAILS.size :].decode()
+    except (struct.error, UnicodeDecodeError):
+        raise PeerFault("OPEN carries no readable details") from None
+    if len(raw) != _DETAILS.size + length_bytes or not 0 < length_bytes <= NAME_BYTES_MAX:
+        raise PeerFault("OPEN carries a name of the wrong length")
+    if not rotate_bytes or not rotate_ms or SIZE_BYTES_MAX < size_bytes < SIZE_UNKNOWN:
+        raise PeerFault("OPEN carries impossible numbers")
+    size = None if size_bytes == SIZE_UNKNOWN else size_bytes
+    return Details(name=name, size_bytes=size, modified_ns=modified_ns, rotate_bytes=rotate_bytes, rotate_ms=rotate_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """The clear part of OPEN. A claim until `Details` verified under the key it names."""
+
+    transfer_id: bytes
+    key_id: str
+    salt: bytes
+    sender: str
+    receiver: str
+
+    def pack(self) -> bytes:
+        key_id = uuid.UUID(self.key_id).bytes
+        names = b"".join(len(raw).to_bytes(1, "big") + raw for raw in (self.sender.encode(), self.receiver.encode()))
+        return _CLEAR.pack(MAGIC, self.transfer_id, key_id, self.salt) + names
+
+
+def _take_name(raw: bytes, start: int) -> tuple[str, int]:
+    end = start + 1 + raw[start]
+    text = raw[start + 1 : end]
+    if len(text) != raw[start]:
+        raise PeerFault("OPEN ends within a name")
+    return check_name(text.decode("ascii"), what="SAE ID"), end
+
+
+def parse_opening(body: bytes) -> tuple[Opening, int]:
+    """The clear part of an OPEN body and its length in bytes; the sealed `Details` follow. Raises PeerFault."""
+    try:
+        magic, transfer_id, key_id, salt = _CLEAR.unpack_from(body)
+        if magic != MAGIC:
+            raise PeerFault("not a transfer of version 1", hint="update the older of the two gateways")
+        sender, end = _take_name(body, _CLEAR.size)
+        receiver, end = _take_name(body, end)
+    except (struct.error, IndexError, UnicodeDecodeError, BadRequest):
+        raise PeerFault("OPEN cannot be read") from None
+    key_text = str(uuid.UUID(bytes=key_id))
+    return Opening(transfer_id=transfer_id, key_id=key_text, salt=salt, sender=sender, receiver=receiver), end
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """The key of segment `segment`, told under the key of the segment before it."""
+
+    segment: int
+    key_id: str
+    salt: bytes
+
+    def pack(self) -> bytes:
+        return _ANNOUNCE.pack(self.segment, uuid.UUID(self.key_id).bytes, self.salt)
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """The receiver holds `durable_bytes`; `complete` when it verified the whole and only the receipt went astray."""
+
+    durable_bytes: int
+    complete: bool
+
+    def pack(self) -> bytes:
+        return _ACCEPT.pack(self.durable_bytes, self.complete)
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """Length and SHA-256 of the whole content: FINISH claims them, RECEIPT confirms them."""
+
+    size_bytes: int
+    digest: bytes
+
+    def pack(self) -> bytes:
+        return _CLOSING.pack(self.size_bytes, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    reason: Reason
+
+    def pack(self) -> bytes:
+        return bytes([self.reason])
+
+
+def parse_announcement(raw: bytes) -> Announcement:
+    segment, key_id, salt = _unpack(_ANNOUNCE, raw)
+    return Announcement(segment, str(uuid.UUID(bytes=key_id)), salt)
+
+
+def parse_acceptance(raw: bytes) -> Acceptance:
+    durable_bytes, complete = _unpack(_ACCEPT, raw)
+    if complete > 1 or durable_bytes > SIZE_BYTES_MAX:
+        raise PeerFault("ACCEPT carries impossible numbers")
+    return Acceptance(durable_bytes, bool(complete))
+
+
+def parse_closing(raw: bytes) -> Closing:
+    return Closing(*_unpack(_CLOSING, raw))
+
+
+def parse_abort(raw: bytes) -> Abort:
+    try:
+        return Abort(Reason(raw[0]))
+    except (IndexError, ValueError):
+        raise PeerFault("an unknown reason to stop") from None
+
+
+def _unpack(layout: struct.Struct, raw: bytes) -> tuple:  # type: ignore[type-arg]  # shape is the layout's
+    try:
+        return layout.unpack(raw)
+    except struct.error:
+        raise PeerFault("a record of the wrong shape") from None
