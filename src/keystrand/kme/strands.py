@@ -39,6 +39,12 @@ class Offer:
     sent_s: float
 
 
+def epoch_name(strand_id: str, ciphertext: bytes) -> str:
+    """Names one answered exchange. The offer's ID alone would not do: a peer that restarts and then meets a repetition of
+    the offer encapsulates again, to another secret."""
+    return f"{strand_id}/{hashlib.sha256(ciphertext).hexdigest()[:16]}"
+
+
 def confirm_tag(secret: Secret, strand_id: str, encapsulation_key: bytes, ciphertext: bytes) -> bytes:
     """Proves knowledge of the secret for exactly this exchange."""
     transcript = hashlib.sha256(encapsulation_key).digest() + hashlib.sha256(ciphertext).digest()
@@ -52,7 +58,7 @@ class Strands:
         self.site = site
         self._ours: dict[str, Epoch] = {}  # peer -> epoch under which we allocate
         self._offers: dict[str, Offer] = {}
-        self._theirs: dict[str, OrderedDict[str, tuple[Secret, StrandAnswer]]] = {}
+        self._theirs: dict[str, OrderedDict[str, tuple[Secret, StrandAnswer]]] = {}  # peer -> offer -> answered
 
     def current(self, peer: str) -> Epoch:
         """The epoch for new keys towards `peer`. Raises StrandUnavailable while there is none or it is too old."""
@@ -73,8 +79,10 @@ class Strands:
 
     def of_peer(self, peer: str, strand_id: str) -> Secret | None:
         """The secret of an epoch that the peer allocates under, if we still have it."""
-        known = self._theirs.get(peer, OrderedDict()).get(strand_id)
-        return known[0] if known else None
+        known = self._theirs.get(peer, OrderedDict()).get(strand_id.partition("/")[0])
+        if known is None or epoch_name(known[1].strand_id, known[1].ciphertext) != strand_id:
+            return None
+        return known[0]
 
     def renew(self, peer: str) -> None:
         """Begin or repeat an exchange when the present epoch is due."""
@@ -129,7 +137,8 @@ class Strands:
             raise PeerFault(f"{peer} does not confirm the ML-KEM strand")
         if (old := self._ours.get(peer)) is not None:
             old.secret.wipe()
-        self._ours[peer] = Epoch(offer.strand_id, secret, self.site.clock.monotonic_s())
+        name = epoch_name(offer.strand_id, message.ciphertext)
+        self._ours[peer] = Epoch(name, secret, self.site.clock.monotonic_s())
         self.site.note("strand.renewed", peer=peer, algorithm=self.site.kem.algorithm)
 
     def forget(self, peer: str) -> None:

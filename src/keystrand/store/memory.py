@@ -183,7 +183,7 @@ class MemoryStore:
     # the site and its peers
 
     def epoch(self) -> int:
-        return int(self._tables["site"].get("epoch", 0))
+        return int(self._tables["site"].get("epoch", 1))  # a site is born in epoch 1
 
     def set_epoch(self, epoch: int) -> None:
         self._put("site", "epoch", epoch)

@@ -110,7 +110,7 @@ class SqliteStore:
 
     def epoch(self) -> int:
         row = self._db.row("SELECT value FROM site WHERE name = 'epoch'")
-        return int(row[0]) if row else 0
+        return int(row[0]) if row else 1  # a site is born in epoch 1
 
     def set_epoch(self, epoch: int) -> None:
         self._db.write("INSERT OR REPLACE INTO site VALUES ('epoch', ?)", (epoch,))

@@ -12,6 +12,9 @@ from keystrand.core.pool import BlockState
 from keystrand.core.protection import Protection
 from keystrand.testing.world.sitting import Sitting
 
+CONVERGENCE_S = 120.0  # the stated time of invariant I11
+GRACE_S = 30.0  # longer than any answer is under way
+
 
 @dataclass(slots=True)
 class Judge:
@@ -24,6 +27,7 @@ class Judge:
     material_of: dict[str, str] = field(default_factory=dict)  # key ID -> material
     records: dict[tuple[str, str, str], int] = field(default_factory=dict)  # (site, key ID, recipient) -> times
     spans: dict[str, dict[int, str]] = field(default_factory=dict)  # block ID -> byte -> key ID
+    restored_s: dict[str, float] = field(default_factory=dict)  # site -> when it was last put back
     audited: dict[str, int] = field(default_factory=dict)  # site -> audit rows read
 
     def blame(self, invariant: str, what: str) -> None:
@@ -50,8 +54,17 @@ class Judge:
             if key.protection < self.require:
                 self.blame("I7", f"{key.key_id} is {key.protection.label}, not {self.require.label}")
 
+    def agreed(self, peer: Sitting, keys: list[Key]) -> None:
+        """Keys go to the SAE that drew them: the peer must have them durably, now."""
+        if peer.clock.monotonic_s() - self.restored_s.get(peer.name, -GRACE_S) < GRACE_S:
+            return  # it had them when it said so, and was put back since
+        for key in keys:
+            if not peer.store.copies(key.key_id):
+                self.blame("I3", f"{key.key_id} left, and {peer.name} does not have it")
+
     def restored(self, sitting: Sitting) -> None:
         """An old backup stands in the place of the store: its log is shorter now."""
+        self.restored_s[sitting.name] = sitting.clock.monotonic_s()
         self.audited[sitting.name] = min(self.audited.get(sitting.name, 0), sitting.store.audit_head()[0])
 
     def silent(self, sitting: Sitting) -> None:
@@ -97,9 +110,16 @@ class Judge:
             if block.owner == other.name and block.block_id in claims:
                 self.blame("I13", f"{block.block_id} is owned by both")
 
+    @staticmethod
+    def _settled(sitting: Sitting) -> dict[str, tuple[str, int]]:
+        """Confirmed blocks, less those whose time runs out about now: the two clocks need not agree on the second."""
+        oldest_s = sitting.clock.now_s() - sitting.limits.block_ttl_s + CONVERGENCE_S
+        confirmed = sitting.store.blocks(state=BlockState.CONFIRMED)
+        return {b.block_id: (b.owner, b.taken) for b in confirmed if b.ingested_s > oldest_s}
+
     def converged(self, one: Sitting, other: Sitting) -> None:
         """After peace has returned: both ends hold the same blocks, with the same owners and the same bytes taken."""
-        mine, theirs = ({b.block_id: (b.owner, b.taken) for b in s.store.blocks()} for s in (one, other))
+        mine, theirs = (self._settled(sitting) for sitting in (one, other))
         for block_id in sorted(mine.keys() ^ theirs.keys()):
             self.blame("I11", f"{block_id} is at one end only")
         for block_id in sorted(mine.keys() & theirs.keys()):

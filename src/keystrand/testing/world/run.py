@@ -17,14 +17,14 @@ from keystrand.kme.service import Kme
 from keystrand.kme.site import Effect, Emit, Send
 from keystrand.testing.clock import VirtualClock
 from keystrand.testing.world.faults import Faults
-from keystrand.testing.world.judge import Judge
+from keystrand.testing.world.judge import CONVERGENCE_S, Judge
 from keystrand.testing.world.saes import PAIRS, SITE_OF, Saes
 from keystrand.testing.world.schedule import Schedule
 from keystrand.testing.world.sitting import Sitting
 from keystrand.wire import peer as wire
 
 SITES = ("alpha", "bravo")
-PEACE_S = 240.0  # without faults at the end, for the pools to converge (the stated time of invariant I11)
+PEACE_S = 2 * CONVERGENCE_S  # without faults at the end: half with traffic, half at rest
 TICK_S = 0.5
 BLOCK_S = 45.0
 LIMITS = Limits(
@@ -73,6 +73,7 @@ class World:
                 faults=self.faults,
                 deliver=self.let_out,
                 crashed=self.after_crash,
+                reloaded=lambda: self.schedule.after(0.0, self.connect),
             )
             for name, peer in (SITES, SITES[::-1])
         }
@@ -167,7 +168,7 @@ class World:
         self.schedule.after(self.rng.expovariate(1 / self.faults.partition_s), self.heal)
 
     def heal(self) -> None:
-        self.cut -= 1
+        self.cut = max(0, self.cut - 1)
         self.schedule.trace("healed")
         self.connect()
 

@@ -81,6 +81,7 @@ class Saes:
             return
         self.answered += len(effect.keys)
         self.judge.released(sitting, ticket.initiator, effect.keys)
+        self.judge.agreed(self.sites[sitting.peer], effect.keys)
         key_ids = tuple(key.key_id for key in effect.keys)
         limit_s = sitting.clock.now_s() + sitting.limits.key_ttl_s
         self.expiry.update(dict.fromkeys(key_ids, limit_s))

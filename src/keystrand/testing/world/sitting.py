@@ -43,6 +43,7 @@ class Sitting:
     faults: Faults
     deliver: Callable[[str, list[Effect]], None]
     crashed: Callable[[str], None]
+    reloaded: Callable[[], None]
     store: MemoryStore = field(default_factory=MemoryStore)
     kme: Kme | None = None
     incarnation: int = 0
@@ -93,6 +94,7 @@ class Sitting:
             return [StoreUnavailable("the site crashed")] * len(operations)
         except StoreUnavailable as error:
             self.start()  # memory may be ahead of the disk: begin again from what is durable
+            self.reloaded()
             return [error] * len(operations)
         if fate == "after":
             self.crash()

@@ -1,0 +1,223 @@
+"""Bugs planted in the service, one at a time, to see that the judges find them: a check that never fails proves nothing.
+
+Each class is the real service with one mistake of a kind that key managers have really made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+
+from keystrand.core.key import Key
+from keystrand.core.policy import Policy
+from keystrand.core.pool import Account, OpenRequest
+from keystrand.core.protection import Protection
+from keystrand.core.secret import Secret
+from keystrand.core.states import Move
+from keystrand.kme.ask import Ask
+from keystrand.kme.reservation import Pending
+from keystrand.kme.service import Kme
+from keystrand.kme.site import Site
+from keystrand.wire.peer import Announce, Borrow, Known, Message, Reserve, Reserved, WireKey
+
+
+class ReleaseBeforeAudit(Kme):
+    """The keys leave as soon as the peer has answered; the record follows with the next message."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._late: list[tuple[Ask, Key, WireKey, OpenRequest]] = []
+        self._record = self.reservations._record_delivery
+        self.reservations._record_delivery = lambda *args: self._late.append(args)  # type: ignore[method-assign]
+
+    def receive(self, peer: str, message: Message) -> None:
+        late, self._late = self._late, []
+        for args in late:
+            self._record(*args)
+        super().receive(peer, message)
+
+
+class SkippedAgreement(Kme):
+    """The keys leave at once, whether or not the peer has them: F7 of the field."""
+
+    def get_key(self, *args, **options) -> None:  # type: ignore[no-untyped-def]
+        super().get_key(*args, **options)
+        waiting = self.reservations._pending
+        for request_id, pending in list(waiting.items()):
+            self.reservations.hear_reserved(pending.ask.peer, Reserved(request_id=request_id))
+
+
+class ReuseOnRetry(Kme):
+    """A request that was given up returns its keys to the shelf for the next one."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._shelf: list[Pending] = []
+        give_up = self.reservations._give_up
+
+        def keep(request_id: str, reason: str) -> None:
+            if (pending := self.reservations._pending.get(request_id)) is not None:
+                copies = [replace(key, material=Secret(key.material.reveal())) for key in pending.keys]
+                self._shelf.append(replace(pending, keys=copies))
+            give_up(request_id, reason)
+
+        self.reservations._give_up = keep  # type: ignore[method-assign]
+
+    def get_key(self, *args, **options) -> None:  # type: ignore[no-untyped-def]
+        before = set(self.reservations._pending)
+        super().get_key(*args, **options)
+        for request_id in set(self.reservations._pending) - before:
+            fresh = self.reservations._pending[request_id]
+            fits = [
+                p for p in self._shelf if p.ask.size_bits == fresh.ask.size_bits and p.ask.number == fresh.ask.number
+            ]
+            if fits:
+                fresh.keys = [
+                    replace(new, material=old.material) for new, old in zip(fresh.keys, fits[0].keys, strict=True)
+                ]
+
+
+class RepeatedDelivery(Kme):
+    """A copy stays after it was handed out (F8 of the field)."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        finish = self.pickups.finish
+        self.pickups.finish = lambda copy, move: None if move is Move.DELIVER else finish(copy, move)  # type: ignore[method-assign]
+
+
+class AnyRecipient(Kme):
+    """Whoever names a key ID gets the key (F4 of the field)."""
+
+    def get_key_with_ids(self, caller: str, other: str, key_ids: tuple[str, ...]) -> list[Key]:
+        copies = self.site.store.copies(key_ids[0])
+        return super().get_key_with_ids(copies[0].recipient if copies else caller, other, key_ids)
+
+
+class PartialDelivery(Kme):
+    """Missing keys are left out of the answer instead of failing the whole."""
+
+    def get_key_with_ids(self, caller: str, other: str, key_ids: tuple[str, ...]) -> list[Key]:
+        known = tuple(key_id for key_id in key_ids if self.site.store.copies(key_id)) or key_ids
+        return super().get_key_with_ids(caller, other, known)
+
+
+class ForgottenBurn(Kme):
+    """Recovery forgets the requests that were on their way, and their bits."""
+
+    def recover(self) -> None:
+        for request in self.site.store.requests():
+            self.site.store.drop_request(request.request_id)
+
+
+class ReturnedBits(Kme):
+    """A refused request counts its bits as available again, although they are gone."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.reservations.burn = self._unburn  # type: ignore[method-assign]
+
+    def _unburn(self, request: OpenRequest, reason: str) -> None:
+        if request.bits:
+            self.site.store.move_bits(request.link, Account.RESERVED, Account.AVAILABLE, request.bits)
+        self.site.store.put_request(replace(request, void=True, bits=0))
+
+
+class BothOwn(Kme):
+    """Lending leaves the lender the owner until the borrower has answered."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._hearers[Borrow] = self._lend_and_keep
+
+    def _lend_and_keep(self, peer: str, message: Borrow) -> None:
+        before = {b.block_id: b for b in self.site.store.free_blocks(message.link, self.site.name, 256)}
+        self.pool.hear_borrow(peer, message)
+        for block_id, term in self.site.store.lends(peer):
+            if block_id in before:
+                self.site.store.put_block(replace(before[block_id], term=term))
+
+
+class BlindConfirmation(Kme):
+    """Digests are not compared: any announced block is confirmed."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._hearers[Known] = self._believe
+        self._hearers[Announce] = self._agree
+
+    def _believe(self, peer: str, message: Known) -> None:
+        self.pool.confirm(message.link, message.sequence)
+
+    def _agree(self, peer: str, message: Announce) -> None:
+        if self.site.store.blocks(link=message.link, sequence=message.sequence):
+            self.pool.confirm(message.link, message.sequence)
+            self.site.send(peer, Known(link=message.link, sequence=message.sequence, verdict="match"))
+
+
+class NoNewEpoch(Kme):
+    """A restored backup goes on where it was."""
+
+    def begin_epoch(self) -> None:
+        self.recover()
+
+
+class LongLived(Kme):
+    """Copies are handed out long after they should have expired."""
+
+    def receive(self, peer: str, message: Message) -> None:
+        if isinstance(message, Reserve):
+            message = msgspec.structs.replace(message, ttl_s=9 * message.ttl_s)
+        super().receive(peer, message)
+
+
+class MissingStrand(Kme):
+    """Without ML-KEM the key is made of the quantum bits alone, and nobody is told (a silent downgrade)."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        rules = {pair: replace(rule, require=Protection.QKD) for pair, rule in site.policy.rules.items()}
+        self._lax, self._strict = Policy(rules, site.policy.site_of), site.policy
+
+    def get_key(self, *args, **options) -> None:  # type: ignore[no-untyped-def]
+        missing = self.strands.age_s(self.site.links[0].peer) is None
+        self.site.policy = self._lax if missing else self._strict
+        super().get_key(*args, **options)
+
+    def receive(self, peer: str, message: Message) -> None:
+        self.site.policy = self._lax
+        super().receive(peer, message)
+
+
+class WrongRecord(Kme):
+    """Each delivery is recorded twice."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        record = self.reservations._record_delivery
+
+        def twice(*args: object) -> None:
+            record(*args)  # type: ignore[arg-type]
+            record(*args)  # type: ignore[arg-type]
+
+        self.reservations._record_delivery = twice  # type: ignore[method-assign,assignment]
+
+
+PLANTED: Final[tuple[type[Kme], ...]] = (
+    ReleaseBeforeAudit,
+    SkippedAgreement,
+    ReuseOnRetry,
+    RepeatedDelivery,
+    AnyRecipient,
+    PartialDelivery,
+    ForgottenBurn,
+    ReturnedBits,
+    BothOwn,
+    BlindConfirmation,
+    NoNewEpoch,
+    MissingStrand,
+    WrongRecord,
+    LongLived,
+)
