@@ -1,0 +1,227 @@
+"""Prometheus metrics of a site. The table `METRICS` is the reference; docs/reference/metrics.md is printed from it.
+
+Labels name links, peers, SAE pairs and reasons, never a key ID. A metric has at most `CHILDREN_MAX` label sets; what
+comes beyond that is counted under the label "other", so that a hostile caller cannot grow the exposition.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+
+from keystrand.core.clock import Clock, SystemClock
+from keystrand.core.events import KINDS, Event
+from keystrand.core.pool import Account
+from keystrand.observe.gauges import Gauges, LinkGauge, PeerGauge
+from keystrand.observe.metric_table import METRICS, Metric
+
+CHILDREN_MAX: Final = 512
+OTHER: Final = "other"
+LATENCY_BUCKETS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class _Child(Protocol):
+    def inc(self, amount: float = 1, /) -> None: ...
+    def set(self, value: float, /) -> None: ...
+    def observe(self, amount: float, /) -> None: ...
+
+
+class _Family:
+    """One metric with its children bound once: labels() on every call costs three times the increment."""
+
+    def __init__(self, metric: Metric, registry: CollectorRegistry) -> None:
+        self._width = len(metric.labels)
+        self._children: dict[tuple[str, ...], _Child] = {}
+        self._lock = threading.Lock()
+        self._parent = _KINDS[metric.kind](metric, registry)
+
+    def __call__(self, *labels: str) -> _Child:
+        child = self._children.get(labels)
+        return child if child is not None else self._bind(labels)
+
+    def _bind(self, labels: tuple[str, ...]) -> _Child:
+        assert len(labels) == self._width
+        with self._lock:
+            # one place is kept for "other"
+            if labels not in self._children and len(self._children) >= CHILDREN_MAX - 1:
+                labels = (OTHER,) * self._width
+            if labels not in self._children:
+                child = self._parent.labels(*labels) if self._width else self._parent
+                # a family is used only as its kind allows: counters inc, gauges set, histograms observe
+                self._children[labels] = cast(_Child, child)
+            return self._children[labels]
+
+
+def _histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:
+    return Histogram(metric.name, metric.text, metric.labels, buckets=LATENCY_BUCKETS_S, registry=registry)
+
+
+_KINDS: Final[dict[str, Callable[[Metric, CollectorRegistry], Counter | Gauge | Histogram]]] = {
+    "counter": lambda metric, registry: Counter(metric.name, metric.text, metric.labels, registry=registry),
+    "gauge": lambda metric, registry: Gauge(metric.name, metric.text, metric.labels, registry=registry),
+    "histogram": _histogram,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """Which counter an event raises: labels and amount are fields of the event."""
+
+    metric: str
+    labels: tuple[str, ...] = ()
+    amount: str = ""
+
+
+_COUNTS: Final[dict[str, tuple[_Count, ...]]] = {
+    "link.block": (
+        _Count("qkd_blocks_total", ("link",)),
+        _Count("qkd_sifted_bits_total", ("link",), "sifted_bits"),
+        _Count("qkd_secret_bits_total", ("link",), "secret_bits"),
+        _Count("qkd_leak_ec_bits_total", ("link",), "leak_ec_bits"),
+    ),
+    "link.block_rejected": (_Count("qkd_blocks_rejected_total", ("link", "reason")),),
+    "block.ingested": (_Count("pool_ingested_bits_total", ("link",), "bits"),),
+    "key.delivered": (_Count("keys_delivered_total", ("initiator", "responder", "protection")),),
+    "key.refused": (_Count("keys_refused_total", ("reason",)),),
+    "key.burnt": (_Count("keys_burnt_bits_total", ("link", "reason"), "bits"),),
+    "key.unknown_id": (_Count("dec_keys_unknown_id_total", ("sae",)),),
+    "quota.denied": (_Count("quota_denied_total", ("sae",)),),
+    "strand.renewed": (_Count("strand_renewed_total", ("peer",)),),
+    "tls.refused": (_Count("tls_handshake_failed_total", ("reason",)),),
+    "request.refused": (_Count("requests_refused_total", ("reason",)),),
+    "transfer.finished": (_Count("transfers_finished_total", ("peer",)),),
+    "transfer.failed": (_Count("transfers_failed_total", ("peer",)),),
+    "transfer.rotated": (_Count("transfer_rotations_total", ("peer",)),),
+    "audit.failed": (_Count("audit_write_failures_total"),),
+}
+
+
+class Metrics:
+    """Sink of events and taker of gauges; `render` is what a scrape gets. Thread-safe."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry | None = None,
+        *,
+        links: Iterable[str] = (),
+        peers: Iterable[str] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a third more series that no alert reads
+        self._registry = registry or CollectorRegistry()
+        self._clock = clock or SystemClock()
+        self._of = {metric.name: _Family(metric, self._registry) for metric in METRICS}
+        self._groups: dict[str, str] = {}
+        self._last_block_s: dict[str, float] = {}
+        self._bind(links, peers)
+
+    def emit(self, event: Event, /) -> None:
+        """Count one event. Fields that are missing count under the label "" or as zero."""
+        self._of["events_total"](event.kind, event.severity.value).inc()
+        for count in _COUNTS.get(event.kind, ()):
+            labels = tuple(str(event.fields.get(name, "")) for name in count.labels)
+            self._of[count.metric](*labels).inc(_amount(event, count))
+        if event.kind == "link.block":
+            self._note_block(event)
+
+    def update(self, gauges: Gauges) -> None:
+        """Set every gauge, about once a second."""
+        for link in gauges.links:
+            self._set_link(link)
+        for peer in gauges.peers:
+            self._set_peer(peer)
+        audit, now_s = gauges.audit, self._clock.now_s()
+        self._of["audit_records"]().set(audit.size)
+        self._of["audit_checkpoint_records"]().set(audit.last_checkpoint_size)
+        self._of["audit_cosigned_records"]().set(audit.cosigned_size)
+        self._of["audit_cosign_lag_records"]().set(max(0, audit.size - audit.cosigned_size))
+        if audit.cosigned_at_s is not None:
+            self._of["audit_cosign_age_seconds"]().set(max(0.0, now_s - audit.cosigned_at_s))
+        if gauges.cert_expiry_s is not None:
+            self._of["cert_expiry_seconds"]().set(gauges.cert_expiry_s)
+        self._of["waivers_active"]().set(gauges.waivers_active)
+
+    def observe_request(self, method: str, status: int, seconds: float) -> None:
+        """One answered API request. `method` is the operation (enc_keys, dec_keys, status), never a path."""
+        self._of["requests_total"](method, str(status)).inc()
+        self._of["request_latency_seconds"](method).observe(seconds)
+
+    def render(self) -> bytes:
+        """The exposition, text format 0.0.4."""
+        return generate_latest(self._registry)
+
+    # inside
+
+    def _bind(self, links: Iterable[str], peers: Iterable[str]) -> None:
+        """A counter exists from the start with the value 0; one that appears with its first event hides that event."""
+        for kind, severity in KINDS.items():
+            self._of["events_total"](kind, severity.value)
+        for name, bound in (("link", tuple(links)), ("peer", tuple(peers))):
+            for metric in METRICS:
+                if metric.kind == "counter" and metric.labels == (name,):
+                    for value in bound:
+                        self._of[metric.name](value)
+        self._of["audit_write_failures_total"]()
+
+    def _note_block(self, event: Event) -> None:
+        link = str(event.fields.get("link", ""))
+        self._last_block_s[link] = event.at_s
+        total = _number(event, "eps_sec") + _number(event, "eps_cor")
+        self._of["qkd_finite_key_epsilon"](link).set(total)
+
+    def _set_link(self, link: LinkGauge) -> None:
+        name = link.link
+        for metric, value in _link_values(link).items():
+            if value is not None:
+                self._of[metric](name).set(value)
+        for account in Account:
+            self._of["pool_bits"](name, account.value).set(link.ledger.get(account.value, 0))
+        if name in self._last_block_s:
+            age_s = max(0.0, self._clock.now_s() - self._last_block_s[name])
+            self._of["qkd_last_block_age_seconds"](name).set(age_s)
+
+    def _set_peer(self, peer: PeerGauge) -> None:
+        self._of["peer_up"](peer.peer).set(peer.up)
+        self._of["peer_epoch"](peer.peer).set(peer.epoch)
+        if peer.strand_age_s is not None:
+            self._of["strand_age_seconds"](peer.peer).set(peer.strand_age_s)
+        before = self._groups.get(peer.peer)
+        if before is not None and before != peer.group:
+            self._of["peer_tls_group"](peer.peer, before).set(0)
+        self._groups[peer.peer] = peer.group
+        self._of["peer_tls_group"](peer.peer, peer.group).set(1)
+
+
+def _link_values(link: LinkGauge) -> dict[str, float | None]:
+    empty_s = link.time_to_empty_s
+    return {
+        "qkd_link_state": float(link.state == "up"),
+        "qkd_qber_ratio": link.qber,
+        "qkd_secret_key_rate_bps": link.skr_bps,
+        "qkd_sifted_key_rate_bps": link.sifted_bps,
+        "qkd_auth_key_remaining_bits": link.auth_key_bits,
+        "pool_owned_free_bits": link.owned_free_bits,
+        "pool_ledger_imbalance_bits": link.imbalance_bits,
+        "pool_fill_rate_bps": link.fill_bps,
+        "pool_drain_rate_bps": link.drain_bps,
+        "pool_time_to_empty_seconds": math.inf if empty_s is None else empty_s,
+        "pool_oldest_block_age_seconds": link.oldest_block_age_s,
+    }
+
+
+def _amount(event: Event, count: _Count) -> float:
+    """Counters only rise: what is no finite positive number adds nothing."""
+    return max(0.0, _number(event, count.amount)) if count.amount else 1
+
+
+def _number(event: Event, name: str) -> float:
+    value = event.fields.get(name, 0)
+    if isinstance(value, int):
+        return float(value) if abs(value) < 1 << 63 else 0.0
+    return value if isinstance(value, float) and math.isfinite(value) else 0.0
