@@ -1,0 +1,257 @@
+"""What no single field can tell: names that lead nowhere, combinations that are not safe, files that are not there."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Final
+
+from keystrand.config.lines import Where
+from keystrand.config.module import Channel, ModuleConfig
+from keystrand.config.reading import Fault
+from keystrand.config.schema import PolicyEntry, SiteConfig, Tls
+from keystrand.config.values import Address
+from keystrand.core.errors import BadRequest
+from keystrand.core.identity import check_name
+from keystrand.core.protection import Protection
+
+
+def check_site(config: SiteConfig, now_s: float) -> Iterator[Fault]:
+    """Every fault of a whole site; `now_s` is Unix time, for waivers."""
+    for check in SITE_CHECKS:
+        yield from check(config)
+    for index, entry in enumerate(config.policy):
+        yield from _policy_entry(config, entry, ("policy", index), now_s)
+
+
+def check_module(config: ModuleConfig, now_s: float) -> Iterator[Fault]:
+    """Every fault of a QKD module's file."""
+    module = config.module
+    yield from _name(module.link, ("module", "link"))
+    yield from _name(module.module_id, ("module", "module_id"))
+    yield from _name(config.kme.kme_id, ("kme", "kme_id"))
+    yield from _connectable(config.kme.address, ("kme", "address"))
+    yield from _private(module.start_key_file, ("module", "start_key_file"))
+    yield from _tls(config.tls)
+    for name in ("classical", "quantum"):
+        yield from _channel(getattr(config, name), name)
+    listens: list[tuple[Where, Address]] = [
+        ((name, "listen"), channel.listen)
+        for name, channel in (("classical", config.classical), ("quantum", config.quantum))
+        if channel.listen is not None
+    ]
+    yield from _clashes(listens)
+
+
+def _channel(channel: Channel, name: str) -> Iterator[Fault]:
+    if (channel.listen is None) == (channel.connect is None):
+        yield Fault((name,), "needs exactly one of listen and connect", "one end listens, the other connects to it")
+    if channel.connect is not None:
+        yield from _connectable(channel.connect, (name, "connect"))
+
+
+def _names(config: SiteConfig) -> Iterator[Fault]:
+    yield from _name(config.site.name, ("site", "name"))
+    yield from _name(config.site.kme_id, ("site", "kme_id"))
+    for table in ("peers", "links", "saes"):
+        for name in getattr(config, table):
+            yield from _name(name, (table, name))
+    for name, peer in config.peers.items():
+        yield from _name(peer.kme_id, ("peers", name, "kme_id"))
+    for name, link in config.links.items():
+        yield from _name(link.module, ("links", name, "module"))
+
+
+def _name(text: str, where: Where) -> Iterator[Fault]:
+    try:
+        check_name(text)
+    except BadRequest as error:
+        yield Fault(where, str(error))
+
+
+def _files(config: SiteConfig) -> Iterator[Fault]:
+    yield from _private(config.site.root_key_file, ("site", "root_key_file"))
+    yield from _private(config.site.audit_key_file, ("site", "audit_key_file"))
+    yield from _tls(config.tls)
+    if config.peer.trust is not None:
+        yield from _readable(config.peer.trust, ("peer", "trust"))
+    for name, peer in config.peers.items():
+        yield from _readable(peer.audit_key, ("peers", name, "audit_key"))
+    if config.gateway is not None:
+        yield from _readable(config.gateway.certificate, ("gateway", "certificate"))
+        yield from _private(config.gateway.private_key, ("gateway", "private_key"))
+
+
+def _tls(tls: Tls) -> Iterator[Fault]:
+    yield from _readable(tls.certificate, ("tls", "certificate"))
+    yield from _private(tls.private_key, ("tls", "private_key"))
+    yield from _readable(tls.trust, ("tls", "trust"))
+    if tls.revoked is not None:
+        yield from _readable(tls.revoked, ("tls", "revoked"))
+    if tls.minimum == "1.2" and tls.require_pqc_group:
+        hint = 'write minimum = "1.3", or require_pqc_group = false and accept that today\'s traffic can be read later'
+        yield Fault(("tls", "minimum"), "TLS 1.2 has no ML-KEM group, yet require_pqc_group asks for one", hint)
+
+
+def _readable(path: Path, where: Where) -> Iterator[Fault]:
+    if not path.is_file():
+        yield Fault(where, f"{path}: no such file")
+    elif not os.access(path, os.R_OK):
+        yield Fault(where, f"{path}: not readable for this user")
+
+
+def _private(path: Path, where: Where) -> Iterator[Fault]:
+    """A file with a secret: there, and for its owner only."""
+    missing = list(_readable(path, where))
+    yield from missing
+    if not missing and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        yield Fault(where, f"{path}: others may read or change this secret", f"chmod 600 {path}")
+
+
+def _peers(config: SiteConfig) -> Iterator[Fault]:
+    owners = {config.site.kme_id: "this site"}
+    for name, peer in config.peers.items():
+        where = ("peers", name)
+        if name == config.site.name:
+            yield Fault(where, "a site is not its own peer")
+        if peer.kme_id in owners:
+            yield Fault((*where, "kme_id"), f"{peer.kme_id} is already the KME of {owners[peer.kme_id]}")
+        owners[peer.kme_id] = name
+        yield from _connectable(peer.address, (*where, "address"))
+
+
+def _connectable(address: Address, where: Where) -> Iterator[Fault]:
+    if address.port == 0:
+        yield Fault(where, f"{address}: nobody can connect to port 0")
+    elif address.is_wildcard:
+        yield Fault(where, f"{address} is an address to listen on, not to connect to", "write the other host's name")
+
+
+def _links(config: SiteConfig) -> Iterator[Fault]:
+    seen: dict[str, str] = {}
+    for name, link in config.links.items():
+        where = ("links", name)
+        if link.peer not in config.peers:
+            yield Fault(
+                (*where, "peer"),
+                f"{link.peer} is not a peer",
+                f"add [peers.{link.peer}] or write {_either(config.peers)}",
+            )
+        if link.module in seen:
+            yield Fault((*where, "module"), f"module {link.module} already serves link {seen[link.module]}")
+        seen[link.module] = name
+
+
+def _either(names: Iterable[str]) -> str:
+    return " or ".join(names) or "the name of one"
+
+
+def _saes(config: SiteConfig) -> Iterator[Fault]:
+    sites = {config.site.name, *config.peers}
+    for name, sae in config.saes.items():
+        if sae.site not in sites:
+            yield Fault(
+                ("saes", name, "site"), f"{sae.site} is neither this site nor a peer", f"write {_either(sorted(sites))}"
+            )
+
+
+def _listens(config: SiteConfig) -> Iterator[Fault]:
+    sections = {
+        name: getattr(config, name)
+        for name in ("etsi014", "peer", "device", "status", "gateway")
+        if getattr(config, name) is not None
+    }
+    yield from _clashes([((name, "listen"), section.listen) for name, section in sections.items()])
+    if config.status is not None and not config.status.listen.is_loopback:
+        hint = "write 127.0.0.1:PORT and reach it through ssh -L or a proxy that knows its users"
+        yield Fault(("status", "listen"), f"{config.status.listen}: the status page has no login", hint)
+
+
+def _clashes(listens: list[tuple[Where, Address]]) -> Iterator[Fault]:
+    for (where, mine), (other_where, other) in combinations(listens, 2):
+        overlap = mine.host == other.host or mine.is_wildcard or other.is_wildcard
+        if mine.port and mine.port == other.port and overlap:
+            other_name = ".".join(map(str, where))
+            yield Fault(other_where, f"{other} clashes with {other_name} = {mine}", "choose another port")
+
+
+def _gateway(config: SiteConfig) -> Iterator[Fault]:
+    gateway = config.gateway
+    if gateway is None:
+        return
+    yield from _connectable(gateway.kme, ("gateway", "kme"))
+    if gateway.sae not in config.saes or config.saes[gateway.sae].site != config.site.name:
+        yield Fault(
+            ("gateway", "sae"),
+            f"{gateway.sae} is not an SAE of this site",
+            f'add [saes.{gateway.sae}] with site = "{config.site.name}"',
+        )
+    for name, peer in gateway.peers.items():
+        where = ("gateway", "peers", name)
+        yield from _connectable(peer.address, (*where, "address"))
+        if name not in config.peers:
+            yield Fault(where, f"{name} is not a peer", f"add [peers.{name}] or write {_either(config.peers)}")
+        elif peer.sae not in config.saes or config.saes[peer.sae].site != name:
+            yield Fault(
+                (*where, "sae"), f"{peer.sae} is not an SAE of {name}", f'add [saes.{peer.sae}] with site = "{name}"'
+            )
+
+
+def _policy_pairs(config: SiteConfig) -> Iterator[Fault]:
+    seen: set[tuple[str, str]] = set()
+    for index, entry in enumerate(config.policy):
+        pair = (entry.initiator, entry.responder)
+        if pair in seen:
+            yield Fault(("policy", index), f"{pair[0]} to {pair[1]} is listed twice")
+        seen.add(pair)
+
+
+def _policy_entry(config: SiteConfig, entry: PolicyEntry, where: Where, now_s: float) -> Iterator[Fault]:
+    for key, sae in (("from", entry.initiator), ("to", entry.responder)):
+        if sae not in config.saes:
+            yield Fault((*where, key), f"{sae} is not a known SAE", f"add [saes.{sae}] with the site that serves it")
+    try:
+        entry.rule()
+    except ValueError as error:
+        yield Fault(where, str(error))
+    yield from _waiver(entry, where, now_s)
+    yield from _quantum_way(config, entry, where)
+
+
+def _waiver(entry: PolicyEntry, where: Where, now_s: float) -> Iterator[Fault]:
+    waiver = entry.waiver
+    if waiver is None:
+        if entry.require < Protection.HYBRID:
+            hint = 'write require = "hybrid", or add a [policy.waiver] with approved_by, reason and expires'
+            yield Fault((*where, "require"), f"{entry.require.label} is below hybrid and nobody approved it", hint)
+        return
+    if waiver.expires.timestamp() <= now_s:
+        hint = "remove it, or have it approved again with a later date"
+        yield Fault((*where, "waiver", "expires"), f"this waiver ended at {waiver.expires.isoformat()}", hint)
+    if waiver.protection > entry.require or waiver.protection == Protection.HYBRID:
+        yield Fault(
+            (*where, "waiver", "protection"), f"{waiver.protection.label} waives nothing of {entry.require.label}"
+        )
+    if waiver.protection == Protection.NONE:
+        yield Fault((*where, "waiver", "protection"), "a key without any strand is no key")
+
+
+def _quantum_way(config: SiteConfig, entry: PolicyEntry, where: Where) -> Iterator[Fault]:
+    """Between two sites, quantum keys need a link to the other one."""
+    sites = {config.saes[sae].site for sae in (entry.initiator, entry.responder) if sae in config.saes}
+    peer = next(iter(sites - {config.site.name}), None)
+    floor = entry.waiver.protection if entry.waiver else entry.require
+    reachable = {link.peer for link in config.links.values()}
+    if config.site.name in sites and peer in config.peers and floor >= Protection.QKD and peer not in reachable:
+        yield Fault(
+            (*where, "require"), f"{floor.label} needs a QKD link and none leads to {peer}", "add a [links.NAME] table"
+        )
+
+
+SiteCheck = Callable[[SiteConfig], Iterator[Fault]]
+SITE_CHECKS: Final[tuple[SiteCheck, ...]] = (
+    _names, _files, _peers, _links, _saes, _listens, _gateway, _policy_pairs,
+)  # fmt: skip

@@ -1,0 +1,78 @@
+"""Read the operator's files: parse, type, cross-check, and say each fault with its line."""
+
+from __future__ import annotations
+
+import re
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from keystrand.config.checks import check_module, check_site
+from keystrand.config.lines import index_lines, line_of
+from keystrand.config.module import ModuleConfig
+from keystrand.config.reading import Fault, Reader, spell
+from keystrand.config.schema import SiteConfig
+from keystrand.core.errors import ConfigError
+
+T = TypeVar("T")
+Check = Callable[[Any, float], Iterator[Fault]]  # of a configuration of type T, at a Unix time
+
+
+def load_site(path: Path | str) -> SiteConfig:
+    """The site of this file. Raises ConfigError for its first fault; `site_faults` lists all."""
+    return _loaded(Path(path), SiteConfig, check_site)
+
+
+def site_faults(path: Path | str) -> list[ConfigError]:
+    """Every fault of a site's file, in the order of its lines; empty where it is sound."""
+    return _read(Path(path), SiteConfig, check_site)[1]
+
+
+def load_module(path: Path | str) -> ModuleConfig:
+    """The QKD module of this file. Raises ConfigError for its first fault."""
+    return _loaded(Path(path), ModuleConfig, check_module)
+
+
+def module_faults(path: Path | str) -> list[ConfigError]:
+    """Every fault of a module's file, in the order of its lines; empty where it is sound."""
+    return _read(Path(path), ModuleConfig, check_module)[1]
+
+
+def _loaded(path: Path, cls: type[T], check: Check) -> T:
+    config, faults = _read(path, cls, check)
+    if config is None or faults:
+        raise faults[0]
+    return config
+
+
+def _read(path: Path, cls: type[T], check: Check) -> tuple[T | None, list[ConfigError]]:
+    try:
+        text = path.read_text("utf-8")
+        raw = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        return None, [ConfigError(f"cannot be read: {reason}", path=str(path))]
+    except tomllib.TOMLDecodeError as error:
+        return None, [_syntax_error(path, str(error))]
+    reader = Reader(path.absolute().parent)
+    config = reader.table(cls, raw, ())
+    if config is None:
+        return None, _placed(path, text, reader.faults)
+    return config, _placed(path, text, list(check(config, time.time())))
+
+
+def _syntax_error(path: Path, message: str) -> ConfigError:
+    place = re.search(r" \(at line (\d+), column (\d+)\)$", message)
+    line = int(place[1]) if place else 0
+    return ConfigError(f"not TOML: {message}", path=str(path), line=line)
+
+
+def _placed(path: Path, text: str, faults: list[Fault]) -> list[ConfigError]:
+    lines = index_lines(text) if faults else {}
+    found = sorted(((line_of(lines, fault.where), fault) for fault in faults), key=lambda pair: pair[0])
+    return [
+        ConfigError(f"{spell(fault.where)} {fault.message}", path=str(path), line=line, hint=fault.hint or None)
+        for line, fault in found
+    ]

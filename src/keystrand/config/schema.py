@@ -1,0 +1,201 @@
+"""What `site.toml` may say: every section and field, with its meaning, unit and default.
+
+Paths are relative to the file; secrets are given by path only. `config.load.load_site` reads and cross-checks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from keystrand.config.values import Address
+from keystrand.core.limits import Limits
+from keystrand.core.policy import Policy, Rule, Waiver
+from keystrand.core.protection import Protection
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every table of the file."""
+
+
+class Site(Section, frozen=True, kw_only=True):
+    """Who this site is and where it keeps its state."""
+
+    name: Annotated[str, Meta(description="name of the site, the same in every peer's file")]
+    kme_id: Annotated[str, Meta(description="ID of this KME, as in its certificate and in ETSI GS QKD 014 status")]
+    state_dir: Annotated[Path, Meta(description="directory of the store and the audit log; made if missing")]
+    root_key_file: Annotated[Path, Meta(description="file with the passphrase that seals the store (mode 600)")]
+    audit_key_file: Annotated[Path, Meta(description="file with the Ed25519 key that signs the audit log (mode 600)")]
+
+
+class Tls(Section, frozen=True, kw_only=True):
+    """Certificates. One program has one certificate; files that change are taken up by new connections."""
+
+    certificate: Annotated[Path, Meta(description="certificate chain of this program, PEM")]
+    private_key: Annotated[Path, Meta(description="its private key, PEM (mode 600)")]
+    trust: Annotated[Path, Meta(description="CA certificates that may vouch for SAEs, modules and the own KME, PEM")]
+    revoked: Annotated[Path | None, Meta(description="certificate revocation lists of those CAs, PEM")] = None
+    minimum: Annotated[Literal["1.3", "1.2"], Meta(description="lowest TLS version that is accepted")] = "1.3"
+    require_pqc_group: Annotated[
+        bool, Meta(description="refuse connections that do not agree their keys with ML-KEM (X25519MLKEM768)")
+    ] = True
+    identity: Annotated[
+        Literal["san-uri", "cn"],
+        Meta(description="where a certificate says who its holder is: URI urn:keystrand:KIND:ID, or the common name"),
+    ] = "san-uri"
+
+
+class Etsi014(Section, frozen=True, kw_only=True):
+    """The key delivery API for SAEs (ETSI GS QKD 014)."""
+
+    listen: Annotated[Address, Meta(description="host:port of the API, mutual TLS")]
+
+
+class PeerChannel(Section, frozen=True, kw_only=True):
+    """Where the KMEs of other sites connect."""
+
+    listen: Annotated[Address, Meta(description="host:port for peer KMEs, mutual TLS")]
+    trust: Annotated[
+        Path | None, Meta(description="CA certificates that may vouch for peer KMEs, PEM; left out: those of [tls]")
+    ] = None
+
+
+class DeviceInterface(Section, frozen=True, kw_only=True):
+    """Where the site's own QKD modules hand over their blocks."""
+
+    listen: Annotated[Address, Meta(description="host:port for QKD modules, mutual TLS")]
+
+
+class StatusPage(Section, frozen=True, kw_only=True):
+    """The read-only status page and metrics; it has no login, so it listens on loopback only."""
+
+    listen: Annotated[Address, Meta(description="loopback host:port of the page, plain HTTP")]
+
+
+class Peer(Section, frozen=True, kw_only=True):
+    """Another site."""
+
+    kme_id: Annotated[str, Meta(description="ID of its KME, as in its certificate")]
+    address: Annotated[Address, Meta(description="host:port where its KME accepts peers")]
+    audit_key: Annotated[Path, Meta(description="file with the public key that verifies its audit log")]
+
+
+class Link(Section, frozen=True, kw_only=True):
+    """A QKD link."""
+
+    peer: Annotated[str, Meta(description="name of the site at the other end")]
+    module: Annotated[str, Meta(description="ID of the local QKD module, as in its certificate")]
+
+
+class Sae(Section, frozen=True, kw_only=True):
+    """An application that may hold keys."""
+
+    site: Annotated[str, Meta(description="site whose KME serves it")]
+
+
+class WaiverEntry(Section, frozen=True, kw_only=True):
+    """Permission to accept less protection for a while. Every key under it is flagged in audit and metrics."""
+
+    protection: Annotated[Protection, Meta(description="lowest protection accepted meanwhile")]
+    approved_by: Annotated[tuple[str, ...], Meta(description="who approved it", min_length=1)]
+    reason: Annotated[str, Meta(description="why", min_length=1)]
+    expires: Annotated[datetime, Meta(description="when it ends, RFC 3339 with time zone", tz=True)]
+
+    def waiver(self) -> Waiver:
+        return Waiver(
+            protection=self.protection,
+            approved_by=self.approved_by,
+            reason=self.reason,
+            expires_s=self.expires.timestamp(),
+        )
+
+
+class PolicyEntry(Section, frozen=True, kw_only=True, rename={"initiator": "from", "responder": "to"}):
+    """What one ordered pair of SAEs may do. What is not listed is refused."""
+
+    initiator: Annotated[str, Meta(description="SAE that asks for keys")]
+    responder: Annotated[str, Meta(description="SAE that shares them")]
+    require: Annotated[Protection, Meta(description="protection that each key must have")] = Protection.HYBRID
+    quota_bps: Annotated[float, Meta(description="sustained draw in key bits per second; 0: no quota", ge=0)] = 0.0
+    quota_burst_bits: Annotated[int, Meta(description="bits that may be drawn at once after a pause", ge=0)] = 0
+    on_exhaustion: Annotated[
+        Literal["refuse"], Meta(description="what happens when keys run out; there is no fallback to weaker ones")
+    ] = "refuse"
+    waiver: Annotated[WaiverEntry | None, Meta(description="table [policy.waiver]")] = None
+
+    def rule(self) -> Rule:
+        """As the KME wants it. Raises ValueError where the entry contradicts itself."""
+        return Rule(
+            initiator=self.initiator,
+            responder=self.responder,
+            require=self.require,
+            quota_bps=self.quota_bps,
+            quota_burst_bits=self.quota_burst_bits,
+            waiver=self.waiver.waiver() if self.waiver else None,
+        )
+
+
+class GatewayPeer(Section, frozen=True, kw_only=True):
+    """The gateway of another site."""
+
+    address: Annotated[Address, Meta(description="host:port where it receives")]
+    sae: Annotated[str, Meta(description="its SAE ID")]
+
+
+class Gateway(Section, frozen=True, kw_only=True):
+    """The data-transfer gateway: an SAE that sends and receives files under keys that rotate."""
+
+    sae: Annotated[str, Meta(description="SAE ID of this gateway")]
+    certificate: Annotated[Path, Meta(description="certificate of that SAE, PEM")]
+    private_key: Annotated[Path, Meta(description="its private key, PEM (mode 600)")]
+    kme: Annotated[Address, Meta(description="host:port of the own site's ETSI GS QKD 014 API")]
+    listen: Annotated[Address, Meta(description="host:port where other gateways deliver")]
+    inbox: Annotated[Path, Meta(description="directory for received files; made if missing")]
+    rotate_bytes: Annotated[int, Meta(description="a fresh key after so many bytes", ge=1024)] = 16_777_216
+    rotate_s: Annotated[float, Meta(description="a fresh key after so many seconds", gt=0)] = 60.0
+    peers: Annotated[Mapping[str, GatewayPeer], Meta(description="tables [gateway.peers.SITE]")] = {}
+
+
+class Log(Section, frozen=True, kw_only=True):
+    """The program's own log, on stderr. Audit is separate and cannot be turned off."""
+
+    level: Annotated[
+        Literal["debug", "info", "notice", "warning", "alert"], Meta(description="least severity that is written")
+    ] = "info"
+    format: Annotated[Literal["auto", "json", "human"], Meta(description="auto: human on a terminal, else json")] = (
+        "auto"
+    )
+
+
+class SiteConfig(Section, frozen=True, kw_only=True):
+    """A whole `site.toml`."""
+
+    site: Site
+    tls: Tls
+    etsi014: Etsi014
+    peer: PeerChannel
+    device: DeviceInterface
+    status: StatusPage | None = None
+    peers: Mapping[str, Peer] = {}
+    links: Mapping[str, Link] = {}
+    saes: Mapping[str, Sae] = {}
+    policy: tuple[PolicyEntry, ...] = ()
+    gateway: Gateway | None = None
+    limits: Limits = Limits()
+    log: Log = Log()
+
+    @property
+    def peer_trust(self) -> Path:
+        """CA certificates that may vouch for peer KMEs."""
+        return self.peer.trust or self.tls.trust
+
+    def rules(self) -> Policy:
+        """The policy as the KME wants it. Raises ValueError where entries contradict each other."""
+        return Policy.of(
+            tuple(entry.rule() for entry in self.policy), {sae: entry.site for sae, entry in self.saes.items()}
+        )
