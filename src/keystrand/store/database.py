@@ -114,9 +114,10 @@ class Database:
         self._control("BEGIN IMMEDIATE")
         try:
             yield
-            flush()
-            if self._doomed:
+            # a failure may have been swallowed on the way, and SQLite may have ended the transaction by itself
+            if self._doomed or not self._connection.in_transaction:
                 raise StoreUnavailable(f"the store failed within the transaction: {self._doomed}")
+            flush()
             self._control("COMMIT")
         except BaseException:
             self._roll_back()
