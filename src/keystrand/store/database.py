@@ -114,9 +114,7 @@ class Database:
         self._control("BEGIN IMMEDIATE")
         try:
             yield
-            # a failure may have been swallowed on the way, and SQLite may have ended the transaction by itself
-            if self._doomed or not self._connection.in_transaction:
-                raise StoreUnavailable(f"the store failed within the transaction: {self._doomed}")
+            self._check_sound()
             flush()
             self._control("COMMIT")
         except BaseException:
@@ -136,6 +134,11 @@ class Database:
                 self._control("RELEASE part")
             raise
         self._control("RELEASE part")
+
+    def _check_sound(self) -> None:
+        """A failure may have been swallowed on the way, and SQLite may have ended the transaction by itself."""
+        if self._doomed or not self._connection.in_transaction:
+            raise StoreUnavailable(f"the store failed within the transaction: {self._doomed}")
 
     def _control(self, sql: str) -> None:
         try:
