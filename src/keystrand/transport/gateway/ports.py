@@ -1,0 +1,116 @@
+"""What a transfer needs from outside, what it tells, and its limits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from keystrand.core.errors import Unavailable
+from keystrand.core.key import Key
+
+MIB = 1 << 20
+
+
+class KeySource(Protocol):
+    """The SAE's own KME. Both calls may raise Unavailable (ask again later) and block for a while."""
+
+    def fresh(self, responder: str, size_bits: int) -> Key:
+        """A new key shared with SAE `responder`."""
+
+    def pick_up(self, initiator: str, key_id: str) -> Key:
+        """The copy of a key that SAE `initiator` was given. It is handed out once; then UnknownKey."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayLimits:
+    """Ours to tune. Raises ValueError where a number makes no sense."""
+
+    chunk_bytes: int = MIB  # plaintext of one record, at most frames.DATA_BYTES_MAX
+    queue_chunks: int = 4
+    connect_s: float = 10.0
+    opening_s: float = 10.0  # a caller without a verified key has this long, in total
+    idle_s: float = 180.0  # neither side may be silent longer; above beat_s and key_wait_s
+    beat_s: float = 10.0  # an empty DATA goes out after this much silence
+    key_wait_s: float = 120.0  # how long a transfer waits for the KME to have keys again
+    reconnect_s: float = 60.0  # how long a sender tries to come back without progress
+    checkpoint_bytes: int = 64 * MIB  # the receiver makes its part durable this often
+    transfers_max: int = 8  # connections at a time, at the receiver
+    partial_ttl_s: float = 7 * 86_400.0  # what was not resumed for so long is deleted
+    progress_s: float = 0.25
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        if self.chunk_bytes > MIB:
+            raise ValueError(f"chunk_bytes={self.chunk_bytes} must be at most {MIB}")
+        if self.idle_s <= max(self.beat_s, self.key_wait_s):
+            raise ValueError(f"idle_s={self.idle_s} must exceed beat_s={self.beat_s} and key_wait_s={self.key_wait_s}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A transfer at one moment. `state`: started, progress, rotated, waiting, resumed, finished or failed.
+
+    `protection` is what the key's own KME says of it, "unknown" where it says nothing. No field is secret.
+    """
+
+    state: str
+    transfer_id: str
+    direction: str  # "sending" or "receiving"
+    peer: str
+    name: str
+    bytes_done: int
+    bytes_total: int | None
+    rotations: int
+    throughput_bytes_per_s: float
+    key_id: str
+    protection: str
+    message: str = ""
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferReport:
+    """A transfer that both ends verified. `bytes` counts the content, `seconds` the time since the first key."""
+
+    transfer_id: str
+    name: str
+    peer: str
+    bytes: int
+    seconds: float
+    rotations: int
+    key_ids: tuple[str, ...]
+    sha256: str
+    resumed: int  # how often the transfer went on after a broken connection
+    path: str = ""  # where the receiver put it
+
+    @property
+    def throughput_bytes_per_s(self) -> float:
+        return self.bytes / self.seconds if self.seconds else 0.0
+
+
+def silent(progress: Progress) -> None:
+    """The report of whoever does not want any."""
+
+
+def when_available(
+    ask: Callable[[], Key], *, wait_s: float, stop: threading.Event, waiting: Callable[[Unavailable], None]
+) -> Key:
+    """`ask` until the KME has a key, for at most `wait_s`. Raises the last Unavailable after that, or on `stop`."""
+    until_s = time.monotonic() + wait_s
+    pause_s = 0.05
+    while True:
+        try:
+            return ask()
+        except Unavailable as fault:
+            if time.monotonic() + pause_s > until_s or stop.is_set():
+                raise
+            waiting(fault)
+            stop.wait(pause_s)
+            pause_s = min(2 * pause_s, max(fault.retry_after_s, 0.05), 5.0)

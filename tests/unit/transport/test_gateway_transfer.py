@@ -1,0 +1,388 @@
+"""Whole transfers over loopback between two threads."""
+
+import hashlib
+import io
+import os
+import random
+import resource
+import socket
+import struct
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from keystrand.core.errors import (
+    BadRequest,
+    KeyUnavailable,
+    NotPermitted,
+    PeerFault,
+    PeerUnavailable,
+    Unavailable,
+    UnknownKey,
+)
+from keystrand.core.secret import Secret
+from keystrand.testing.keyfolder import KeyFolder
+from keystrand.transport.gateway.inbox import PARTS, Inbox, StreamOut
+from keystrand.transport.gateway.ports import GatewayLimits
+from keystrand.transport.gateway.receiver import Receiver
+from keystrand.transport.gateway.sender import send
+
+QUICK = GatewayLimits(
+    chunk_bytes=1 << 16,
+    checkpoint_bytes=1 << 18,
+    idle_s=20.0,
+    beat_s=0.1,
+    key_wait_s=2.0,
+    reconnect_s=3.0,
+    opening_s=2.0,
+)
+
+
+class Site:
+    """A receiver in a thread, and what it told."""
+
+    def __init__(self, tmp_path: Path, *, limits=QUICK, keys=None, destination=None, senders=("sae-a",), **options):
+        self.folder = tmp_path / "keys"
+        self.folder.mkdir(exist_ok=True)
+        self.inbox = tmp_path / "inbox"
+        self.reports, self.faults, self.progress = [], [], []
+        self.receiver = Receiver(
+            ("127.0.0.1", 0),
+            keys=keys or KeyFolder(self.folder, "sae-b"),
+            me="sae-b",
+            senders=senders,
+            destination=destination or Inbox(self.inbox, checkpoint_bytes=limits.checkpoint_bytes, **options),
+            limits=limits,
+            report=self.progress.append,
+            done=self.reports.append,
+            failed=self.faults.append,
+        )
+        self.port = self.receiver.port
+        self.thread = threading.Thread(target=self.receiver.serve_forever, daemon=True)
+        self.thread.start()
+
+    def send(self, source, *, keys=None, port=None, **options):
+        options.setdefault("limits", QUICK)
+        options.setdefault("rotate_bytes", 1 << 18)
+        return send(
+            source,
+            keys=keys or KeyFolder(self.folder, "sae-a"),
+            connect=("127.0.0.1", port or self.port),
+            from_sae="sae-a",
+            to_sae="sae-b",
+            **options,
+        )
+
+    def parts(self):
+        return sorted(path.name for path in (self.inbox / PARTS).glob("*.part"))
+
+
+@pytest.fixture
+def site(tmp_path):
+    made = Site(tmp_path)
+    yield made
+    made.receiver.stop()
+
+
+def content(tmp_path, size_bytes, name="report.bin"):
+    path = tmp_path / name
+    path.write_bytes(random.Random(size_bytes).randbytes(size_bytes))
+    return path
+
+
+FRAME = QUICK.chunk_bytes
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, FRAME - 1, FRAME, FRAME + 1, 4 * FRAME, 4 * FRAME + 1, 1_000_003])
+def test_the_content_arrives_whole(site, tmp_path, size_bytes):
+    path = content(tmp_path, size_bytes)
+    report = site.send(path)
+    arrived = (site.inbox / "report.bin").read_bytes()
+    assert arrived == path.read_bytes()
+    assert report.sha256 == hashlib.sha256(arrived).hexdigest()
+    assert report.bytes == size_bytes
+    assert site.parts() == []
+
+
+def test_rotation_by_bytes_uses_each_key_once_and_leaves_none_behind(site, tmp_path):
+    report = site.send(content(tmp_path, 10 * FRAME + 5), rotate_bytes=2 * FRAME + 7)
+    assert report.rotations == 4
+    assert len(set(report.key_ids)) == len(report.key_ids) == 5
+    assert list(site.folder.iterdir()) == []
+
+
+def test_odd_rotation_limits_hold(site, tmp_path):
+    path = content(tmp_path, 3000)
+    report = site.send(path, rotate_bytes=999)
+    assert report.rotations == 3
+    assert (site.inbox / "report.bin").read_bytes() == path.read_bytes()
+
+
+def test_rotation_by_time_goes_on_in_silence(site, tmp_path):
+    read_end, write_end = os.pipe()
+    out = os.fdopen(write_end, "wb", buffering=0)
+
+    def speak():
+        out.write(b"before")
+        time.sleep(0.8)
+        out.write(b" after")
+        out.close()
+
+    threading.Thread(target=speak).start()
+    with os.fdopen(read_end, "rb") as source:
+        report = site.send(source, name="stream", rotate_s=0.2)
+    assert report.rotations >= 3
+    assert (site.inbox / "stream").read_bytes() == b"before after"
+
+
+def test_a_pipe_to_a_pipe(tmp_path):
+    read_end, write_end = os.pipe()
+    out = os.fdopen(write_end, "wb")
+    site = Site(tmp_path, destination=StreamOut(out))
+    got = []
+    reader = threading.Thread(target=lambda: got.append(os.fdopen(read_end, "rb").read()))
+    reader.start()
+    data = random.Random(1).randbytes(300_000)
+    site.send(io.BytesIO(data))
+    out.close()
+    reader.join()
+    site.receiver.stop()
+    assert got == [data]
+
+
+def test_no_file_is_overwritten_without_leave(site, tmp_path):
+    site.inbox.joinpath("report.bin").write_bytes(b"old")
+    with pytest.raises(NotPermitted, match="file of this name"):
+        site.send(content(tmp_path, 10))
+    assert site.inbox.joinpath("report.bin").read_bytes() == b"old"
+
+
+def test_overwrite_replaces(tmp_path):
+    site = Site(tmp_path, overwrite=True)
+    site.inbox.joinpath("report.bin").write_bytes(b"old")
+    path = content(tmp_path, 100)
+    site.send(path)
+    assert site.inbox.joinpath("report.bin").read_bytes() == path.read_bytes()
+    site.receiver.stop()
+
+
+@pytest.mark.parametrize("name", ["../up", "/etc/passwd", ".hidden", "a\\b", "a\nb", "..", "x" * 256])
+def test_unsafe_names_are_refused_by_the_sender(site, tmp_path, name):
+    with pytest.raises(BadRequest):
+        site.send(content(tmp_path, 10), name=name)
+
+
+def test_unsafe_names_are_refused_by_the_receiver(site, tmp_path, monkeypatch):
+    monkeypatch.setattr("keystrand.transport.gateway.sender.check_file_name", lambda name: name)
+    with pytest.raises(NotPermitted, match="file name"):
+        site.send(content(tmp_path, 10), name="../up")
+    assert not (tmp_path / "up").exists()
+
+
+def test_a_sender_that_is_not_listed_is_refused(tmp_path):
+    site = Site(tmp_path, senders=("sae-x",))
+    with pytest.raises(PeerUnavailable, match="does not take transfers"):
+        site.send(content(tmp_path, 10), limits=GatewayLimits(reconnect_s=0.2))
+    site.receiver.stop()
+
+
+def test_I7_without_keys_a_transfer_waits_and_says_so_then_goes_on(site, tmp_path):
+    keys = KeyFolder(site.folder, "sae-a", left=2)
+    states = []
+
+    def watch(progress):
+        states.append(progress)
+        if progress.state == "waiting":
+            keys.left = 100
+
+    path = content(tmp_path, 12 * FRAME)
+    report = site.send(path, keys=keys, rotate_bytes=4 * FRAME, progress=watch)
+    waited = [progress for progress in states if progress.state == "waiting"]
+    assert waited
+    assert waited[0].bytes_done <= 8 * FRAME  # not a byte beyond what two keys may carry
+    assert report.rotations == 2
+    assert (site.inbox / "report.bin").read_bytes() == path.read_bytes()
+
+
+def test_I7_without_keys_for_too_long_the_transfer_ends_and_can_be_resumed(site, tmp_path):
+    path, transfer_id = content(tmp_path, 12 * FRAME), str(uuid.uuid4())
+    keys = KeyFolder(site.folder, "sae-a", left=2)
+    with pytest.raises(KeyUnavailable):
+        site.send(path, keys=keys, rotate_bytes=4 * FRAME, transfer_id=transfer_id)
+    assert not (site.inbox / "report.bin").exists()
+    keys.left = 100
+    report = site.send(path, keys=keys, rotate_bytes=4 * FRAME, transfer_id=transfer_id)
+    assert report.resumed == 1
+    assert (site.inbox / "report.bin").read_bytes() == path.read_bytes()
+
+
+class WrongKeys(KeyFolder):
+    """A KME that hands out other bits than its peer."""
+
+    def pick_up(self, initiator, key_id):
+        key = super().pick_up(initiator, key_id)
+        object.__setattr__(key, "material", Secret(bytes(32)))
+        return key
+
+
+def test_a_wrong_key_is_refused_and_nothing_arrives(tmp_path):
+    (tmp_path / "keys").mkdir()
+    site = Site(tmp_path, keys=WrongKeys(tmp_path / "keys", "sae-b"))
+    with pytest.raises(PeerUnavailable):
+        site.send(content(tmp_path, 10), limits=GatewayLimits(reconnect_s=0.2))
+    assert all(isinstance(fault, PeerFault) for fault in site.faults)
+    assert site.faults
+    assert [path.name for path in site.inbox.iterdir()] == [PARTS]
+    site.receiver.stop()
+
+
+class Middle:
+    """A wire that can be cut, bent and recorded: `cut_after` bytes of each connection, in turn."""
+
+    def __init__(self, port, *, cuts=(), bend=None):
+        self._port = port
+        self._cuts = list(cuts)
+        self._bend = bend
+        self.recorded = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        while True:
+            near, _ = self._server.accept()
+            far = socket.create_connection(("127.0.0.1", self._port))
+            cut = self._cuts.pop(0) if self._cuts else None
+            threading.Thread(target=self._back, args=(far, near), daemon=True).start()
+            threading.Thread(target=self._forth, args=(near, far, cut), daemon=True).start()
+
+    def _forth(self, near, far, cut):
+        sent, kept = 0, bytearray()
+        self.recorded.append(kept)
+        while data := near.recv(65536 if cut is None else max(1, min(65536, cut - sent))):
+            if self._bend is not None and sent <= self._bend < sent + len(data):
+                data = bytearray(data)
+                data[self._bend - sent] ^= 0x10
+            kept += data
+            far.sendall(data)
+            sent += len(data)
+            if cut is not None and sent >= cut:
+                break
+        for end in (near, far):
+            end.shutdown(socket.SHUT_RDWR) if cut is not None else None
+        far.close()
+
+    @staticmethod
+    def _back(far, near):
+        try:
+            while data := far.recv(65536):
+                near.sendall(data)
+            near.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize("frames", range(9))
+@pytest.mark.parametrize("beside", [-1, 0, 1])
+def test_resume_at_and_around_every_frame_boundary(site, tmp_path, frames, beside):
+    path = content(tmp_path, 8 * FRAME)
+    opening = 17 + 72 + 12 + 30 + len("report.bin") + 16
+    cut = opening + frames * (FRAME + 17 + 16) + beside
+    middle = Middle(site.port, cuts=[cut])
+    report = site.send(path, port=middle.port, rotate_bytes=1 << 30)
+    assert (site.inbox / "report.bin").read_bytes() == path.read_bytes()
+    assert report.resumed == (1 if frames and (frames, beside) != (1, -1) else 0)
+    assert len(set(report.key_ids)) == len(report.key_ids) == 2
+
+
+def test_many_cuts_with_rotation(site, tmp_path):
+    path = content(tmp_path, 40 * FRAME)
+    middle = Middle(site.port, cuts=[random.Random(n).randrange(2000, 12 * FRAME) for n in range(6)])
+    report = site.send(path, port=middle.port, rotate_bytes=3 * FRAME)
+    assert (site.inbox / "report.bin").read_bytes() == path.read_bytes()
+    assert len(set(report.key_ids)) == len(report.key_ids)
+
+
+def test_F9_I1_a_recorded_connection_cannot_be_replayed(site, tmp_path):
+    middle = Middle(site.port)
+    site.send(content(tmp_path, 3 * FRAME), port=middle.port)
+    site.inbox.joinpath("report.bin").unlink()
+    with socket.create_connection(("127.0.0.1", site.port)) as wire:
+        wire.sendall(middle.recorded[0])
+        wire.settimeout(5)
+        assert wire.recv(64)[4] == 8  # REFUSED
+    deadline = time.monotonic() + 5
+    while not site.faults and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert isinstance(site.faults[0], UnknownKey)
+    assert not site.inbox.joinpath("report.bin").exists()
+
+
+def test_a_bent_record_ends_the_transfer_and_nothing_arrives(site, tmp_path):
+    path = content(tmp_path, 6 * FRAME)
+    middle = Middle(site.port, bend=3 * FRAME)
+    with pytest.raises(PeerFault):
+        site.send(path, port=middle.port)
+    assert not (site.inbox / "report.bin").exists()
+
+
+def test_a_changed_source_is_sent_from_the_start(site, tmp_path):
+    path, transfer_id = content(tmp_path, 12 * FRAME), str(uuid.uuid4())
+    with pytest.raises(KeyUnavailable):
+        site.send(path, keys=KeyFolder(site.folder, "sae-a", left=1), rotate_bytes=4 * FRAME, transfer_id=transfer_id)
+    path.write_bytes(b"new" * 1000)
+    site.send(path, transfer_id=transfer_id)
+    assert (site.inbox / "report.bin").read_bytes() == b"new" * 1000
+
+
+def test_a_lost_receipt_is_given_again(site, tmp_path):
+    path, transfer_id = content(tmp_path, 3 * FRAME), str(uuid.uuid4())
+    site.send(path, transfer_id=transfer_id)
+    report = site.send(path, transfer_id=transfer_id)
+    assert report.bytes == 3 * FRAME
+    assert (site.inbox / "report.bin").read_bytes() == path.read_bytes()
+
+
+def test_a_full_disk_is_told_to_both_sides_and_the_transfer_resumes(tmp_path):
+    path, transfer_id = content(tmp_path, 12 * FRAME), str(uuid.uuid4())
+    site = Site(tmp_path)
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, old[1]))
+    try:
+        with pytest.raises(Unavailable, match="disk is full") as caught:
+            site.send(path, transfer_id=transfer_id)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert transfer_id in caught.value.hint
+    assert not (site.inbox / "report.bin").exists()
+    report = site.send(path, transfer_id=transfer_id)
+    assert report.resumed == 1
+    assert (site.inbox / "report.bin").read_bytes() == path.read_bytes()
+    site.receiver.stop()
+
+
+def test_a_stream_that_breaks_says_that_it_cannot_be_resumed(site):
+    middle = Middle(site.port, cuts=[5 * FRAME])
+    with pytest.raises(PeerUnavailable, match="stream"):
+        site.send(io.BytesIO(bytes(20 * FRAME)), port=middle.port)
+    assert not (site.inbox / "stream").exists()
+
+
+def test_too_many_connections_are_told_so(tmp_path):
+    site = Site(tmp_path, limits=GatewayLimits(transfers_max=1, opening_s=5.0))
+    with socket.create_connection(("127.0.0.1", site.port)), socket.create_connection(("127.0.0.1", site.port)) as late:
+        late.settimeout(5)
+        assert late.recv(64)[4] == 8
+    site.receiver.stop()
+
+
+def test_a_silent_caller_is_dropped(tmp_path):
+    site = Site(tmp_path, limits=GatewayLimits(opening_s=0.3))
+    with socket.create_connection(("127.0.0.1", site.port)) as wire:
+        wire.sendall(struct.pack(">IBIQ", 200, 1, 0, 0))
+        wire.settimeout(5)
+        assert wire.recv(64) == b""
+    site.receiver.stop()
