@@ -73,6 +73,7 @@ KINDS: Final = MappingProxyType(
         # the edge and the site
         "tls.refused": _N,
         "tls.reloaded": _N,
+        "tls.reload_failed": _W,  # the files are broken; the ones before stay in use
         "request.refused": _N,
         "site.started": _N,
         "site.stopping": _N,

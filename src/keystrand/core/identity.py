@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from keystrand.core.errors import BadRequest
+from keystrand.core.errors import BadRequest, NotPermitted
 
 NAME_LENGTH_MAX: Final = 64  # ETSI GS QKD 020 V1.1.1 bounds an SAE ID to 64 characters
 # Unreserved characters of RFC 3986, plus "@" and ":" that occur in SAE IDs; no case folding, no trimming, no Unicode.
@@ -34,3 +36,55 @@ def check_key_id(text: str) -> str:
     if canonical != text.lower():
         raise BadRequest("key_ID is not a UUID in its 8-4-4-4-12 form")
     return canonical
+
+
+URN: Final = "urn:keystrand:"
+KINDS_OF_HOLDER: Final = ("sae", "kme", "module")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who holds a certificate. `kind` is "sae", "kme" or "module"; None where only a common name vouches."""
+
+    kind: str | None
+    name: str
+
+    @property
+    def urn(self) -> str:
+        """The URI of the subject alternative name. Raises ValueError without a kind."""
+        if self.kind not in KINDS_OF_HOLDER:
+            raise ValueError(f"{self.kind!r} is none of {', '.join(KINDS_OF_HOLDER)}")
+        return f"{URN}{self.kind}:{self.name}"
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" if self.kind else self.name
+
+
+def holder(*, uris: Sequence[str], common_names: Sequence[str], rule: str) -> Identity:
+    """The one identity that a certificate states; none or several is NotPermitted. rule: "san-uri" or "cn"."""
+    if rule == "cn":
+        return Identity(None, _single(common_names, what="common name"))
+    if rule != "san-uri":
+        raise ValueError(f"identity rule {rule!r} is neither san-uri nor cn")
+    kind, colon, name = (
+        _single([uri for uri in uris if uri.lower().startswith(URN)], what="URI").removeprefix(URN).partition(":")
+    )
+    if kind not in KINDS_OF_HOLDER or not colon:
+        raise NotPermitted("the certificate's URI is not urn:keystrand:sae|kme|module:ID")
+    return Identity(kind, _legal(name))
+
+
+def _single(stated: Sequence[str], *, what: str) -> str:
+    if len(stated) != 1:
+        raise NotPermitted(
+            f"the certificate states {len(stated)} identities by {what}, not one",
+            hint="issue it again: `keystrand pki issue`, or set tls.identity to where the name stands",
+        )
+    return stated[0] if what == "URI" else _legal(stated[0])
+
+
+def _legal(name: str) -> str:
+    try:
+        return check_name(name, what="the certificate's name")
+    except BadRequest as problem:
+        raise NotPermitted(str(problem)) from None
