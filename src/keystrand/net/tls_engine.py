@@ -1,0 +1,127 @@
+"""One TLS connection without I/O: bytes of the wire in, plaintext out, and the other way round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from OpenSSL import SSL
+
+from keystrand.core.errors import KeystrandError, NotPermitted, PeerFault
+from keystrand.net.tls import TlsPeer, describe
+
+RECORD_BYTES_MAX: Final = 16_384  # plaintext of one record, RFC 8446 §5.1
+_WIRE_CHUNK_BYTES: Final = 65_536
+_WRITE_CHUNK_BYTES: Final = 1 << 24
+_MORE: Final = (SSL.WantReadError, SSL.WantWriteError)
+
+
+class TlsEngine:
+    """`vet` turns a finished handshake into the peer or raises; until then no plaintext passes either way.
+
+    Any error is final: `failure` says why, and nothing is decrypted any more.
+    """
+
+    __slots__ = ("_connection", "_handshake_bytes_left", "_vet", "failure", "finished", "peer")
+
+    def __init__(
+        self, connection: SSL.Connection, vet: Callable[[SSL.Connection], TlsPeer], *, handshake_bytes_max: int
+    ) -> None:
+        self._connection = connection
+        self._vet = vet
+        self._handshake_bytes_left = handshake_bytes_max
+        self.peer: TlsPeer | None = None
+        self.finished = False  # the peer sent close_notify: what came before it is whole
+        self.failure: KeystrandError | None = None
+
+    def start(self) -> None:
+        """Client: make the first flight, to be had from `outgoing`."""
+        self._shake_hands()
+
+    def receive(self, wire: bytes) -> bytes:
+        """Plaintext that `wire` completes, possibly none. Raises NotPermitted or PeerFault, then and ever after."""
+        if self.failure is not None:
+            raise self.failure
+        try:
+            return self._receive(wire)
+        except KeystrandError as problem:
+            self.failure = problem
+            raise
+        except SSL.Error as problem:
+            self.failure = _refusal(problem, self._connection)
+            raise self.failure from None
+
+    def send(self, plaintext: bytes) -> None:
+        """Encrypt; the records are to be had from `outgoing`. Raises PeerFault once the connection is broken."""
+        assert self.peer is not None, "plaintext before the handshake is done"
+        try:
+            for start in range(0, len(plaintext), _WRITE_CHUNK_BYTES):
+                self._connection.sendall(plaintext[start : start + _WRITE_CHUNK_BYTES])
+        except SSL.Error as problem:
+            self.failure = _refusal(problem, self._connection)
+            raise self.failure from None
+
+    def outgoing(self) -> bytes:
+        """What is to go on the wire now."""
+        chunks = []
+        while True:
+            try:
+                chunk = self._connection.bio_read(_WIRE_CHUNK_BYTES)
+            except SSL.Error:
+                break
+            chunks.append(chunk)
+            if len(chunk) < _WIRE_CHUNK_BYTES:  # a memory BIO gives all it has
+                break
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def close(self) -> None:
+        """Say close_notify, if there is still somebody to say it to."""
+        if self.peer is None or self.failure is not None:
+            return
+        try:
+            self._connection.shutdown()
+        except SSL.Error as problem:
+            self.failure = _refusal(problem, self._connection)
+
+    def _receive(self, wire: bytes) -> bytes:
+        if self.peer is None:
+            self._handshake_bytes_left -= len(wire)
+            if self._handshake_bytes_left < 0:
+                raise PeerFault("the TLS handshake is longer than allowed")
+        self._connection.bio_write(wire)
+        if self.peer is None and not self._shake_hands():
+            return b""
+        return self._decrypt()
+
+    def _shake_hands(self) -> bool:
+        try:
+            self._connection.do_handshake()
+        except _MORE:
+            return False
+        try:
+            self.peer = self._vet(self._connection)
+        except ValueError as problem:  # verified by a trusted authority, and yet no certificate that can be read
+            raise PeerFault(f"the certificate cannot be read: {problem}") from None
+        return True
+
+    def _decrypt(self) -> bytes:
+        chunks = []
+        try:
+            while not self.finished:
+                chunks.append(self._connection.recv(RECORD_BYTES_MAX))
+        except _MORE:
+            pass
+        except SSL.ZeroReturnError:
+            self.finished = True
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _refusal(problem: SSL.Error, connection: SSL.Connection) -> KeystrandError:
+    words = describe(problem, connection)
+    if connection.get_app_data() is not None:
+        return NotPermitted(f"TLS: {words}", hint="check trust, revocation list and validity on both sides")
+    if "alert" in words:
+        return NotPermitted(
+            f"TLS: the other side refused: {words}", hint="its log says why: certificate, version or group"
+        )
+    return PeerFault(f"TLS: {words}")
