@@ -78,7 +78,7 @@ class World:
             for name, peer in (SITES, SITES[::-1])
         }
         self.saes = Saes(schedule=self.schedule, rng=self.rng, sites=self.sites, judge=self.judge)
-        self.saes.check_expiry = not self.faults.clock_jump_every_s
+        self.saes.steady_clock = not self.faults.clock_jump_every_s
 
     # effects and messages ------------------------------------------------------------------------------------------
 

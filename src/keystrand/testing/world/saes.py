@@ -42,7 +42,7 @@ class Saes:
     fetched: int = 0
     fetch_failed: int = 0
     expiry: dict[str, float] = field(default_factory=dict)  # key ID -> wall time after which nobody may get it
-    check_expiry: bool = True
+    steady_clock: bool = True  # else what expires when says nothing
     resting: bool = False
 
     def begin(self) -> None:
@@ -81,7 +81,8 @@ class Saes:
             return
         self.answered += len(effect.keys)
         self.judge.released(sitting, ticket.initiator, effect.keys)
-        self.judge.agreed(self.sites[sitting.peer], effect.keys)
+        if self.steady_clock:
+            self.judge.agreed(self.sites[sitting.peer], effect.keys)
         key_ids = tuple(key.key_id for key in effect.keys)
         limit_s = sitting.clock.now_s() + sitting.limits.key_ttl_s
         self.expiry.update(dict.fromkeys(key_ids, limit_s))
@@ -120,7 +121,7 @@ class Saes:
         self.schedule.trace(sitting.name, "fetched", *(key.key_id for key in keys))
         for key in keys:
             late = key.key_id in self.expiry and sitting.clock.now_s() > self.expiry[key.key_id]
-            if late and self.check_expiry:
+            if late and self.steady_clock:
                 self.judge.blame("I6", f"{key.key_id} was handed out after it had expired")
 
     def _intrude(self, ticket: Ticket, key_ids: tuple[str, ...]) -> None:

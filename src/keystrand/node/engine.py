@@ -1,0 +1,190 @@
+"""The engine of a site: all calls on the KME in batches, one store transaction per batch, effects after the commit.
+
+The logic runs on the event loop's thread (it is short and does no I/O); the commit, which waits for the disk, runs on a
+thread of its own, so that the next batch gathers meanwhile. That is the group commit. If a commit fails, memory may be
+ahead of the disk: the service is built anew from what is durable, exactly as after a crash, and whoever waits is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from keystrand.core.errors import KeystrandError, StoreUnavailable, Tampered
+from keystrand.kme.service import Kme
+from keystrand.kme.site import Effect, Refuse, Reply
+
+T = TypeVar("T")
+BATCH_MAX = 64
+RETRY_S = 0.5
+
+
+@dataclass(slots=True)
+class Call:
+    """One operation and who waits for it. `late`: the answer comes as an effect, not as the operation's result."""
+
+    operation: Callable[[Kme], object]
+    waiter: asyncio.Future[object] | None = None
+    refused: Callable[[Kme, KeystrandError], None] | None = None
+    late: bool = False
+
+
+class Engine:
+    """Serialises one site's KME. `build` makes the service over the store; `perform` lets effects out."""
+
+    def __init__(
+        self,
+        build: Callable[[], Kme],
+        perform: Callable[[list[Effect]], None],
+        failed: Callable[[KeystrandError], None],
+        reloaded: Callable[[], None],
+    ) -> None:
+        self._build = build
+        self._perform = perform
+        self._failed = failed
+        self._reloaded = reloaded
+        self._calls: deque[Call] = deque()
+        self._wake = asyncio.Event()
+        self._tickets: set[asyncio.Future[object]] = set()
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._stopping = False
+        self.kme = self._fresh()
+
+    def _fresh(self) -> Kme:
+        kme = self._build()
+        with kme.site.store.transaction():
+            kme.recover()
+        return kme
+
+    # asking --------------------------------------------------------------------------------------------------------
+
+    async def call(
+        self, operation: Callable[[Kme], T], *, refused: Callable[[Kme, KeystrandError], None] | None = None
+    ) -> T:
+        """The operation's result, once what it did is durable. Raises what it raised; then it did nothing."""
+        waiter: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._put(Call(operation, waiter, refused))
+        return await waiter  # type: ignore[return-value]
+
+    async def ask(
+        self,
+        operation: Callable[[Kme, object], None],
+        *,
+        refused: Callable[[Kme, KeystrandError], None] | None = None,
+    ) -> object:
+        """As `call`, for an operation that is answered later by a Reply or Refuse to the ticket that it is given."""
+        ticket: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._tickets.add(ticket)
+        ticket.add_done_callback(self._tickets.discard)
+        self._put(Call(lambda kme: operation(kme, ticket), ticket, refused, late=True))
+        return await ticket
+
+    def post(self, operation: Callable[[Kme], object]) -> None:
+        """Do it with the next batch; nobody waits, a refusal is dropped."""
+        self._put(Call(operation))
+
+    def _put(self, call: Call) -> None:
+        if self._stopping:
+            raise StoreUnavailable("the site is stopping")
+        self._calls.append(call)
+        self._wake.set()
+
+    # doing ---------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._calls:
+                    await self._batch([self._calls.popleft() for _ in range(min(BATCH_MAX, len(self._calls)))])
+        finally:
+            self._stopping = True
+            self._refuse_all(StoreUnavailable("the site is stopping"))
+            self._disk.shutdown(wait=True)
+
+    async def _batch(self, calls: list[Call]) -> None:
+        store = self.kme.site.store
+        transaction = store.transaction()
+        try:
+            transaction.__enter__()
+            try:
+                results = [self._attempt(call) for call in calls]
+            except BaseException as error:
+                transaction.__exit__(type(error), error, error.__traceback__)
+                raise
+            commit = asyncio.get_running_loop().run_in_executor(self._disk, transaction.__exit__, None, None, None)
+            await asyncio.shield(commit)
+        except (StoreUnavailable, Tampered) as error:
+            await self._reload(calls, error)
+            return
+        for call, result in zip(calls, results, strict=True):
+            self._settle(call, result)
+        self._release(self.kme.drain())
+
+    def _attempt(self, call: Call) -> object:
+        """The operation's value, or the error that refused it. What the store itself cannot do fails the whole batch."""
+        try:
+            return self.kme.attempt(lambda: call.operation(self.kme))
+        except StoreUnavailable:
+            raise
+        except KeystrandError as error:
+            refusal = error
+        if (note := call.refused) is not None:
+            self.kme.attempt(lambda: note(self.kme, refusal))
+        return refusal
+
+    def _settle(self, call: Call, result: object) -> None:
+        if call.waiter is None or call.waiter.done():
+            return
+        if isinstance(result, KeystrandError):
+            call.waiter.set_exception(result)
+        elif not call.late:
+            call.waiter.set_result(result)
+
+    def _release(self, effects: list[Effect]) -> None:
+        others: list[Effect] = []
+        for effect in effects:
+            if not isinstance(effect, Reply | Refuse):
+                others.append(effect)
+                continue
+            ticket = effect.ticket
+            assert isinstance(ticket, asyncio.Future)
+            if ticket.done():
+                continue  # the caller went away: its keys are delivered by the books and wiped here
+            if isinstance(effect, Reply):
+                ticket.set_result(effect.keys)
+            else:
+                ticket.set_exception(effect.error)
+        self._perform(others)
+
+    # failing -------------------------------------------------------------------------------------------------------
+
+    async def _reload(self, calls: list[Call], error: KeystrandError) -> None:
+        """Begin again from what is durable; refuse whoever waits until that works."""
+        self._failed(error)
+        refusal = StoreUnavailable(f"nothing was released: {error}", hint="see the log; is the disk full?")
+        for call in calls:
+            self._settle(call, refusal)
+        while True:
+            self._refuse_all(refusal)
+            try:
+                self.kme = self._fresh()
+                break
+            except KeystrandError as again:
+                self._failed(again)
+                await asyncio.sleep(RETRY_S)
+        self._release(self.kme.drain())
+        self._reloaded()
+
+    def _refuse_all(self, refusal: KeystrandError) -> None:
+        while self._calls:
+            self._settle(self._calls.popleft(), refusal)
+        for ticket in list(self._tickets):
+            if not ticket.done():
+                ticket.set_exception(refusal)
