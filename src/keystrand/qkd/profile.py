@@ -34,17 +34,17 @@ def _require(holds: bool, what: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """Pulses of the transmitter. Intensities as in Rusca et al. 2018, chosen for short blocks at 5 to 20 dB.
+    """Pulses of the transmitter. The defaults are the best of a coarse search for the default link and block size.
 
     clock_hz: pulses per second; mu, nu: mean photon numbers of signal and decoy; p_mu: share of signal pulses;
     p_key_basis: share of the key basis, at both ends.
     """
 
     clock_hz: float = 100e6
-    mu: float = 0.5
-    nu: float = 0.15
-    p_mu: float = 0.7
-    p_key_basis: float = 0.85
+    mu: float = 0.4
+    nu: float = 0.1
+    p_mu: float = 0.4
+    p_key_basis: float = 0.75
 
     def __post_init__(self) -> None:
         _require(1e3 <= self.clock_hz <= 1e11, f"clock_hz={self.clock_hz} is outside 1e3 .. 1e11")
