@@ -190,6 +190,16 @@ class SiteConfig(Section, frozen=True, kw_only=True):
     log: Log = Log()
 
     @property
+    def store_file(self) -> Path:
+        """The SQLite file of this site."""
+        return self.site.state_dir / "site.db"
+
+    @property
+    def salt_file(self) -> Path:
+        """Salt and parameters that turn the passphrase into the root key."""
+        return self.site.state_dir / "root.salt"
+
+    @property
     def peer_trust(self) -> Path:
         """CA certificates that may vouch for peer KMEs."""
         return self.peer.trust or self.tls.trust

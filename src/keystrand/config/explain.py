@@ -1,0 +1,67 @@
+"""A site in words: what it serves, whom it trusts, what it refuses, and what deserves a second look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from keystrand.config.schema import PolicyEntry, SiteConfig
+from keystrand.core.protection import Protection
+
+
+def explain(config: SiteConfig) -> str:
+    """Lines for people, ending in a newline."""
+    parts = (_site(config), _peers(config), _policy(config), _gateway(config), _cautions(config))
+    return "\n".join(line for part in parts for line in part) + "\n"
+
+
+def _site(config: SiteConfig) -> Iterator[str]:
+    yield f"site {config.site.name}, KME {config.site.kme_id}, state in {config.site.state_dir}"
+    yield f"  keys (ETSI GS QKD 014) on {config.etsi014.listen}, TLS {config.tls.minimum} or later, {_group(config)}"
+    yield f"  peers on {config.peer.listen}, QKD modules on {config.device.listen}"
+    yield f"  status page on {config.status.listen}" if config.status else "  no status page"
+
+
+def _group(config: SiteConfig) -> str:
+    return "ML-KEM key agreement required" if config.tls.require_pqc_group else "ML-KEM key agreement NOT required"
+
+
+def _peers(config: SiteConfig) -> Iterator[str]:
+    for name, peer in config.peers.items():
+        links = [link for link, facts in config.links.items() if facts.peer == name]
+        yield f"peer {name}: KME {peer.kme_id} at {peer.address}, links: {', '.join(links) or 'none'}"
+
+
+def _policy(config: SiteConfig) -> Iterator[str]:
+    if not config.policy:
+        yield "policy: nobody may draw keys"
+    for entry in config.policy:
+        yield f"policy: {entry.initiator} may draw keys shared with {entry.responder}: {_terms(entry)}"
+
+
+def _terms(entry: PolicyEntry) -> str:
+    quota = f", {entry.quota_bps:g} bit/s, bursts of {entry.quota_burst_bits} bit" if entry.quota_bps else ", no quota"
+    if entry.waiver is None:
+        return f"{entry.require.label}{quota}"
+    ends = entry.waiver.expires.isoformat()
+    return f"{entry.require.label}, WAIVED down to {entry.waiver.protection.label} until {ends}{quota}"
+
+
+def _gateway(config: SiteConfig) -> Iterator[str]:
+    if (gateway := config.gateway) is not None:
+        reaches = ", ".join(gateway.peers) or "no other gateway yet"
+        rotation = f"a fresh key every {gateway.rotate_bytes} bytes or {gateway.rotate_s:g} s"
+        yield f"gateway {gateway.sae} on {gateway.listen}: {rotation}; reaches {reaches}"
+
+
+def _cautions(config: SiteConfig) -> Iterator[str]:
+    exposed = not config.etsi014.listen.is_loopback
+    if exposed and not config.tls.require_pqc_group:
+        yield "caution: keys leave over TLS that may be recorded today and read later (require_pqc_group = false)"
+    if config.tls.revoked is None:
+        yield "caution: no revocation list: a lost certificate stays valid until it expires"
+    if config.peers and config.peer_trust == config.tls.trust:
+        yield "caution: whoever vouches for peers also vouches for SAEs here; name another trust in [peer]"
+    if config.site.root_key_file.is_relative_to(config.site.state_dir):
+        yield "caution: the passphrase lies beside the store that it seals; a copy of the directory has both"
+    if any(e.waiver and e.waiver.protection < Protection.PQC for e in config.policy):
+        yield "caution: a waiver allows keys that are not quantum-safe"
