@@ -111,15 +111,16 @@ class Judge:
                 self.blame("I13", f"{block.block_id} is owned by both")
 
     @staticmethod
-    def _settled(sitting: Sitting) -> dict[str, tuple[str, int]]:
-        """Confirmed blocks, less those whose time runs out about now: the two clocks need not agree on the second."""
-        oldest_s = sitting.clock.now_s() - sitting.limits.block_ttl_s + CONVERGENCE_S
+    def _settled(sitting: Sitting, since: int) -> dict[str, tuple[str, int]]:
         confirmed = sitting.store.blocks(state=BlockState.CONFIRMED)
-        return {b.block_id: (b.owner, b.taken) for b in confirmed if b.ingested_s > oldest_s}
+        return {b.block_id: (b.owner, b.taken) for b in confirmed if b.sequence >= since}
 
-    def converged(self, one: Sitting, other: Sitting) -> None:
-        """After peace has returned: both ends hold the same blocks, with the same owners and the same bytes taken."""
-        mine, theirs = (self._settled(sitting) for sitting in (one, other))
+    def converged(self, one: Sitting, other: Sitting, *, since: int) -> None:
+        """After peace has returned: both ends hold the same blocks, with the same owners and the same bytes taken.
+
+        since: blocks from this sequence on; older ones run out of time about now, and not at the same second.
+        """
+        mine, theirs = (self._settled(sitting, since) for sitting in (one, other))
         for block_id in sorted(mine.keys() ^ theirs.keys()):
             self.blame("I11", f"{block_id} is at one end only")
         for block_id in sorted(mine.keys() & theirs.keys()):

@@ -269,7 +269,8 @@ class World:
                 if sitting.store.device_block("link", sequence) is None:
                     self.judge.blame("I3", f"{sitting.name} acknowledged block {sequence} and forgot it")
         self.judge.pair(one, other)
-        self.judge.converged(one, other)
+        lasting = int((LIMITS.block_ttl_s - PEACE_S) / BLOCK_S)
+        self.judge.converged(one, other, since=self.sequence - lasting)
 
 
 def run_seed(
