@@ -93,7 +93,7 @@ class Verify(ClassicalMessage, tag="verify", frozen=True, kw_only=True):
     """Receiver: tag of the corrected bits under a fresh seed; what was disclosed and corrected so far, errors by intensity."""
 
     sequence: Count
-    seed: Seed
+    seed: Annotated[bytes, msgspec.Meta(max_length=256)]
     tag: Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
     leak_bits: Count
     signal_errors: Count
@@ -131,9 +131,7 @@ class Abort(ClassicalMessage, tag="abort", frozen=True, kw_only=True):
     reason: Word
 
 
-AnyClassical = (
-    Open | Detections | Sifting | Query | Answer | Verify | Amplify | Authenticate | Delivered | Abort
-)  # fmt: skip
+AnyClassical = Open | Detections | Sifting | Query | Answer | Verify | Amplify | Authenticate | Delivered | Abort
 
 
 class LightMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):

@@ -1,0 +1,216 @@
+"""Two ends of a link against each other: equal blocks, nothing under attack, nothing twice after a loss."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.qkd.pair import SMALL, Pair, Side
+
+from keystrand.core.errors import KeystrandError, LinkUnavailable, PeerFault
+from keystrand.qkd.optics import intercept_resend
+from keystrand.qkd.session import BlockRejected
+from keystrand.wire import classical as wire
+
+
+def same(alice: Side, bob: Side) -> bool:
+    pairs = list(zip(alice.blocks, bob.blocks, strict=True))
+    return bool(pairs) and all(
+        a.sequence == b.sequence and a.material.matches(b.material) and a.provenance == b.provenance for a, b in pairs
+    )
+
+
+@pytest.mark.proves("R021")
+def test_I2_both_ends_distil_the_same_blocks():
+    alice, bob = Side(), Side()
+    Pair(alice, bob).run(blocks=3)
+    assert same(alice, bob)
+    assert [b.sequence for b in bob.blocks] == [0, 1, 2]
+    assert alice.segments == bob.segments
+
+
+@pytest.mark.proves("R023")
+def test_no_block_is_longer_than_its_bound_and_every_disclosed_bit_is_counted():
+    disclosed = []
+
+    def count(direction: str, frame: bytes) -> bytes:
+        message = wire.decode(frame)
+        if isinstance(message, wire.Answer):
+            disclosed.append(8 * len(message.body))
+        return frame
+
+    alice, bob = Side(), Side()
+    Pair(alice, bob, wire=count).run(blocks=1)
+    facts = bob.blocks[0].provenance
+    assert bob.blocks[0].length_bits == facts.secret_bits
+    assert facts.secret_bits + facts.auth_bits <= facts.bound_bits <= facts.sifted_bits - facts.leak_ec_bits
+    # answers are padded to whole bytes, so what was counted lies within 7 bits an answer, plus tag and error counts
+    assert sum(disclosed) - 7 * len(disclosed) <= facts.leak_ec_bits - 128 <= sum(disclosed)
+
+
+@pytest.mark.proves("R025")
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+def test_an_eavesdropper_gets_the_block_dropped(fraction):
+    alice, bob = Side(), Side()
+    pair = Pair(alice, bob, attack=intercept_resend(fraction))
+    with pytest.raises(BlockRejected) as caught:
+        pair.run(blocks=1)
+    assert caught.value.reason == "qber"
+    assert alice.blocks == bob.blocks == []
+    assert caught.value.args[0].startswith("error rate")
+
+
+@pytest.mark.proves("R025")
+def test_a_careful_eavesdropper_costs_key_before_the_link_stops():
+    lengths = []
+    for fraction in (0.0, 0.05):
+        alice, bob = Side(), Side()
+        Pair(alice, bob, attack=intercept_resend(fraction)).run(blocks=1)
+        lengths.append(bob.blocks[0].length_bits)
+    assert lengths[1] < 0.85 * lengths[0]
+
+
+@pytest.mark.proves("R025")
+def test_no_secret_bits_are_left_below_the_abort_threshold():
+    alice, bob = Side(), Side()
+    with pytest.raises(BlockRejected) as caught:
+        Pair(alice, bob, attack=intercept_resend(0.3)).run(blocks=1)
+    assert caught.value.reason == "no-secret"
+    assert alice.blocks == bob.blocks == []
+
+
+KINDS = (
+    wire.Open,
+    wire.Detections,
+    wire.Sifting,
+    wire.Query,
+    wire.Answer,
+    wire.Verify,
+    wire.Amplify,
+    wire.Authenticate,
+)
+
+
+@pytest.mark.proves("R024")
+@given(
+    kind=st.sampled_from(KINDS), skip=st.integers(0, 3), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7)
+)
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_a_flipped_bit_on_the_classical_channel_delivers_nothing(kind, skip, place, bit):
+    left = [skip]
+
+    def tamper(_direction: str, frame: bytes) -> bytes:
+        if not isinstance(wire.decode(frame), kind):
+            return frame
+        left[0] -= 1
+        if left[0] != -1:
+            return frame
+        changed = bytearray(frame)
+        changed[int(place * len(changed))] ^= 1 << bit
+        return bytes(changed)
+
+    alice, bob = Side(), Side()
+    with contextlib.suppress(KeystrandError):
+        Pair(alice, bob, wire=tamper).run(blocks=1)
+    if left[0] < 0:
+        assert bob.blocks == []
+        assert alice.blocks == []
+
+
+def test_the_receiver_alone_delivers_when_the_last_message_is_lost_and_the_number_is_not_used_again():
+    def lose(_direction: str, frame: bytes) -> bytes | None:
+        return None if isinstance(wire.decode(frame), wire.Delivered) else frame
+
+    alice, bob = Side(), Side()
+    pair = Pair(alice, bob, wire=lose)
+    pair.run(blocks=1)
+    assert (len(alice.blocks), len(bob.blocks)) == (0, 1)
+    bob.blocks.clear()
+    Pair(alice, bob, seed=2).run(blocks=1)
+    assert same(alice, bob)
+    assert bob.blocks[0].sequence == 1
+    assert alice.segments == bob.segments
+
+
+@given(cut=st.integers(0, 400))
+@settings(max_examples=12, deadline=None, derandomize=True)
+def test_a_crash_at_any_frame_uses_no_tag_key_twice(cut):
+    """One end stops after `cut` frames and comes back with what it had on disk."""
+    used: list[tuple[str, int, int]] = []
+    seen = [0]
+
+    def watch(direction: str, frame: bytes) -> bytes | None:
+        message = wire.decode(frame)
+        if isinstance(message, wire.Authenticate):
+            used.append((direction, message.segment, message.offset_bytes))
+        return frame
+
+    def crash(direction: str, frame: bytes) -> bytes | None:
+        seen[0] += 1
+        if seen[0] > cut:
+            raise ConnectionError
+        return watch(direction, frame)
+
+    alice, bob = Side(), Side()
+    with pytest.raises(ConnectionError):
+        Pair(alice, bob, wire=crash).run(blocks=3)
+    alice.blocks.clear()
+    bob.blocks.clear()
+    Pair(alice, bob, seed=5, wire=watch).run(blocks=2)
+    assert same(alice, bob)
+    assert len(used) == len(set(used))
+
+
+def test_a_wrong_start_key_delivers_nothing():
+    alice, bob = Side(), Side()
+    first = bob.segments[0]
+    bob.segments = (msgspec.structs.replace(first, material=bytes(len(first.material))),)
+    with pytest.raises(PeerFault, match="tampered"):
+        Pair(alice, bob).run(blocks=1)
+    assert alice.blocks == bob.blocks == []
+
+
+def test_a_link_without_authentication_key_stops():
+    alice, bob = Side(), Side()
+    bob.segments = ()
+    with pytest.raises(LinkUnavailable, match="authentication key"):
+        Pair(alice, bob).open()
+
+
+def test_different_profiles_are_refused():
+    pair = Pair(Side(), Side())
+    pair.receiver.profile = replace(SMALL, fibre=replace(SMALL.fibre, length_km=2))
+    with pytest.raises(PeerFault, match="profiles"):
+        pair.open()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        wire.Delivered(sequence=0),
+        wire.Query(sequence=0, seed=bytes(32), body=b""),
+        wire.Verify(sequence=0, seed=bytes(32), tag=bytes(8), leak_bits=0, signal_errors=0, decoy_errors=0),
+        wire.Authenticate(sequence=0, segment=-1, offset_bytes=0, tag=bytes(16)),
+        wire.Sifting(first=0, matches=b"", intensities=b"", test_bits=b""),
+        wire.Detections(first=0, count=10, offsets=b"", bases=b"", test_bits=b""),
+    ],
+)
+def test_messages_out_of_turn_are_faults(message):
+    pair = Pair(Side(), Side())
+    pair.open()
+    with pytest.raises(PeerFault):
+        pair.transmitter.hear(wire.encode(message))
+
+
+@given(frame=st.binary(max_size=200))
+@settings(max_examples=200, derandomize=True)
+def test_hostile_bytes_are_faults(frame):
+    pair = Pair(Side(), Side())
+    pair.open()
+    for end in (pair.transmitter, pair.receiver):
+        with pytest.raises((PeerFault, BlockRejected)):
+            end.hear(frame)
