@@ -1,215 +1,314 @@
-"""Length-prefixed frames over a stream: how KMEs and modules talk.
-
-A frame is a 32-bit big-endian length and that many bytes. `connect_frames` and `serve_frames` put it over mutual TLS;
-the plain variants are for the two ends of a QKD module pair, which authenticate every message themselves.
+"""Frames over a stream: four bytes of length, big endian, then the frame. Over mutual TLS, or plain where the
+protocol above authenticates itself (the classical channel between QKD modules).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, cast
 
-from keystrand.core.errors import ConfigError, NotPermitted, PeerFault, PeerUnavailable
+from keystrand.core.errors import ConfigError, KeystrandError, PeerFault, PeerUnavailable
 from keystrand.core.limits import Limits
-from keystrand.net.tls import TlsContexts, TlsPeer, check_peer
-from keystrand.net.tls_transport import HIGH_WATER, TlsProtocol
+from keystrand.net.tls import TlsContexts, TlsPeer
+from keystrand.net.tls_transport import CLOSE_GRACE_S, PEER, TlsTransport, accepting, connect_tls
 
 HEADER_BYTES: Final = 4
-CONNECT_TIMEOUT_S: Final = 10.0
+BUFFERED_BYTES_MAX: Final = 1 << 20  # beyond one frame: reading pauses when whole frames of this size wait
+_FRAME_COST_BYTES: Final = 128  # so that a flood of empty frames counts, too
+
+Handler = Callable[["FrameStream"], Awaitable[None]]
+
+
+class FrameParser:
+    """Bytes in, frames out. Holds at most one frame in the making. Raises PeerFault for a frame beyond the limit."""
+
+    def __init__(self, frame_bytes_max: int) -> None:
+        self._frame_bytes_max = frame_bytes_max
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        buffer = self._buffer
+        buffer += data
+        frames, start = [], 0
+        while len(buffer) - start >= HEADER_BYTES:
+            length = int.from_bytes(buffer[start : start + HEADER_BYTES], "big")
+            if length > self._frame_bytes_max:
+                raise PeerFault(f"a frame of {length} bytes is over the limit of {self._frame_bytes_max}")
+            end = start + HEADER_BYTES + length
+            if len(buffer) < end:
+                break
+            frames.append(bytes(buffer[start + HEADER_BYTES : end]))
+            start = end
+        del buffer[:start]
+        return frames
+
+    @property
+    def is_between_frames(self) -> bool:
+        return not self._buffer
 
 
 class FrameStream(asyncio.Protocol):
-    """One connection. `read` and `drain` wait; `write` does not. `peer` is None on a plain connection."""
+    """One connection. One reader and one writer at a time; `peer` is known over TLS only."""
 
-    def __init__(self, peer: TlsPeer | None, limits: Limits) -> None:
-        self.peer = peer
-        self._max = limits.peer_frame_bytes_max
+    def __init__(self, frame_bytes_max: int, accepted: Callable[[FrameStream], None] | None = None) -> None:
+        self._frame_bytes_max = frame_bytes_max
+        self._accepted = accepted
+        self._parser = FrameParser(frame_bytes_max)
         self._transport: asyncio.Transport | None = None
-        self._reader = asyncio.StreamReader(limit=HIGH_WATER)
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._closed = asyncio.Event()
+        self._frames: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._paused = False
+        self._failure: Exception | None = None
+        self._reader: asyncio.Future[None] | None = None
+        self._can_write = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._can_write.set()
 
-    # asyncio.Protocol
+    @property
+    def tls_peer(self) -> TlsPeer | None:
+        """The other end as TLS knows it; None over plain TCP."""
+        return None if self._transport is None else self._transport.get_extra_info(PEER)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._reader.set_transport(transport)
+    @property
+    def peer(self) -> TlsPeer:
+        """The other end. Raises PeerFault over plain TCP, where nobody vouches for it."""
+        found = self.tls_peer
+        if found is None:
+            raise PeerFault("a plain channel does not know its peer")
+        return found
 
-    def data_received(self, data: bytes) -> None:
-        self._reader.feed_data(data)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._reader.feed_eof()
-        self._writable.set()
-        self._closed.set()
-
-    def pause_writing(self) -> None:
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        self._writable.set()
-
-    # frames
+    @property
+    def address(self) -> str:
+        """host:port of the other end, for logs."""
+        name = self._transport and self._transport.get_extra_info("peername")
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else ""
 
     async def read(self) -> bytes:
-        """The next frame. Raises PeerUnavailable at the end of the stream, PeerFault for a frame that is too long."""
-        try:
-            length = int.from_bytes(await self._reader.readexactly(HEADER_BYTES), "big")
-            if length > self._max:
-                await self.close()
-                raise PeerFault(f"frame of {length} bytes, at most {self._max} are allowed")
-            return await self._reader.readexactly(length)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            raise PeerUnavailable("the connection is closed") from None
+        """The next frame. Raises PeerUnavailable at the end of the stream, PeerFault for what is no frame."""
+        while not self._frames:
+            if self._failure is not None:
+                raise self._failure
+            await self._more()
+        frame = self._frames.popleft()
+        self._waiting_bytes -= len(frame) + _FRAME_COST_BYTES
+        if self._paused and self._waiting_bytes < BUFFERED_BYTES_MAX // 2 and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return frame
 
     def write(self, frame: bytes) -> None:
-        """Queue a frame. Raises PeerUnavailable when the connection is gone."""
+        """Queue one frame. Raises PeerUnavailable once the stream is down. Follow up with `drain`."""
+        assert len(frame) <= self._frame_bytes_max, "a frame of ours is over the limit"
         if self._transport is None or self._transport.is_closing():
-            raise PeerUnavailable("the connection is closed")
-        assert len(frame) <= self._max
+            raise self._failure or PeerUnavailable("the stream is closed")
         self._transport.write(len(frame).to_bytes(HEADER_BYTES, "big") + frame)
 
     async def drain(self) -> None:
-        """Wait until the other side keeps up."""
-        await self._writable.wait()
-        if self._closed.is_set():
-            raise PeerUnavailable("the connection is closed")
+        """Wait until the peer has taken enough of what was written. Raises PeerUnavailable if the stream is down."""
+        # a turn of the loop lets what was written reach the socket, which then says whether it is full
+        await asyncio.sleep(0)
+        await self._can_write.wait()
+        if self._failure is not None:
+            raise self._failure
 
     async def close(self) -> None:
+        """Send what is queued, then end. Never raises for a peer that is gone."""
+        if self._transport is None:
+            return
+        self._transport.close()
+        try:
+            async with asyncio.timeout(CLOSE_GRACE_S):
+                await self._lost.wait()
+        except TimeoutError:
+            self._transport.abort()
+
+    def abort(self) -> None:
+        """End at once; what is queued is lost."""
         if self._transport is not None:
-            self._transport.close()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), 1.0)
+            self._transport.abort()
 
-    @property
-    def closed(self) -> bool:
-        return self._closed.is_set()
+    # asyncio.Protocol ---------------------------------------------------------------------------------------------
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if self._accepted is not None:
+            self._accepted(self)
 
-Handler = Callable[[FrameStream], Awaitable[None]]
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._parser.feed(data)
+        except PeerFault as problem:
+            self._end(problem)
+            self.abort()
+            return
+        self._frames.extend(frames)
+        self._waiting_bytes += sum(map(len, frames)) + _FRAME_COST_BYTES * len(frames)
+        if self._waiting_bytes >= BUFFERED_BYTES_MAX and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+        if frames:
+            self._wake()
+
+    def eof_received(self) -> bool:
+        self._end(self._end_of_stream())
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(exc if isinstance(exc, KeystrandError) else self._end_of_stream())
+        self._can_write.set()
+        self._lost.set()
+
+    def pause_writing(self) -> None:
+        self._can_write.clear()
+
+    def resume_writing(self) -> None:
+        self._can_write.set()
+
+    # within ---------------------------------------------------------------------------------------------------------
+
+    def _end_of_stream(self) -> PeerUnavailable:
+        whole = self._parser.is_between_frames
+        return PeerUnavailable("the peer ended the stream" if whole else "the stream ended within a frame")
+
+    def _end(self, why: Exception) -> None:
+        self._failure = self._failure or why
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def _more(self) -> None:
+        assert self._reader is None, "two readers on one stream"
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
 
 
 class FrameServer:
-    """A listening socket and the tasks of its connections."""
+    """A listening socket and the handlers of its connections. `port` is the one in use, also where 0 was asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, handler: Handler, connections_max: int) -> None:
+        self._handler = handler
+        self._connections_max = connections_max
+        self._tasks: dict[asyncio.Task[None], FrameStream] = {}
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def port(self) -> int:
         assert self._server is not None
         return int(self._server.sockets[0].getsockname()[1])
 
-    def begin(self, stream: FrameStream, handler: Handler) -> None:
-        """Serve one connection in a task of its own."""
+    async def close(self) -> None:
+        """Stop listening, cancel the handlers, and wait for them."""
+        assert self._server is not None
+        self._server.close()
+        for task, stream in list(self._tasks.items()):
+            task.cancel()
+            stream.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # let the transports tell their protocols: nothing of this server runs any more after this
+        await asyncio.sleep(0)
 
-        async def serve() -> None:
-            try:
-                await handler(stream)
-            except (PeerUnavailable, PeerFault, NotPermitted, ConnectionError):
-                pass  # the handler has told whoever must know; the connection is over
-            finally:
-                await stream.close()
-
-        task = asyncio.create_task(serve())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def listen(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> None:
+    async def listen(self, host: str, port: int, factory: Callable[[], asyncio.BaseProtocol]) -> None:
         try:
             self._server = await asyncio.get_running_loop().create_server(factory, host, port)
-        except OSError as error:
-            raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        except OSError as problem:
+            raise ConfigError(
+                f"cannot listen on {host}:{port}: {problem.strerror}", hint="is the port in use?"
+            ) from None
 
-    async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    def welcome(self, stream: FrameStream) -> None:
+        """Start the handler of a new stream, unless there are too many."""
+        if len(self._tasks) >= self._connections_max:
+            stream.abort()
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(stream))
+        self._tasks[task] = stream
+        task.add_done_callback(self._gone)
 
+    async def _serve(self, stream: FrameStream) -> None:
+        try:
+            await self._handler(stream)
+        except PeerUnavailable:
+            pass  # the peer hung up: how streams end
+        finally:
+            await stream.close()
 
-class _Serving(FrameStream):
-    """A served connection: its handler begins when it stands."""
-
-    def __init__(self, peer: TlsPeer | None, limits: Limits, server: FrameServer, handler: Handler) -> None:
-        super().__init__(peer, limits)
-        self._server = server
-        self._handler = handler
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._server.begin(self, self._handler)
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        problem = None if task.cancelled() else task.exception()
+        if problem is not None:
+            context = {"message": "a frame handler failed", "exception": problem, "task": task}
+            asyncio.get_running_loop().call_exception_handler(context)
 
 
 async def serve_frames(
-    host: str,
-    port: int,
+    listen: tuple[str, int],
     contexts: TlsContexts,
     handler: Handler,
     *,
     allow: Callable[[TlsPeer], bool],
     limits: Limits,
-    refused: Callable[[str, str], None] = lambda reason, address: None,
+    frame_bytes_max: int | None = None,
+    connections_max: int = 64,
 ) -> FrameServer:
-    """Serve mutual TLS connections from peers that `allow` accepts; `refused` hears of the others and why."""
-    server = FrameServer()
+    """Serve each peer that `allow` lets in by one task of `handler`; the stream closes when it returns.
 
-    def accept(peer: TlsPeer) -> asyncio.Protocol:
-        if not allow(peer):
-            raise NotPermitted(f"{peer.identity.kind} {peer.identity.name} may not connect here")
-        return _Serving(peer, limits, server, handler)
+    Raises ConfigError where the address cannot be had.
+    """
+    size = frame_bytes_max or limits.peer_frame_bytes_max
+    server = FrameServer(handler, connections_max)
 
-    await server.listen(lambda: TlsProtocol(contexts.server(), contexts.policy, limits, accept, refused), host, port)
-    return server
+    def admit(stream: FrameStream) -> None:
+        if allow(stream.peer):
+            server.welcome(stream)
+            return
+        reason = f"{stream.peer.identity} has no business here"
+        contexts.emit("tls.refused", reason=reason, address=stream.address)
+        stream.abort()
 
+    def factory() -> TlsTransport:
+        return accepting(contexts, limits, FrameStream(size, admit))
 
-async def serve_plain_frames(host: str, port: int, handler: Handler, *, limits: Limits) -> FrameServer:
-    """As `serve_frames`, in clear and without identities."""
-    server = FrameServer()
-    await server.listen(lambda: _Serving(None, limits, server, handler), host, port)
+    await server.listen(*listen, factory)
     return server
 
 
 async def connect_frames(
-    host: str, port: int, contexts: TlsContexts, *, expect: tuple[str, str], limits: Limits
+    host: str,
+    port: int,
+    contexts: TlsContexts,
+    *,
+    expect: tuple[str | None, str],
+    limits: Limits,
+    frame_bytes_max: int | None = None,
 ) -> FrameStream:
-    """Connect by mutual TLS to `expect` (kind, name). Raises PeerUnavailable or NotPermitted."""
-    opened: asyncio.Future[FrameStream] = asyncio.get_running_loop().create_future()
-
-    def accept(peer: TlsPeer) -> asyncio.Protocol:
-        check_peer(peer, *expect)
-        stream = FrameStream(peer, limits)
-        if not opened.done():
-            opened.set_result(stream)
-        return stream
-
-    def refused(reason: str, address: str) -> None:
-        if not opened.done():
-            opened.set_exception(NotPermitted(f"{host}:{port}: {reason}"))
-
-    await _open(
-        lambda: TlsProtocol(contexts.client(host), contexts.policy, limits, accept, refused, host=host), host, port
-    )
-    stream = await opened
+    """Connect to `expect` (kind, name) at `host`. Raises NotPermitted, PeerUnavailable or PeerFault."""
+    stream = FrameStream(frame_bytes_max or limits.peer_frame_bytes_max)
+    await connect_tls(host, port, contexts, stream, expect=expect, limits=limits)
     return stream
 
 
-async def connect_plain_frames(host: str, port: int, *, limits: Limits) -> FrameStream:
-    """As `connect_frames`, in clear and without identities."""
-    stream = FrameStream(None, limits)
-    await _open(lambda: stream, host, port)
-    return stream
+async def serve_plain_frames(
+    listen: tuple[str, int], handler: Handler, *, frame_bytes_max: int, connections_max: int = 8
+) -> FrameServer:
+    """Without TLS: the protocol above must authenticate what it reads. Raises ConfigError as serve_frames."""
+    server = FrameServer(handler, connections_max)
+    await server.listen(*listen, lambda: FrameStream(frame_bytes_max, server.welcome))
+    return server
 
 
-async def _open(factory: Callable[[], asyncio.Protocol], host: str, port: int) -> None:
+async def connect_plain_frames(host: str, port: int, *, frame_bytes_max: int, timeout_s: float = 10.0) -> FrameStream:
+    """Without TLS. Raises PeerUnavailable if nobody answers."""
+    stream = FrameStream(frame_bytes_max)
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await asyncio.get_running_loop().create_connection(factory, host, port)
-    except (OSError, TimeoutError) as error:
-        raise PeerUnavailable(f"cannot reach {host}:{port}: {error or 'timed out'}") from None
+        async with asyncio.timeout(timeout_s):
+            await asyncio.get_running_loop().create_connection(lambda: stream, host, port)
+    except (OSError, TimeoutError) as problem:
+        raise PeerUnavailable(f"{host}:{port} does not answer: {str(problem) or 'timed out'}") from None
+    return stream
