@@ -1,0 +1,228 @@
+"""HTTP/1.1 for an ASGI application: over mutual TLS with the peer in the scope, or plain on loopback.
+
+The HTTP itself is uvicorn's protocol class on httptools; what is added here is who the peer is, and the bounds on time
+and size that uvicorn leaves to a proxy in front. The server lives in the caller's event loop and installs nothing in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import weakref
+from collections.abc import Callable
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from keystrand.core.errors import ConfigError
+from keystrand.core.limits import Limits
+from keystrand.net.tls import TlsContexts
+from keystrand.net.tls_transport import PEER, TlsTransport, accepting
+
+SWEEP_S: Final = 0.5
+HEADER_BYTES_MAX: Final = 32_768
+STOP_GRACE_S: Final = 5.0
+BACKLOG: Final = 1024
+
+App = Callable[..., Any]
+
+# uvicorn warns of every malformed request by itself; here that is the peer's business and counted elsewhere
+logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+
+
+class HttpConnection(HttpToolsProtocol):
+    """One connection. `waits` says for what of the client since `since_s`, so that the sweep can end what lingers."""
+
+    def __init__(self, config: uvicorn.Config, state: ServerState, app_state: dict[str, Any]) -> None:
+        super().__init__(config, state, app_state, asyncio.get_running_loop())
+        self.waits: str | None = "idle"
+        self.since_s = self.loop.time()
+        self.stalled_s: float | None = None  # since when the client does not read
+        self._header_bytes = 0
+        self._extensions: dict[str, Any] = {}
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._wait("idle")
+        peer = transport.get_extra_info(PEER)
+        if peer is not None:
+            self._extensions = {PEER: peer}
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.waits == "headers":
+            self._header_bytes += len(data)
+            if self._header_bytes > HEADER_BYTES_MAX and not self.transport.is_closing():
+                self.send_400_response("Request header fields are too large.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = self._extensions
+        self._header_bytes = 0
+        self._wait("headers")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > HEADER_BYTES_MAX:
+            raise ValueError("header fields are too large")  # httptools makes this a parser error, uvicorn a 400
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._wait("body")
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self.since_s = self.loop.time()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.waits = None
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        self.stalled_s = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self.stalled_s = None
+        super().resume_writing()
+
+    def lingers(self, now_s: float, limits: Limits) -> bool:
+        """Has the client kept this connection waiting longer than it may?"""
+        if self.stalled_s is not None and now_s - self.stalled_s > limits.http_idle_timeout_s:
+            return True
+        if self.waits is None or self.flow.read_paused:
+            return False
+        allowed_s = limits.http_header_timeout_s if self.waits == "headers" else limits.http_idle_timeout_s
+        return now_s - self.since_s > allowed_s
+
+    def _wait(self, what: str) -> None:
+        self.waits, self.since_s = what, self.loop.time()
+
+
+class HttpServer:
+    """`start`, then `port`; `stop` is graceful for STOP_GRACE_S. Without contexts: plain HTTP, loopback only.
+
+    Raises ConfigError for a plain listener that is not on loopback, and where the address cannot be had.
+    """
+
+    def __init__(
+        self, app: App, host: str, port: int = 0, *, contexts: TlsContexts | None, limits: Limits | None = None
+    ) -> None:
+        if contexts is None and not _is_loopback(host):
+            raise ConfigError(
+                f"plain HTTP on {host} could be reached from outside", hint="listen on 127.0.0.1 or [::1]"
+            )
+        self._host, self._port = host, port
+        self._contexts = contexts
+        self._limits = limits or Limits()
+        self._config = _config(app, self._limits)
+        self._state = ServerState()
+        self._lifespan = self._config.lifespan_class(self._config)
+        self._transports: weakref.WeakSet[Any] = weakref.WeakSet()  # handshakes included
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port in use, also where 0 was asked for."""
+        assert self._server is not None, "not started"
+        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def connections(self) -> int:
+        return len(self._state.connections)
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        await self._lifespan.startup()
+        if self._lifespan.should_exit:
+            raise ConfigError("the application did not start")
+        try:
+            self._server = await loop.create_server(self._accept, self._host, self._port, backlog=BACKLOG)
+        except OSError as problem:
+            raise ConfigError(
+                f"cannot listen on {self._host}:{self._port}: {problem.strerror}", hint="is the port in use?"
+            ) from None
+        self._sweeper = loop.create_task(self._sweep())
+
+    async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
+        """Take no more connections, let running requests finish, then end what is left. Idempotent."""
+        if self._server is None or self._sweeper is None:
+            return
+        self._server.close()
+        self._sweeper.cancel()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        if self._state.tasks:
+            await asyncio.wait(list(self._state.tasks), timeout=grace_s)
+        await asyncio.sleep(0)  # the last answers and their close_notify leave with the turn of the loop
+        self._cut_all()
+        await asyncio.gather(self._sweeper, *self._state.tasks, return_exceptions=True)
+        await self._lifespan.shutdown()
+        self._sweeper = None
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        if len(self._transports) >= self._limits.http_connections_max:
+            return _Refusal()
+        connection = HttpConnection(self._config, self._state, self._lifespan.state)
+        outer: asyncio.BaseProtocol = connection
+        if self._contexts is not None:
+            outer = accepting(self._contexts, self._limits, connection)
+        self._transports.add(outer)
+        return outer
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(SWEEP_S, self._limits.http_header_timeout_s / 4))
+            now_s = loop.time()
+            for connection in list(self._state.connections):
+                if isinstance(connection, HttpConnection) and connection.lingers(now_s, self._limits):
+                    connection.transport.abort()
+
+    def _cut_all(self) -> None:
+        for task in self._state.tasks:
+            task.cancel()
+        for outer in list(self._transports):
+            if isinstance(outer, TlsTransport):
+                outer.abort()
+            elif isinstance(outer, HttpConnection) and outer.transport is not None:
+                outer.transport.abort()
+
+
+class _Refusal(asyncio.Protocol):
+    """What a connection over the limit gets: nothing. Cheaper than a handshake, which is the point."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
+def _config(app: App, limits: Limits) -> uvicorn.Config:
+    config = uvicorn.Config(
+        app,
+        http=HttpConnection,
+        ws="none",
+        lifespan="auto",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=max(1, round(limits.http_idle_timeout_s)),
+    )
+    config.load()
+    return config
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
