@@ -27,9 +27,6 @@ class Fault(StrEnum):
     PARTIAL_DELIVERY = "dec_keys answers with the keys it has"
     PARTIAL_CONSUMPTION = "a refused dec_keys consumes the keys it found"
     REPLACED_KEYS = "a second enc_keys throws the first keys away"  # F1
-    ROUNDED_SIZE = "size 257 is answered with a 256-bit key"  # F3
-    NEGATIVE_NUMBER = "number -1 is answered with 200 and no keys"  # F3
-    IGNORED_EXTENSION = "an unknown mandatory extension is ignored"
     OPEN_PICKUP = "anybody may pick a key up"
     STRANGERS_ALLOWED = "an SAE without a rule gets keys"
     DIFFERENT_BITS = "the two ends get different bits"
