@@ -40,24 +40,36 @@ import socket, sys
 with socket.create_connection(("127.0.0.1", int(sys.argv[2]))) as wire, open(sys.argv[1], "rb") as file:
     wire.sendfile(file); wire.shutdown(socket.SHUT_WR); wire.recv(1)
 """
-GATEWAY_RECEIVER = """
-import resource, sys; from pathlib import Path
+# VmHWM and not ru_maxrss, which carries the parent's peak over fork and exec.
+PEAK = """
+def peak_kib():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+"""
+GATEWAY_RECEIVER = (
+    PEAK
+    + """
+import sys; from pathlib import Path
 from keystrand.testing.keyfolder import KeyFolder
 from keystrand.transport.gateway.inbox import Inbox
 from keystrand.transport.gateway.receiver import Receiver
 receiver = Receiver(("127.0.0.1", 0), keys=KeyFolder(Path(sys.argv[2]), "b"), me="b", senders={"a"},
                     destination=Inbox(Path(sys.argv[1])))
 print(receiver.port, flush=True); receiver.serve_once()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=open(sys.argv[3], "a"))
+print(peak_kib(), file=open(sys.argv[3], "a"))
 """
-GATEWAY_SENDER = """
-import resource, sys; from pathlib import Path
+)
+GATEWAY_SENDER = (
+    PEAK
+    + """
+import sys; from pathlib import Path
 from keystrand.testing.keyfolder import KeyFolder
 from keystrand.transport.gateway.sender import send
 report = send(Path(sys.argv[1]), keys=KeyFolder(Path(sys.argv[3]), "a"), connect=("127.0.0.1", int(sys.argv[2])),
               from_sae="a", to_sae="b", rotate_bytes=int(sys.argv[5]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=open(sys.argv[4], "a"))
+print(peak_kib(), file=open(sys.argv[4], "a"))
 """
+)
 
 
 def _python(script: str, *args: object, pipe: bool = False) -> subprocess.Popen[str]:

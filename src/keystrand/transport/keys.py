@@ -103,7 +103,8 @@ def report_body(progress: Progress) -> bytes:
 class TransferReports:
     """Tells the KME how transfers go, from a thread of its own: a slow or silent KME never slows a transfer.
 
-    Call it like a Report. When the KME cannot keep up, the oldest waiting report is dropped.
+    Call it like a Report, with a client of its own, so that no key waits behind a report. When the KME cannot keep up,
+    the oldest waiting report is dropped.
     """
 
     def __init__(self, client: Client) -> None:

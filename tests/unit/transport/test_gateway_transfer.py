@@ -364,8 +364,9 @@ def test_a_full_disk_is_told_to_both_sides_and_the_transfer_resumes(tmp_path):
     site.receiver.stop()
 
 
-def test_a_stream_that_breaks_says_that_it_cannot_be_resumed(site):
-    middle = Middle(site.port, cuts=[5 * FRAME])
+@pytest.mark.parametrize("cut", [200, 5 * FRAME])
+def test_a_stream_that_breaks_says_that_it_cannot_be_resumed(site, cut):
+    middle = Middle(site.port, cuts=[cut])
     with pytest.raises(PeerUnavailable, match="stream"):
         site.send(io.BytesIO(bytes(20 * FRAME)), port=middle.port)
     assert not (site.inbox / "stream").exists()

@@ -80,6 +80,7 @@ class Content:
             self._look(self.path)
         self.name = check_file_name(name or (self.path.name if self.path else "stream"))
         self.digest = ContentDigest()
+        self.touched = False  # once a reader was started
 
     def _look(self, path: Path) -> None:
         try:
@@ -118,6 +119,7 @@ class Reader:
 
     def __init__(self, content: Content, offset_bytes: int, limits: GatewayLimits) -> None:
         self._content = content
+        content.touched = True
         self._offset_bytes = offset_bytes
         self._free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
         self._full: queue.SimpleQueue[Chunk | BaseException] = queue.SimpleQueue()
@@ -311,7 +313,7 @@ class Transfer:
                 pause_s = min(2 * pause_s, 5.0)
 
     def _refuse_hopeless(self, fault: Exception, until_s: float) -> None:
-        if not self._content.resumable and self._moved_bytes:
+        if not self._content.resumable and self._content.touched:
             raise PeerUnavailable(f"{fault}; a stream cannot be sent again", hint="send a file to have it resumed")
         if self._clock.monotonic_s() > until_s:
             hint = f"send again with transfer ID {self._id} to resume"
@@ -333,6 +335,7 @@ class Transfer:
         except (OSError, EOFError) as fault:
             raise _Broken(f"the connection broke: {fault}") from None
         finally:
+            session.wipe()
             stream.close()
 
     def _converse(self, stream: tcp.TcpStream, session: Sending) -> Closing:

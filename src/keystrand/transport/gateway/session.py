@@ -181,6 +181,11 @@ class Sending:
         """The FINISH record: the whole is `offset_bytes` long and has this SHA-256."""
         return self._sealed(Record.FINISH, Closing(self.offset_bytes, digest).pack())
 
+    def wipe(self) -> None:
+        """Forget a key that was announced and is not needed any more."""
+        if self._next is not None:
+            self._next[1].material.wipe()
+
     def _sealed(self, record: Record, plain: bytes) -> bytes:
         header = Header(record, self.segment, 0, len(plain) + TAG_BYTES).pack()
         return header + self._forward.seal(plain, self._opening.transfer_id + header)
