@@ -1,1 +1,1 @@
-"""What a person sees in a browser: static files and live streams, read only."""
+"""The status page and its terminal view: what a person sees of one site. Reads the feed, decides nothing."""

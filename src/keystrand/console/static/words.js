@@ -1,0 +1,74 @@
+// How figures and events are said to a person. Pure functions of plain data.
+
+const number = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+
+export const count = (value) => number.format(value);
+export const time = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
+export const short = (id) => (id && id.length > 13 ? `${id.slice(0, 8)}…` : (id ?? "–"));
+
+function scaled(value, unit, steps) {
+  for (const [scale, prefix] of steps) {
+    if (Math.abs(value) >= scale) return [(value / scale).toPrecision(3), `${prefix}${unit}`];
+  }
+  return [number.format(value), unit];
+}
+const DECIMAL = [[1e9, "G"], [1e6, "M"], [1e3, "k"]];
+const plain = (text) => (text.includes("e") ? String(Number(text)) : text);
+
+export const bitParts = (value) => scaled(value, "bit", DECIMAL).map(plain);
+export const bits = (value) => bitParts(value).join(" ");
+export const bytes = (value) => scaled(value, "B", DECIMAL).map(plain).join(" ");
+export const ratio = (value) => (value == null ? "–" : `${(100 * value).toFixed(2)} %`);
+
+export function span(seconds) {
+  if (seconds == null) return "–";
+  const s = Math.max(0, Math.floor(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+}
+
+export const protection = {
+  hybrid: "hybrid (QKD and ML-KEM)", qkd: "QKD", pqc: "ML-KEM", classical: "classical", none: "none",
+};
+
+const SAYINGS = {
+  "link.up": (f) => `Link ${f.link} is up`,
+  "link.down": (f) => `Link ${f.link} is down`,
+  "link.block_rejected": (f) => `Link ${f.link}: the modules refused a block`,
+  "block.refused": () => "A delivered block was refused",
+  "block.quarantined": () => "A block is quarantined: the two ends differ",
+  "block.expired": () => "Unused bits were destroyed at the end of their life",
+  "key.refused": (f) => `A key was refused to ${f.sae}`,
+  "key.burnt": (f) => `${bits(f.bits ?? 0)} of link ${f.link} burnt`,
+  "key.unknown_id": (f) => `${f.sae ?? "An SAE"} asked for a key it has no copy of`,
+  "quota.denied": (f) => `${f.sae} is above its quota`,
+  "pool.low": (f) => `The pool of ${f.link ?? "a link"} is low`,
+  "strand.renewed": (f) => `Fresh ML-KEM strand with ${f.peer}`,
+  "peer.up": (f) => `Peer ${f.peer} is up`,
+  "peer.down": (f) => `Peer ${f.peer} is down`,
+  "audit.checkpoint": (f) => `Audit checkpoint signed over ${count(f.size ?? 0)} records`,
+  "audit.cosigned": (f) => `${f.peer} co-signed the audit log at ${count(f.size ?? 0)} records`,
+  "audit.failed": () => "The audit log cannot be written: no key leaves",
+  "transfer.started": (f) => `Transfer ${short(f.transfer_id)} started`,
+  "transfer.rotated": (f) => `Transfer ${short(f.transfer_id)} took key ${short(f.key_id)}`,
+  "transfer.resumed": (f) => `Transfer ${short(f.transfer_id)} resumed`,
+  "transfer.finished": (f) => `Transfer ${short(f.transfer_id)} finished`,
+  "transfer.failed": (f) => `Transfer ${short(f.transfer_id)} failed`,
+  "tls.refused": () => "A TLS handshake was refused",
+  "request.refused": () => "A request was refused",
+  "downgrade.waived": () => "A waiver let a key leave below the required protection",
+  "downgrade.refused": () => "A key below the required protection was refused",
+  "site.started": () => "The site started",
+  "site.stopping": () => "The site is stopping",
+};
+const DETAIL = ["reason", "detail", "group", "status", "algorithm"];
+
+export function saying(event) {
+  const fields = event.fields ?? {};
+  const said = SAYINGS[event.kind];
+  if (!said) return [event.kind, ...Object.entries(fields).map(([name, value]) => `${name} ${value}`)].join(", ");
+  const extra = DETAIL.filter((name) => fields[name]).map((name) => fields[name]);
+  return extra.length ? `${said(fields)} (${extra.join(", ")})` : said(fields);
+}

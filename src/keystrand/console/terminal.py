@@ -1,0 +1,131 @@
+"""The status of a site in 80 columns, without colour: what `keystrand status` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+WIDTH: Final = 80
+BAR_WIDTH: Final = 30
+_MARKS: Final = {"available": "#", "reserved": "=", "delivered": "-", "quarantined": "?", "burnt": "x", "expired": "."}
+Snapshot = dict[str, Any]
+
+
+def render_status(snapshot: Snapshot) -> str:
+    """Lines of at most 80 columns, ending in a newline. `snapshot` is `Feed.snapshot()` or its JSON."""
+    lines = [*_head(snapshot), *_alarms(snapshot)]
+    for part in (_links(snapshot), _peers(snapshot), _keys(snapshot), _transfers(snapshot), _audit(snapshot)):
+        lines += ["", *part]
+    return "\n".join(_fit(line) for line in lines) + "\n"
+
+
+def bits(count: float) -> str:
+    """1234567 -> '1.23 Mbit'; decimal prefixes."""
+    for unit, scale in (("Gbit", 1e9), ("Mbit", 1e6), ("kbit", 1e3)):
+        if abs(count) >= scale:
+            return f"{count / scale:.2f} {unit}"
+    return f"{count:.0f} bit"
+
+
+def span(seconds: float | None) -> str:
+    """A duration in its largest two units: '2 h 05 min'."""
+    if seconds is None:
+        return "-"
+    whole = int(max(0, seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def _fit(line: str) -> str:
+    clean = "".join(char if char.isprintable() else "?" for char in line).rstrip()
+    return clean if len(clean) <= WIDTH else clean[: WIDTH - 1] + "…"
+
+
+def _head(snapshot: Snapshot) -> Iterator[str]:
+    at = datetime.fromtimestamp(snapshot["at_s"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    up = span(snapshot["at_s"] - snapshot["started_s"])
+    yield f"site {snapshot['site'] or '-'}   {at}   running for {up}"
+
+
+def _alarms(snapshot: Snapshot) -> Iterator[str]:
+    if not snapshot["alarms"]:
+        yield "no alarms"
+    for alarm in snapshot["alarms"]:
+        word = "ALERT" if alarm["severity"] == "alert" else "warning"
+        yield f"{word}: {alarm['about']}: {alarm['text']}"
+
+
+def _links(snapshot: Snapshot) -> Iterator[str]:
+    yield "LINKS"
+    for link in snapshot["links"] or ():
+        photons = "photons simulated" if link["simulated"] else "hardware"
+        yield f"  {link['link']} to {link['peer']}   {link['state']}   ({photons})"
+        qber = "-" if link["qber"] is None else f"{100 * link['qber']:.2f} %"
+        rate = "-" if link["skr_bps"] is None else f"{bits(link['skr_bps'])}/s"
+        yield f"    QBER {qber}   secret key rate {rate}"
+        yield f"    pool  {_bar(link['ledger'])}  {bits(link['ledger']['available'])} available"
+        yield f"    {_accounts(link['ledger'])}"
+        yield (
+            f"    empty in {span(link['time_to_empty_s'])}"
+            if link["time_to_empty_s"] is not None
+            else "    not shrinking"
+        )
+    if not snapshot["links"]:
+        yield "  none"
+
+
+def _bar(ledger: dict[str, int]) -> str:
+    """The accounts as one bar; each mark has its count in the line below, so the bar is never the only source."""
+    total = max(1, ledger["ingested"])
+    drawn = "".join(mark * round(BAR_WIDTH * ledger[name] / total) for name, mark in _MARKS.items())
+    return f"[{drawn[:BAR_WIDTH]:<{BAR_WIDTH}}]"
+
+
+def _accounts(ledger: dict[str, int]) -> str:
+    names = ("reserved", "delivered", "quarantined", "burnt", "expired")
+    return "  ".join(f"{_MARKS[name]} {name} {bits(ledger[name])}" for name in names if ledger[name])
+
+
+def _peers(snapshot: Snapshot) -> Iterator[str]:
+    yield "PEERS"
+    for peer in snapshot["peers"] or ():
+        state = "up" if peer["up"] else "down"
+        strand = f"ML-KEM strand {span(peer['strand_age_s'])} old" if peer["strand_age_s"] is not None else "no strand"
+        yield f"  {peer['peer']}   {state}   {peer['group'] or 'no TLS'}   {strand}   epoch {peer['epoch']}"
+    if not snapshot["peers"]:
+        yield "  none"
+
+
+def _keys(snapshot: Snapshot) -> Iterator[str]:
+    yield f"KEYS   {snapshot['deliveries']['total']} delivered since start"
+    for pair in snapshot["deliveries"]["pairs"][:8]:
+        yield f"  {pair['initiator']} to {pair['responder']}   {pair['protection']}   {pair['keys']}"
+
+
+def _transfers(snapshot: Snapshot) -> Iterator[str]:
+    yield "TRANSFERS"
+    for transfer in snapshot["transfers"][:4]:
+        done, total = transfer.get("bytes_done", 0), transfer.get("bytes_total", 0)
+        part = f"{100 * done / total:.0f} %" if total else "-"
+        turns = transfer.get("rotations", len(transfer["rotated"]))
+        yield f"  {transfer['transfer_id'][:8]}   {transfer['state']}   {part}   {turns} key rotations"
+    if not snapshot["transfers"]:
+        yield "  none"
+
+
+def _audit(snapshot: Snapshot) -> Iterator[str]:
+    yield "AUDIT"
+    audit = snapshot["audit"]
+    if audit is None:
+        yield "  no figures yet"
+        return
+    yield f"  {audit['size']} records, {audit['last_checkpoint_size']} under a signed checkpoint"
+    at_s = audit["cosigned_at_s"]
+    ago = "never co-signed" if at_s is None else f"co-signed {span(snapshot['at_s'] - at_s)} ago"
+    yield f"  {audit['cosigned_size']} {ago}" if at_s is not None else f"  {ago} by a peer"
