@@ -1,0 +1,39 @@
+"""The key service that the API edge sees: each call becomes an operation of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from keystrand.core.errors import KeystrandError
+from keystrand.core.key import Key
+from keystrand.core.pool import PoolStatus
+from keystrand.kme.service import Kme
+from keystrand.node.engine import Engine
+
+
+class EngineKeys:
+    """Satisfies api.etsi014.KeyService."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def status(self, caller: str, other: str, /) -> PoolStatus:
+        return await self._engine.call(lambda kme: kme.status(caller, other))
+
+    async def get_key(
+        self, caller: str, other: str, /, *, number: int | None, size_bits: int | None, additional: tuple[str, ...]
+    ) -> list[Key]:
+        def begin(kme: Kme, ticket: object) -> None:
+            kme.get_key(ticket, caller, other, number=number, size_bits=size_bits, additional=additional)
+
+        return cast(list[Key], await self._engine.ask(begin, refused=_note("enc_keys", caller, other)))
+
+    async def get_key_with_ids(self, caller: str, other: str, key_ids: tuple[str, ...], /) -> list[Key]:
+        return await self._engine.call(
+            lambda kme: kme.get_key_with_ids(caller, other, key_ids), refused=_note("dec_keys", caller, other)
+        )
+
+
+def _note(operation: str, caller: str, other: str) -> Callable[[Kme, KeystrandError], None]:
+    return lambda kme, error: kme.note_refusal(operation, caller, other, error)

@@ -1,0 +1,99 @@
+"""What a site reads off itself once a second: pools, rates, time to empty, peers, audit, certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from keystrand.core.pool import Account
+from keystrand.kme.service import Kme
+from keystrand.node.devices import LinkState
+from keystrand.observe.gauges import AuditGauge, Gauges, LinkGauge, PeerGauge
+
+SMOOTHING_S = 20.0  # time constant of the exponentially weighted rates
+
+
+@dataclass(slots=True)
+class Flow:
+    """Fill and drain of one pool in bits per second, smoothed; from the ledger, so nothing can be forgotten."""
+
+    at_s: float = 0.0
+    ingested: int = 0
+    available: int = 0
+    fill_bps: float = 0.0
+    drain_bps: float = 0.0
+
+    def read(self, ledger: Mapping[Account, int], now_s: float) -> None:
+        ingested, available = ledger[Account.INGESTED], ledger[Account.AVAILABLE]
+        span_s = now_s - self.at_s
+        if self.at_s and span_s > 0:
+            filled = ingested - self.ingested
+            drained = max(0, filled - (available - self.available))
+            weight = min(1.0, span_s / SMOOTHING_S)
+            self.fill_bps += weight * (filled / span_s - self.fill_bps)
+            self.drain_bps += weight * (drained / span_s - self.drain_bps)
+        self.at_s, self.ingested, self.available = now_s, ingested, available
+
+    @property
+    def time_to_empty_s(self) -> float | None:
+        """At the present rates; None while the pool does not shrink."""
+        net_bps = self.drain_bps - self.fill_bps
+        return self.available / net_bps if net_bps > 1.0 else None
+
+
+class Readings:
+    """Builds the gauges; runs inside the engine, for it reads the store."""
+
+    def __init__(self, links: Mapping[str, LinkState]) -> None:
+        self._links = links
+        self._flows: dict[str, Flow] = {}
+
+    def read(self, kme: Kme, audit: AuditGauge, cert_expiry_s: float | None) -> Gauges:
+        now_s = kme.site.clock.now_s()
+        waivers = sum(1 for r in kme.site.policy.rules.values() if r.waiver is not None and now_s < r.waiver.expires_s)
+        return Gauges(
+            links=tuple(self._link(kme, link.name, link.peer) for link in kme.site.links),
+            peers=tuple(self._peer(kme, peer) for peer in kme.site.peer_kme_ids),
+            audit=audit,
+            cert_expiry_s=cert_expiry_s,
+            waivers_active=waivers,
+        )
+
+    def _link(self, kme: Kme, link: str, peer: str) -> LinkGauge:
+        ledger = kme.site.store.ledger(link)
+        flow = self._flows.setdefault(link, Flow())
+        flow.read(ledger, kme.site.clock.monotonic_s())
+        state = self._links.get(link, LinkState())
+        report = state.report
+        return LinkGauge(
+            link=link,
+            peer=peer,
+            state=state.word,
+            qber=report.qber if report else None,
+            skr_bps=report.skr_bps if report else None,
+            sifted_bps=report.sifted_bps if report else None,
+            auth_key_bits=report.auth_key_bits if report else None,
+            ledger={account.value: bits for account, bits in ledger.items()},
+            owned_free_bits=kme.pool.owned_bits(link),
+            fill_bps=flow.fill_bps,
+            drain_bps=flow.drain_bps,
+            time_to_empty_s=flow.time_to_empty_s,
+            oldest_block_age_s=self._oldest_s(kme, link),
+            simulated=state.simulated,
+        )
+
+    @staticmethod
+    def _oldest_s(kme: Kme, link: str) -> float:
+        oldest = kme.site.store.free_blocks(link, kme.site.name, 1)
+        return max(0.0, kme.site.clock.now_s() - oldest[0].ingested_s) if oldest else 0.0
+
+    @staticmethod
+    def _peer(kme: Kme, peer: str) -> PeerGauge:
+        session = kme.sessions[peer]
+        return PeerGauge(
+            peer=peer,
+            up=session.up,
+            group=session.group if session.up else "",
+            epoch=kme.site.store.peer(peer).epoch,
+            strand_age_s=kme.strands.age_s(peer),
+        )

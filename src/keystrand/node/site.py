@@ -1,0 +1,265 @@
+"""The composition root of one site: reads the configuration, builds every room, owns the one TaskGroup."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+from starlette.types import ASGIApp as App
+from starlette.types import Message, Receive, Scope
+from starlette.types import Send as Sending
+
+from keystrand.api.etsi014 import etsi014_app
+from keystrand.config.schema import SiteConfig, Tls
+from keystrand.console.page import status_app
+from keystrand.core.clock import Clock, SystemClock, SystemEntropy
+from keystrand.core.errors import ConfigError, KeystrandError
+from keystrand.core.events import Event, Sink
+from keystrand.crypto.combine import StrandCombiner
+from keystrand.crypto.kem import MlKem768
+from keystrand.crypto.seal import RootKey, Sealer
+from keystrand.crypto.sign import Signer, Verifier
+from keystrand.kme.service import Kme
+from keystrand.kme.site import Effect, Emit, Link, Send, Site
+from keystrand.net.frames import FrameServer, serve_frames
+from keystrand.net.http_server import HttpServer
+from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.node.devices import Devices
+from keystrand.node.engine import Engine
+from keystrand.node.keys import EngineKeys
+from keystrand.node.notary import Notary
+from keystrand.node.peers import Line, PeerLines
+from keystrand.node.readings import Readings
+from keystrand.observe.audit import AuditLog
+from keystrand.observe.feed import Feed
+from keystrand.observe.gauges import Gauges
+from keystrand.observe.logs import LogSink, configure_logs
+from keystrand.observe.metrics import Metrics
+from keystrand.store.sqlite import SqliteStore
+
+TICK_S = 0.25
+READING_S = 1.0
+
+
+class Sinks:
+    """One sink that tells all."""
+
+    def __init__(self, sinks: Iterable[Sink]) -> None:
+        self._sinks = tuple(sinks)
+
+    def emit(self, event: Event, /) -> None:
+        for sink in self._sinks:
+            sink.emit(event)
+
+
+def tls_contexts(tls: Tls, sink: Sink, trust: Path | None = None) -> TlsContexts:
+    """Contexts as a configuration file's [tls] wants them."""
+    return TlsContexts(
+        TlsFiles(tls.certificate, tls.private_key, trust or tls.trust, tls.revoked),
+        TlsPolicy(minimum=tls.minimum, require_pqc_group=tls.require_pqc_group),
+        rule=tls.identity,
+        sink=sink,
+    )
+
+
+def open_store(config: SiteConfig) -> SqliteStore:
+    """The site's sealed store; its directory is made on first use."""
+    state = config.site.state_dir
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    root = RootKey.from_passphrase_file(config.site.root_key_file, state / "root.salt")
+    return SqliteStore(state / "site.db", Sealer(root))
+
+
+class SiteNode:
+    """A running site."""
+
+    def __init__(self, config: SiteConfig, *, clock: Clock | None = None) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.feed = Feed(config.site.name, clock=self.clock)
+        self.metrics = Metrics(links=tuple(config.links), peers=tuple(config.peers))
+        self.sink = Sinks((self.metrics, self.feed, LogSink(config.site.name)))
+        self.contexts = tls_contexts(config.tls, self.sink)
+        self.peer_contexts = tls_contexts(config.tls, self.sink, config.peer_trust)
+        self.store = open_store(config)
+        self.policy = config.rules()
+        self.engine = Engine(self._kme, self._perform, self._store_failed, self._store_back)
+        modules = {name: link.module for name, link in config.links.items()}
+        self.devices = Devices(modules, self.engine, config.limits, self.sink)
+        self.notary = self._notary()
+        self.lines = self._lines()
+        self.notary.send = self.lines.send
+        self.readings = Readings(self.devices.links)
+        self._servers: list[HttpServer | FrameServer] = []
+
+    # building ------------------------------------------------------------------------------------------------------
+
+    def _kme(self) -> Kme:
+        config = self.config
+        return Kme(
+            Site(
+                name=config.site.name,
+                kme_id=config.site.kme_id,
+                peer_kme_ids={name: peer.kme_id for name, peer in config.peers.items()},
+                links=tuple(Link(name=name, peer=link.peer) for name, link in config.links.items()),
+                policy=self.policy,
+                limits=config.limits,
+                store=self.store,
+                audit_trail=AuditLog(self.store, self.clock, config.site.name),
+                kem=MlKem768(),
+                combiner=StrandCombiner(),
+                clock=self.clock,
+                entropy=SystemEntropy(),
+            )
+        )
+
+    def _notary(self) -> Notary:
+        site = self.config.site
+        signer = Signer.load_or_create(AuditLog(self.store, self.clock, site.name).origin, site.audit_key_file)
+        neighbours = {name: _verifier(peer.audit_key) for name, peer in self.config.peers.items()}
+        return Notary(site.name, self.store, self.engine, signer, neighbours, self.clock, self.config.limits, self.sink)
+
+    def _lines(self) -> PeerLines:
+        lines = {
+            name: Line(name, peer.kme_id, peer.address.host, peer.address.port)
+            for name, peer in self.config.peers.items()
+        }
+        return PeerLines(
+            self.config.site.name,
+            lines,
+            self.engine,
+            self.peer_contexts,
+            self.config.limits,
+            self.sink,
+            self.notary.hear,
+        )
+
+    # effects -------------------------------------------------------------------------------------------------------
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                self.lines.send(effect.peer, effect.message)
+            elif isinstance(effect, Emit):
+                self.sink.emit(effect.event)
+
+    def _store_failed(self, error: KeystrandError) -> None:
+        self.sink.emit(Event("store.failed", self.clock.now_s(), {"reason": str(error)}))
+
+    def _store_back(self) -> None:
+        self.lines.again()
+
+    # running -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open every listener."""
+        config, limits = self.config, self.config.limits
+        app = etsi014_app(EngineKeys(self.engine), limits=limits, sink=self.sink, clock=self.clock)
+        etsi014 = HttpServer(
+            self._timed(app),
+            config.etsi014.listen.host,
+            config.etsi014.listen.port,
+            contexts=self.contexts,
+            limits=limits,
+        )
+        await etsi014.start()
+        self._servers.append(etsi014)
+        if config.status is not None:
+            page = status_app(self.feed, self.metrics, site=config.site.name)
+            status = HttpServer(
+                page, config.status.listen.host, config.status.listen.port, contexts=None, limits=limits
+            )
+            await status.start()
+            self._servers.append(status)
+        for listen, contexts, handler, allow, size in (
+            (config.peer.listen, self.peer_contexts, self.lines.serve, self.lines.allow, limits.peer_frame_bytes_max),
+            (
+                config.device.listen,
+                self.contexts,
+                self.devices.serve,
+                self.devices.allow,
+                limits.device_frame_bytes_max,
+            ),
+        ):
+            server = await serve_frames(
+                (listen.host, listen.port), contexts, handler, allow=allow, limits=limits, frame_bytes_max=size
+            )
+            self._servers.append(server)
+        self.sink.emit(Event("site.started", self.clock.now_s(), {"site": config.site.name}))
+
+    def _timed(self, app: App) -> App:
+        """The same application, with the latency of each request in the metrics."""
+
+        async def timed(scope: Scope, receive: Receive, send: Sending) -> None:
+            began_s, status = self.clock.monotonic_s(), 500
+
+            async def noting(message: Message) -> None:
+                nonlocal status
+                if message["type"] == "http.response.start":
+                    status = message["status"]
+                await send(message)
+
+            await app(scope, receive, noting if scope["type"] == "http" else send)
+            if scope["type"] == "http":
+                verb = scope["path"].rpartition("/")[2]
+                self.metrics.observe_request(verb, status, self.clock.monotonic_s() - began_s)
+
+        return timed
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set."""
+        await self.start()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                jobs = [self.engine.run(), self.notary.run(), self._tick(), self._read()]
+                jobs += [self.lines.keep(line) for line in self.lines.neighbours()]
+                running = [tasks.create_task(job) for job in jobs]
+                await stop.wait()
+                self.sink.emit(Event("site.stopping", self.clock.now_s(), {"site": self.config.site.name}))
+                await self._close()
+                for task in running:
+                    task.cancel()
+        finally:
+            self.store.close()
+
+    async def _close(self) -> None:
+        self.feed.close()
+        for server in self._servers:
+            await (server.stop() if isinstance(server, HttpServer) else server.close())
+
+    async def _tick(self) -> None:
+        while True:
+            self.engine.post(lambda kme: kme.tick())
+            await asyncio.sleep(TICK_S)
+
+    async def _read(self) -> None:
+        while True:
+            with contextlib.suppress(KeystrandError):
+                gauges = await self.engine.call(self._gauges)
+                self.metrics.update(gauges)
+                self.feed.update(gauges)
+            await asyncio.sleep(READING_S)
+
+    def _gauges(self, kme: Kme) -> Gauges:
+        expiry_s = self.contexts.own_not_after_s - self.clock.now_s()
+        return self.readings.read(kme, self.notary.gauge, expiry_s)
+
+
+def _verifier(path: Path) -> Verifier:
+    try:
+        return Verifier.parse(path.read_text().strip())
+    except (OSError, ValueError, KeystrandError) as error:
+        raise ConfigError(f"cannot read an audit verification key: {error}", path=str(path)) from None
+
+
+async def run_site(config: SiteConfig) -> None:
+    """Run a site until SIGTERM or SIGINT."""
+    configure_logs(level=config.log.level, form=config.log.format)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await SiteNode(config).run(stop)
