@@ -115,8 +115,10 @@ async def read_body(scope: Scope, receive: Receive, *, bytes_max: int) -> bytes:
 
 
 async def send_answer(send: Send, answer: Answer) -> None:
-    """Every answer says its length and forbids to be stored."""
-    headers = [(b"content-length", b"%d" % len(answer.body)), (b"cache-control", b"no-store"), *answer.headers]
+    """Every answer with content says its length, and every answer forbids to be stored."""
+    headers = [(b"cache-control", b"no-store"), *answer.headers]
+    if answer.status != 204:  # RFC 9110, 8.6: 204 has none
+        headers.append((b"content-length", b"%d" % len(answer.body)))
     if answer.body:
         headers.append((b"content-type", b"application/json"))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

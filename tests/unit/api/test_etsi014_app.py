@@ -211,6 +211,7 @@ async def test_a_gateway_reports_and_the_event_names_its_certificate() -> None:
     body = json.dumps(REPORT | {"sae": "sae-x", "transfer_id": "other"}).encode()
     reply = await AsgiCaller(app, "sae-a").request("POST", "/keystrand/v1/transfers/t-1", body)
     assert (reply.status, reply.body) == (204, b"")
+    assert "content-length" not in reply.headers
     (event,) = heard.events
     assert event.kind == "transfer.progress"
     assert (event.fields["sae"], event.fields["transfer_id"], event.fields["bytes_done"]) == ("sae-a", "t-1", 5)
