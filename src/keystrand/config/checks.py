@@ -78,6 +78,10 @@ def _files(config: SiteConfig) -> Iterator[Fault]:
     yield from _tls(config.tls)
     if config.peer.trust is not None:
         yield from _readable(config.peer.trust, ("peer", "trust"))
+    if config.peer.revoked is not None:
+        yield from _readable(config.peer.revoked, ("peer", "revoked"))
+        if config.peer.trust is None:
+            yield Fault(("peer", "revoked"), "revoked without trust has no effect", "state trust in [peer] as well")
     for name, peer in config.peers.items():
         yield from _readable(peer.audit_key, ("peers", name, "audit_key"))
     if config.gateway is not None:

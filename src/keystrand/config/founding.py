@@ -25,6 +25,7 @@ from keystrand.core.errors import BadRequest, ConfigError, KeystrandError
 from keystrand.core.identity import check_name
 from keystrand.crypto import pki
 from keystrand.crypto.sign import Signer, Verifier
+from keystrand.observe.audit import origin
 
 CARD_VERSION: Final = 1
 START_KEY_BYTES: Final = 4096  # the stock of authentication key that a link begins with
@@ -60,7 +61,7 @@ listen = "127.0.0.1:{device}"
 [status]
 listen = "127.0.0.1:{status}"
 
-[saes.{gateway_sae}]
+[saes."{gateway_sae}"]
 site = "{name}"
 
 [gateway]
@@ -73,19 +74,19 @@ inbox = "inbox"
 """
 
 _JOINED: Final = """
-[peers.{peer}]
+[peers."{peer}"]
 kme_id = "{kme_id}"
 address = "{peer_address}"
 audit_key = "peers/{peer}.audit.pub"
 
-[links.{link}]
+[links."{link}"]
 peer = "{peer}"
 module = "{module}"
 
-[saes.{gateway_sae}]
+[saes."{gateway_sae}"]
 site = "{peer}"
 
-[gateway.peers.{peer}]
+[gateway.peers."{peer}"]
 address = "{gateway_address}"
 sae = "{gateway_sae}"
 """
@@ -171,7 +172,7 @@ def found_site(
     pki.issue(folder / "pki", kind="sae", name=gateway_sae, hosts=hosts)
     (folder / "peers" / "ca.pem").write_bytes(ca.read_bytes())
     write_private(folder / "passphrase", base64.b64encode(secrets.token_bytes(32)) + b"\n")
-    signer = Signer.load_or_create(name, folder / "audit.key")
+    signer = Signer.load_or_create(origin(name), folder / "audit.key")
     (folder / "audit.pub").write_text(signer.verifier.vkey() + "\n")
     ports = {word: base_port + place for place, word in enumerate(PORTS)}
     listen = _bracketed(listen_host)
@@ -199,7 +200,7 @@ def card_of(file: Path, host: str | None = None) -> SiteCard:
         classical_address=place["classical"],
         quantum_address=place["quantum"],
         ca=config.tls.trust.read_text(),
-        audit_key=Signer.load_or_create(config.site.name, config.site.audit_key_file).verifier.vkey(),
+        audit_key=Signer.load_or_create(origin(config.site.name), config.site.audit_key_file).verifier.vkey(),
     )
 
 
@@ -224,7 +225,8 @@ def read_card(content: bytes) -> SiteCard:
             check_name(name)
         for address in (card.peer_address, card.gateway_address, card.classical_address, card.quantum_address):
             _plain(Address(address))
-        Verifier.parse(card.audit_key)
+        if Verifier.parse(card.audit_key).name != origin(card.name):
+            raise ValueError("its audit key is that of another site")
         _check_ca(card.ca)
     except (msgspec.MsgspecError, ValueError, KeystrandError, RecursionError) as error:
         raise BadRequest(f"not a site card: {error}", hint="ask for a fresh `keystrand site export`") from None

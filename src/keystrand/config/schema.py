@@ -63,6 +63,9 @@ class PeerChannel(Section, frozen=True, kw_only=True):
     trust: Annotated[
         Path | None, Meta(description="CA certificates that may vouch for peer KMEs, PEM; left out: those of [tls]")
     ] = None
+    revoked: Annotated[
+        Path | None, Meta(description="certificate revocation lists of those CAs, PEM; left out beside trust: no check")
+    ] = None
 
 
 class DeviceInterface(Section, frozen=True, kw_only=True):
@@ -203,6 +206,13 @@ class SiteConfig(Section, frozen=True, kw_only=True):
     def peer_trust(self) -> Path:
         """CA certificates that may vouch for peer KMEs."""
         return self.peer.trust or self.tls.trust
+
+    @property
+    def peer_tls(self) -> Tls:
+        """As [tls], with the trust and the revocation lists of [peer] where it has its own."""
+        if self.peer.trust is None:
+            return self.tls
+        return msgspec.structs.replace(self.tls, trust=self.peer.trust, revoked=self.peer.revoked)
 
     def rules(self) -> Policy:
         """The policy as the KME wants it. Raises ValueError where entries contradict each other."""

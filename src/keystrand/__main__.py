@@ -1,0 +1,6 @@
+"""`python -m keystrand`."""
+
+from keystrand.cli import main
+
+if __name__ == "__main__":
+    main()

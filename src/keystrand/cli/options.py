@@ -1,0 +1,59 @@
+"""Options that several verbs share, and the way from a path to a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from keystrand.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keystrand.config.schema import Gateway, SiteConfig
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def config_option(function: F) -> F:
+    """`--config FILE`, the site's file."""
+    return click.option(
+        "--config",
+        "config_file",
+        type=FILE,
+        default="site.toml",
+        show_default=True,
+        envvar="KEYSTRAND_CONFIG",
+        show_envvar=True,
+        help="The site's file.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """`--json`"""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")(function)
+
+
+def site_of(config_file: Path) -> SiteConfig:
+    from keystrand.config.load import load_site
+
+    return load_site(config_file)
+
+
+def gateway_of(config: SiteConfig, config_file: Path) -> Gateway:
+    """Raises ConfigError where the site has none."""
+    if config.gateway is None:
+        raise ConfigError("this site has no [gateway]", path=str(config_file), hint="add one, see the reference")
+    return config.gateway
+
+
+def print_json(value: object) -> None:
+    """One line on stdout."""
+    import msgspec
+
+    click.echo(msgspec.json.encode(value).decode())

@@ -1,0 +1,86 @@
+"""The root of all verbs, and the one place where errors become words and exit status."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from keystrand.cli import exits
+from keystrand.cli.terminal import complain
+from keystrand.core.errors import KeystrandError
+
+VERBS: Final = {
+    "site": "Found a site, and export what other sites must know of it.",
+    "link": "Join this site to another by a QKD link.",
+    "sae": "Add applications that may hold keys.",
+    "policy": "Say which applications may draw keys.",
+    "pki": "Issue and revoke certificates.",
+    "config": "Check and explain configuration files.",
+    "serve": "Run the key manager of a site.",
+    "status": "Show links, pools, peers and transfers of a running site.",
+    "key": "Draw keys as an application does.",
+    "send": "Send a file to another site.",
+    "receive": "Receive files from other sites.",
+    "audit": "Verify, export and search the audit log.",
+    "conformance": "Test any KME against ETSI GS QKD 014.",
+    "warmup": "Compile the number crunching ahead of its first use.",
+}
+
+
+class VerbGroup(click.Group):
+    """Knows the names of its verbs; loads one only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(f"keystrand.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="keystrand", prog_name="keystrand", message="%(prog)s %(version)s")
+def root() -> None:
+    """Quantum-safe keys: QKD, ML-KEM and classical secrets woven into managed keys for your applications.
+
+    Start with `keystrand demo`.
+    """
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; the exit status."""
+    try:
+        result = root.main(args=arguments, prog_name="keystrand", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else exits.OK
+    except KeystrandError as error:
+        complain(str(error), error.hint)
+        return exits.exit_of(error)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        complain(error.format_message(), f"{context.command_path} --help" if context else None)
+        return exits.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read us has left: nothing to add, and no complaint at interpreter exit
+        return exits.REFUSED
+    except OSError as error:
+        complain(_disk_words(error))
+        return exits.REFUSED
+
+
+def _disk_words(error: OSError) -> str:
+    what = error.strerror or str(error)
+    return f"{error.filename}: {what}" if error.filename else what

@@ -1,0 +1,50 @@
+"""keystrand send"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from keystrand.cli.options import config_option, gateway_of, json_option, print_json, site_of
+from keystrand.cli.terminal import say
+from keystrand.core.errors import BadRequest
+
+
+@click.command()
+@click.argument("source", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path, allow_dash=True))
+@config_option
+@click.option("--to", "site", required=True, help="Site to send to.")
+@click.option("--name", default=None, help="Name of the file over there; needed for - (standard input).")
+@click.option("--resume", "transfer_id", default=None, help="Go on with this transfer, after a failed try.")
+@json_option
+def command(
+    source: Path, config_file: Path, site: str, name: str | None, transfer_id: str | None, as_json: bool
+) -> None:
+    """Send FILE to another site's gateway, under quantum-safe keys that rotate. Prints its SHA-256 once it has arrived."""
+    from keystrand.cli.transfer import facts_of, gateway_keys, words_of
+    from keystrand.transport.gateway.sender import send
+
+    config = site_of(config_file)
+    gateway = gateway_of(config, config_file)
+    if site not in gateway.peers:
+        raise BadRequest(f"no gateway of {site} is known", hint=f"known: {', '.join(gateway.peers) or 'none'}")
+    peer = gateway.peers[site]
+    if str(source) == "-" and name is None:
+        raise click.UsageError("state --name for standard input")
+    with gateway_keys(config, gateway.sae) as (keys, watch):
+        report = send(
+            sys.stdin.buffer if str(source) == "-" else source,
+            keys=keys,
+            connect=(peer.address.host, peer.address.port),
+            from_sae=gateway.sae,
+            to_sae=peer.sae,
+            name=name,
+            rotate_bytes=gateway.rotate_bytes,
+            rotate_s=gateway.rotate_s,
+            transfer_id=transfer_id,
+            progress=watch,
+        )
+    say(words_of(report, "sent"))
+    print_json(facts_of(report)) if as_json else click.echo(f"{report.sha256}  {report.name}")

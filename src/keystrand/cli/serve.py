@@ -1,0 +1,23 @@
+"""keystrand serve"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from keystrand.cli.options import FILE, site_of
+from keystrand.cli.terminal import say
+
+
+@click.command()
+@click.argument("file", type=FILE, default="site.toml", envvar="KEYSTRAND_CONFIG")
+def command(file: Path) -> None:
+    """Run the key manager of the site in FILE until it is told to stop (SIGTERM, Ctrl-C)."""
+    from keystrand.cli.loop import run_until_stopped
+    from keystrand.node.site import run_site
+
+    config = site_of(file)
+    if config.status is not None:
+        say(f"site {config.site.name}: status page on http://{config.status.listen}/")
+    run_until_stopped(run_site(config))

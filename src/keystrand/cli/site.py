@@ -1,0 +1,60 @@
+"""keystrand site"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from keystrand.cli.options import FOLDER, config_option
+from keystrand.cli.terminal import say
+
+
+@click.group()
+def command() -> None:
+    """Found a site, and export what other sites must know of it.
+
+    \b
+    Two people, two machines, two sites:
+      1. each:   keystrand site init NAME --dir DIR --host HOST
+      2. each:   keystrand site export > NAME.card       (public; send it by any way)
+      3. each reads out the fingerprint of the own card to the other, by voice
+      4. one:    keystrand link add OTHER.card --name LINK --role transmitter
+      5. carries the start key to the other by a trusted way (it is a secret: by hand, sealed)
+      6. other:  keystrand link add ONE.card --name LINK --role receiver --start-key FILE
+      7. each:   keystrand policy allow GATEWAY-ONE GATEWAY-OTHER, and the other way round
+      8. each:   keystrand serve, and keystrand module links/LINK/module.toml
+    """
+
+
+@command.command("init")
+@click.argument("name")
+@click.option("--dir", "folder", type=FOLDER, required=True, help="Folder to make; mode 700.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Name or address by which other sites reach it.")
+@click.option(
+    "--listen-host", default=None, help="Address to listen on.  [default: loopback for a loopback --host, else all]"
+)
+@click.option("--base-port", default=8440, show_default=True, help="First of seven consecutive ports.")
+def init(name: str, folder: Path, host: str, listen_host: str | None, base_port: int) -> None:
+    """Make CA, certificates, passphrase, audit key and site.toml; prints the path of the file."""
+    from keystrand.config.founding import found_site
+
+    listen = listen_host or (host if host in ("127.0.0.1", "localhost", "::1") else "0.0.0.0")  # noqa: S104  a site serves others
+    file = found_site(folder, name, host=host, listen_host=listen, base_port=base_port)
+    say(f"site {name} stands in {folder}; keep a copy of {folder / 'passphrase'} in a safe place")
+    say(f"next: keystrand site export --config {file} > {name}.card")
+    click.echo(file)
+
+
+@command.command("export")
+@config_option
+@click.option(
+    "--host", default=None, help="Name or address by which others reach this site.  [default: as in its certificate]"
+)
+def export(config_file: Path, host: str | None) -> None:
+    """Print the site's card: public facts as JSON. The fingerprint goes to stderr, for reading out."""
+    from keystrand.config.founding import card_of
+
+    card = card_of(config_file, host)
+    click.echo(card.text(), nl=False)
+    say(f"fingerprint of this card: {card.fingerprint}")
