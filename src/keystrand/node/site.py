@@ -83,7 +83,7 @@ class SiteNode:
         self.metrics = Metrics(links=tuple(config.links), peers=tuple(config.peers))
         self.sink = Sinks((self.metrics, self.feed, LogSink(config.site.name)))
         self.contexts = tls_contexts(config.tls, self.sink)
-        self.peer_contexts = tls_contexts(config.tls, self.sink, config.peer_trust)
+        self.peer_contexts = tls_contexts(config.peer_tls, self.sink)
         self.store = open_store(config)
         self.policy = config.rules()
         self.engine = Engine(self._kme, self._perform, self._store_failed, self._store_back)
