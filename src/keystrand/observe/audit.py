@@ -28,7 +28,7 @@ DIGESTS_PER_MESSAGE_MAX: Final = 20_000  # 32 bytes each: well inside a frame of
 RESERVED_FIELDS: Final = frozenset({"n", "at", "site", "kind"})
 
 _LABEL: Final = LABELS["audit/chain"]
-_ORIGIN: Final = LABELS["audit/checkpoint"].decode()
+_ORIGIN: Final = LABELS["audit/checkpoint"].decode().replace(" ", "/")  # C2SP: a signer name has no spaces
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 AuditValue = str | int | float | bool | Sequence[str]

@@ -72,7 +72,7 @@ def test_the_chain_is_the_published_formula(sites: Sites) -> None:
         assert (fields["n"], fields["site"], fields["at"]) == (number, "alpha", 1_700_000_000.5)
         head = hashlib.sha256(b"keystrand v1/audit/chain" + head + hashlib.sha256(record).digest()).digest()
         assert kept == head
-    assert sites.log.head() == Head("keystrand v1/audit/checkpoint/alpha", 2, head)
+    assert sites.log.head() == Head("keystrand/v1/audit/checkpoint/alpha", 2, head)
 
 
 def test_i4_a_rolled_back_transaction_leaves_no_record_and_no_gap(sites: Sites) -> None:
@@ -110,7 +110,7 @@ def test_a_checkpoint_is_a_note_of_origin_size_and_head(sites: Sites) -> None:
         note = sites.log.checkpoint(ALPHA)
     text, lines = split_note(note)
     assert Head.parse(text) == sites.log.head()
-    assert text.split("\n")[:2] == ["keystrand v1/audit/checkpoint/alpha", "3"]
+    assert text.split("\n")[:2] == ["keystrand/v1/audit/checkpoint/alpha", "3"]
     assert [name for name, _ in lines] == ["alpha"]
     with pytest.raises(BadRequest), sites.store.transaction():
         sites.log.checkpoint(ALPHA, 4)

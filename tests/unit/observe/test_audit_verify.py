@@ -145,7 +145,7 @@ def test_a_chain_that_was_rewritten_as_a_whole_is_found_between_two_checkpoints(
 def test_checkpoints_that_are_forged_do_not_count() -> None:
     mallory = Signer.generate("alpha")
     chain = rechained([edited(record) for _, record, _ in rows()])
-    text = f"keystrand v1/audit/checkpoint/alpha\n{SIZE}\n"
+    text = f"keystrand/v1/audit/checkpoint/alpha\n{SIZE}\n"
     note = mallory.sign_note(text + base64.b64encode(chain[-1][2]).decode() + "\n")
     report = check(chain, [(SIZE, note)])
     assert not report.intact

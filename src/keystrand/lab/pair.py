@@ -1,0 +1,69 @@
+"""Two sites on one machine, founded as an operator would found them on two: for the demo, tests and benchmarks."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from keystrand.config.founding import append, card_of, found_site, join_link, read_card
+
+SITES = ("alpha", "bravo")
+LINK = "alpha-bravo"
+PORTS_PER_SITE = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Files of a founded pair: configuration of each site, and of the module at each end."""
+
+    folder: Path
+    site_files: dict[str, Path]
+    module_files: dict[str, Path]
+
+
+def free_base_port(count: int, *, start: int = 18_440) -> int:
+    """The first of `count` consecutive free ports on loopback, below the ephemeral range."""
+    for base in range(start, 32_000 - count, count):
+        if all(_is_free(port) for port in range(base, base + count)):
+            return base
+    raise RuntimeError("no free ports on loopback")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def found_pair(folder: Path, *, length_km: float = 25.0, rotate_bytes: int = 4_194_304, extra: str = "") -> Pair:
+    """Found alpha and bravo with a link between them, gateways that may draw keys both ways, and `extra` TOML in both."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    base = free_base_port(2 * PORTS_PER_SITE)
+    files = {
+        name: found_site(folder / name, name, base_port=base + index * PORTS_PER_SITE)
+        for index, name in enumerate(SITES)
+    }
+    for file in files.values():
+        text = file.read_text().replace("rotate_bytes = 16777216", f"rotate_bytes = {rotate_bytes}")
+        file.write_text(text)
+    cards = {name: read_card(card_of(file).text().encode()) for name, file in files.items()}
+    modules = {}
+    start_key: bytes | None = None
+    for here, there, role in (("alpha", "bravo", "transmitter"), ("bravo", "alpha", "receiver")):
+        modules[here] = join_link(
+            files[here], cards[there], link=LINK, role=role, start_key=start_key, length_km=length_km  # type: ignore[arg-type]
+        )
+        start_key = (modules[here].parent / "start.key").read_bytes()
+    gateways = [card.gateway_sae for card in cards.values()]
+    for file in files.values():
+        rules = "".join(
+            f'\n[[policy]]\nfrom = "{a}"\nto = "{b}"\nrequire = "hybrid"\n'
+            for a, b in (gateways, gateways[::-1])
+        )
+        append(file, rules + extra)
+    return Pair(folder, files, modules)
