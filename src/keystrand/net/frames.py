@@ -124,6 +124,10 @@ class FrameStream(asyncio.Protocol):
         except TimeoutError:
             self._transport.abort()
 
+    async def closed(self) -> None:
+        """Wait until the connection is gone, whoever ended it."""
+        await self._lost.wait()
+
     def abort(self) -> None:
         """End at once; what is queued is lost."""
         if self._transport is not None:

@@ -51,6 +51,10 @@ class HttpConnection(HttpToolsProtocol):
         if peer is not None:
             self._extensions = {PEER: peer}
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unset_keepalive_if_required()  # uvicorn forgets the timer of a connection that was cut
+        super().connection_lost(exc)
+
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.waits == "headers":

@@ -195,13 +195,13 @@ class TlsContexts:
         )
 
     def _reload_if_changed(self) -> None:
+        stamp = _stamp(self.files)
+        if stamp in (self._loaded.stamp, self._failed):
+            return
+        self._failed = stamp
         try:
-            stamp = _stamp(self.files)
-            if stamp in (self._loaded.stamp, self._failed):
-                return
-            self._failed = stamp
             self._loaded = self._load()
-        except (ConfigError, OSError) as problem:
+        except ConfigError as problem:
             self.emit("tls.reload_failed", reason=str(problem))
         else:
             self._failed = None
@@ -285,8 +285,15 @@ def _certificate(connection: SSL.Connection) -> x509.Certificate:
 
 
 def _stamp(files: TlsFiles) -> tuple[tuple[int, int, int], ...]:
-    found = [path.stat() for path in files.paths()]
-    return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in found)
+    return tuple(map(_file_stamp, files.paths()))
+
+
+def _file_stamp(path: Path) -> tuple[int, int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0, 0  # missing is a state like others; reading it says what is wrong
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def _is_address(host: str) -> bool:
