@@ -56,14 +56,18 @@ def found_pair(folder: Path, *, length_km: float = 25.0, rotate_bytes: int = 4_1
     start_key: bytes | None = None
     for here, there, role in (("alpha", "bravo", "transmitter"), ("bravo", "alpha", "receiver")):
         modules[here] = join_link(
-            files[here], cards[there], link=LINK, role=role, start_key=start_key, length_km=length_km  # type: ignore[arg-type]
+            files[here],
+            cards[there],
+            link=LINK,
+            role=role,
+            start_key=start_key,
+            length_km=length_km,  # type: ignore[arg-type]
         )
         start_key = (modules[here].parent / "start.key").read_bytes()
     gateways = [card.gateway_sae for card in cards.values()]
     for file in files.values():
         rules = "".join(
-            f'\n[[policy]]\nfrom = "{a}"\nto = "{b}"\nrequire = "hybrid"\n'
-            for a, b in (gateways, gateways[::-1])
+            f'\n[[policy]]\nfrom = "{a}"\nto = "{b}"\nrequire = "hybrid"\n' for a, b in (gateways, gateways[::-1])
         )
         append(file, rules + extra)
     return Pair(folder, files, modules)

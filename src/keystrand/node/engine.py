@@ -84,8 +84,9 @@ class Engine:
         return await ticket
 
     def post(self, operation: Callable[[Kme], object]) -> None:
-        """Do it with the next batch; nobody waits, a refusal is dropped."""
-        self._put(Call(operation))
+        """Do it with the next batch; nobody waits, so a refusal is dropped, and so is what comes after the end."""
+        if not self._stopping:
+            self._put(Call(operation))
 
     def _put(self, call: Call) -> None:
         if self._stopping:
