@@ -179,7 +179,7 @@ def _load_ca(directory: Path) -> tuple[x509.Certificate, SigningKey]:
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as problem:
-        hint = "make the authority first: `keystrand pki init`"
+        hint = "make the authority first: `keystrand site init`"
         raise ConfigError(f"no private key of an authority: {problem}", path=str(path), hint=hint) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey | mldsa.MLDSA65PrivateKey):
         raise ConfigError("the authority's key is neither ECDSA nor ML-DSA-65", path=str(path))

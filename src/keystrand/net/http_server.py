@@ -10,11 +10,12 @@ import asyncio
 import ipaddress
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from keystrand.core.errors import ConfigError
@@ -25,12 +26,25 @@ from keystrand.net.tls_transport import PEER, TlsTransport, accepting
 SWEEP_S: Final = 0.5
 HEADER_BYTES_MAX: Final = 32_768
 STOP_GRACE_S: Final = 5.0
+PIPELINE_MAX: Final = 16  # requests that a client may send before it has the answer to the first
 BACKLOG: Final = 1024
 
 App = Callable[..., Any]
 
 # uvicorn warns of every malformed request by itself; here that is the peer's business and counted elsewhere
 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+
+
+class _Flow(FlowControl):
+    """Reads no more while requests wait: uvicorn resumes after each answer, and the queue would grow without end."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting:
+            super().resume_reading()
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -46,6 +60,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         self._wait("idle")
         peer = transport.get_extra_info(PEER)
         if peer is not None:
@@ -62,7 +77,16 @@ class HttpConnection(HttpToolsProtocol):
             if self._header_bytes > HEADER_BYTES_MAX and not self.transport.is_closing():
                 self.send_400_response("Request header fields are too large.")
 
+    def send_400_response(self, msg: str) -> None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            super().send_400_response(msg)
+        else:
+            self.transport.abort()  # a 400 now would be taken for the answer that is still being made
+
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= PIPELINE_MAX:
+            raise ValueError("too many requests at once")
         super().on_message_begin()
         self.scope["extensions"] = self._extensions
         self._header_bytes = 0

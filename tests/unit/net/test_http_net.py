@@ -15,7 +15,7 @@ from keystrand.core.errors import ConfigError, NotPermitted, PeerFault, PeerUnav
 from keystrand.core.limits import Limits
 from keystrand.net.http_client import HttpClient, SyncHttpClient
 from keystrand.net.http_exchange import ResponseParser, print_request
-from keystrand.net.http_server import HttpServer
+from keystrand.net.http_server import PIPELINE_MAX, HttpServer
 
 LIMITS = Limits(
     tls_handshake_timeout_s=1.0, http_header_timeout_s=0.4, http_idle_timeout_s=1.0, http_connections_max=20
@@ -37,6 +37,10 @@ async def long(request):
     return Response(bytes(5_000_000))
 
 
+async def huge(request):
+    return Response(bytes(50_000_000))
+
+
 async def slow(request):
     await asyncio.sleep(0.3)
     return Response(b"done")
@@ -55,6 +59,7 @@ APP = Starlette(
         Route("/who", who, methods=["GET", "POST"]),
         Route("/eat", eat, methods=["POST"]),
         Route("/long", long),
+        Route("/huge", huge),
         Route("/slow", slow),
         Route("/stream", stream),
     ]
@@ -200,6 +205,51 @@ async def test_header_without_end_is_refused(header):
     reader, writer = await asyncio.open_connection(HERE, server.port)
     writer.write(b"GET /stream HTTP/1.1\r\n" + header)
     assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 400")
+    writer.close()
+    await server.stop()
+
+
+async def test_pipelined_requests_are_answered_in_order_and_a_flood_of_them_is_cut():
+    server = await plain_server()
+    reader, writer = await asyncio.open_connection(HERE, server.port)
+    writer.write(b"".join(b"POST /eat HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (n, b"x" * n) for n in range(1, 9)))
+    got = b""
+    while b"\r\n\r\n8" not in got:
+        got += await asyncio.wait_for(reader.read(4096), 5)
+    assert [line[:1] for line in got.split(b"\r\n\r\n")[1:]] == [b"%d" % n for n in range(1, 9)]
+    writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" * (2 * PIPELINE_MAX))
+    with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+        await asyncio.wait_for(reader.readexactly(1), 5)
+    assert server.connections == 0
+    await server.stop()
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110  the server has no event for it
+        await asyncio.sleep(0.01)
+
+
+async def test_client_that_does_not_read_its_answer_is_cut():
+    server = await plain_server(http_idle_timeout_s=0.5)
+    raw = socket.create_connection((HERE, server.port))
+    raw.sendall(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(5):
+        await until(lambda: server.connections == 1)
+        await until(lambda: server.connections == 0)
+    raw.close()
+    await server.stop()
+
+
+async def test_waiting_requests_stop_the_reading():
+    # with room in the queue, but no more: what comes after the first waiting request stays in the socket
+    server = await plain_server()
+    _, writer = await asyncio.open_connection(HERE, server.port)
+    for _ in range(4):
+        writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.sleep(0.02)
+    (connection,) = server._state.connections
+    assert len(connection.pipeline) == 1
+    assert connection.flow.read_paused
     writer.close()
     await server.stop()
 
