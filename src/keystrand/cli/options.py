@@ -56,4 +56,4 @@ def print_json(value: object) -> None:
     """One line on stdout."""
     import msgspec
 
-    click.echo(msgspec.json.encode(value).decode())
+    click.echo(msgspec.json.encode(value, enc_hook=str).decode())  # an Address is a kind of text

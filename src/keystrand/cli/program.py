@@ -21,6 +21,7 @@ VERBS: Final = {
     "pki": "Issue and revoke certificates.",
     "config": "Check and explain configuration files.",
     "serve": "Run the key manager of a site.",
+    "module": "Run one end of a simulated QKD link.",
     "status": "Show links, pools, peers and transfers of a running site.",
     "key": "Draw keys as an application does.",
     "send": "Send a file to another site.",

@@ -71,6 +71,8 @@ private_key = "pki/sae-{gateway_sae}.key"
 kme = "127.0.0.1:{etsi014}"
 listen = "{listen}:{gateway}"
 inbox = "inbox"
+rotate_bytes = 16777216
+rotate_s = 60.0
 """
 
 _JOINED: Final = """

@@ -57,8 +57,8 @@ class Source:
 class Fibre:
     """The quantum channel. 0.2 dB/km is standard fibre at 1550 nm (ITU-T G.652.D allows up to 0.3).
 
-    insertion_loss_db: connectors and the receiver's optics; misalignment: share of photons that leave through the wrong
-    port in the right basis.
+    length_km: of the fibre; attenuation_db_per_km: its loss; insertion_loss_db: connectors and the receiver's optics;
+    misalignment: share of photons that leave through the wrong port in the right basis.
     """
 
     length_km: float = 25.0
@@ -108,7 +108,8 @@ class Distillation:
 
     block_sifted_bits: bits of the key basis in one block; eps_sec, eps_cor: secrecy and correctness parameters of one
     block; qber_abort: error rate, in either basis, above which a block is dropped (BB84 gives nothing above 11 %);
-    auth_reserve_bytes: authentication key that the ends keep in stock; auth_low_water_bytes: below it the link stops.
+    proof: whose finite-key bound decides; auth_reserve_bytes: authentication key that the ends keep in stock;
+    auth_low_water_bytes: below it the link stops.
     """
 
     block_sifted_bits: int = 262_144

@@ -1,0 +1,144 @@
+"""Every field of site.toml and module.toml on one page: `python docs/configuration.py` writes reference/configuration.md."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+
+from keystrand.config.fields import MISSING, Field, bare, element_of_list, element_of_tables, fields_of, is_table
+from keystrand.config.module import ModuleConfig
+from keystrand.config.schema import Section, SiteConfig
+from keystrand.config.values import Address
+from keystrand.core.limits import Limits
+from keystrand.core.protection import Protection
+
+PAGE = Path(__file__).parent / "reference" / "configuration.md"
+
+HEAD = """\
+# Configuration
+
+<!-- Printed by `python docs/configuration.py`; a test compares. -->
+
+One TOML file per program: `site.toml` for a key manager and its gateway (`keystrand serve`), `module.toml` for one end of a
+simulated QKD link (`keystrand module`). Paths are relative to the file. Secrets are given by path only, and such a file must
+be readable for its owner alone. `keystrand config check FILE` tells every fault with its line; a program does not start on
+a file with a fault. Fields without a default must be stated.
+
+Refused besides what the tables say: names that lead nowhere (a link to an unknown peer, an SAE of an unknown site, a rule for
+an unknown SAE), two listeners on one address, one module for two links, a status page that is not on loopback, protection below
+`hybrid` without a waiver, a waiver that has ended or waives nothing, a rule that needs quantum keys where no link leads,
+TLS 1.2 together with `require_pqc_group`, and secret files that others can read.
+"""
+
+TAIL = """
+## Limits
+
+`[limits]` of a site's file: see [limits](../limits.md).
+"""
+
+WORDS = {
+    str: "text",
+    bool: "true or false",
+    int: "integer",
+    float: "number",
+    Path: "path",
+    Address: "host:port",
+    datetime: "date and time",
+}
+
+
+def page() -> str:
+    """The whole of configuration.md."""
+    parts = [HEAD, "\n## site.toml\n", *tables(SiteConfig, ()), "\n## module.toml\n", *tables(ModuleConfig, ()), TAIL]
+    return "".join(parts)
+
+
+def tables(cls: type, path: tuple[str, ...], brackets: str = "[{}]") -> Iterator[str]:
+    """One section per table below and including `cls`; the outermost table has no fields of its own."""
+    inner = [field for field in fields_of(cls) if _below(field) is not None]
+    plain = [field for field in fields_of(cls) if _below(field) is None]
+    if plain:
+        yield f"\n### `{brackets.format('.'.join(path))}`\n\n{_about(cls)}\n\n"
+        yield "| field | kind | default | meaning |\n|---|---|---|---|\n"
+        yield "".join(f"| `{f.key}` | {kind_of(f)} | {_default(f)} | {meaning_of(cls, f)} |\n" for f in plain)
+    for field in inner:
+        below, suffix, form = _below(field) or (cls, "", "")
+        if below is not Limits:
+            yield from tables(below, (*path, field.key, *([suffix] if suffix else [])), form)
+
+
+def _below(field: Field) -> tuple[type, str, str] | None:
+    """Kind of the table that a field holds, what is appended to its path, and how its header is written."""
+    kind = bare(field.type)
+    if is_table(kind):
+        return kind, "", "[{}]"
+    if (element := element_of_tables(kind)) is not None:
+        return element, "NAME", "[{}]"
+    if (element := element_of_list(kind)) is not None:
+        return element, "", "[[{}]]"
+    return None
+
+
+def _about(cls: type) -> str:
+    """The first paragraph of the docstring."""
+    return " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+
+
+def meaning_of(cls: type, field: Field) -> str:
+    """What the schema says of a field; for a dataclass, what its docstring does: `name: text; name, name: text.`"""
+    if issubclass(cls, Section):
+        return field.description
+    told = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[2].split()).rstrip(".")
+    meanings = {
+        name.strip(): text.strip()
+        for part in told.split("; ")
+        for names, _, text in [part.partition(":")]
+        for name in names.split(",")
+    }
+    return meanings[field.name]
+
+
+def kind_of(field: Field) -> str:
+    kind = bare(field.type)
+    if kind is Protection:
+        return ", ".join(f"`{level.label}`" for level in Protection if level)
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{word}`" for word in get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"list of {WORDS[get_args(kind)[0]]}"
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return ", ".join(f"`{word.value}`" for word in kind)
+    return WORDS[kind] + _bounds(field)
+
+
+def _bounds(field: Field) -> str:
+    for note in getattr(field.type, "__metadata__", ()):
+        if isinstance(note, msgspec.Meta) and note.ge is not None:
+            return f", at least {note.ge}"
+        if isinstance(note, msgspec.Meta) and note.gt is not None:
+            return f", above {note.gt}"
+    return ""
+
+
+def _default(field: Field) -> str:
+    return "" if field.default is MISSING else _spelled(field.default)
+
+
+def _spelled(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, Protection):
+        return f"`{value.label}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value.value if isinstance(value, Enum) else value}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,49 @@
+"""keystrand module"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from keystrand.cli.options import FILE
+from keystrand.cli.terminal import say
+from keystrand.core.errors import Unavailable
+
+if TYPE_CHECKING:
+    from keystrand.config.module import ModuleConfig
+
+
+@click.command()
+@click.argument("file", type=FILE, default="module.toml")
+def command(file: Path) -> None:
+    """Run one end of the simulated QKD link in FILE until it is told to stop (SIGTERM, Ctrl-C).
+
+    Both ends really run the protocol against each other; only the photons are simulated.
+    """
+    from keystrand.config.load import load_module
+
+    config = load_module(file)
+    place_cache(config.module.state_dir)
+    say(f"link {config.module.link}: {config.module.role} {config.module.module_id} (photons simulated)")
+    try:
+        _run(config)
+    except ImportError as error:
+        raise Unavailable(f"{error.name} is not installed", hint='pip install "keystrand[sim]"') from None
+
+
+def place_cache(state_dir: Path) -> None:
+    """Compiled kernels go beside the installed package, or into `state_dir` where that is read-only."""
+    if not os.access(Path(__file__).parent, os.W_OK):
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(state_dir / "numba"))
+
+
+def _run(config: ModuleConfig) -> None:
+    from keystrand.cli.loop import run_until_stopped
+    from keystrand.node.module import run_module
+    from keystrand.observe.logs import LogSink, configure_logs
+
+    configure_logs(level=config.log.level, form=config.log.format)
+    run_until_stopped(run_module(config, sink=LogSink(config.module.module_id)))
