@@ -26,27 +26,36 @@ class FrameParser:
 
     def __init__(self, frame_bytes_max: int) -> None:
         self._frame_bytes_max = frame_bytes_max
-        self._buffer = bytearray()
+        self._parts: list[bytes] = []  # of the frame in the making; joined once, when all of it is there
+        self._have_bytes = 0
+        self._need_bytes = HEADER_BYTES
 
     def feed(self, data: bytes) -> list[bytes]:
-        buffer = self._buffer
-        buffer += data
+        self._parts.append(data)
+        self._have_bytes += len(data)
+        if self._have_bytes < self._need_bytes:
+            return []
+        buffer = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         frames, start = [], 0
-        while len(buffer) - start >= HEADER_BYTES:
-            length = int.from_bytes(buffer[start : start + HEADER_BYTES], "big")
-            if length > self._frame_bytes_max:
-                raise PeerFault(f"a frame of {length} bytes is over the limit of {self._frame_bytes_max}")
-            end = start + HEADER_BYTES + length
-            if len(buffer) < end:
-                break
-            frames.append(bytes(buffer[start + HEADER_BYTES : end]))
-            start = end
-        del buffer[:start]
+        while len(buffer) - start >= (need := self._whole_bytes(buffer, start)):
+            frames.append(buffer[start + HEADER_BYTES : start + need])
+            start += need
+        rest = buffer[start:]
+        self._parts, self._have_bytes, self._need_bytes = [rest], len(rest), need
         return frames
 
     @property
     def is_between_frames(self) -> bool:
-        return not self._buffer
+        return not self._have_bytes
+
+    def _whole_bytes(self, buffer: bytes, start: int) -> int:
+        """Length of the frame at `start` with its header; of the header alone while that is not there yet."""
+        if len(buffer) - start < HEADER_BYTES:
+            return HEADER_BYTES
+        length = int.from_bytes(buffer[start : start + HEADER_BYTES], "big")
+        if length > self._frame_bytes_max:
+            raise PeerFault(f"a frame of {length} bytes is over the limit of {self._frame_bytes_max}")
+        return HEADER_BYTES + length
 
 
 class FrameStream(asyncio.Protocol):
