@@ -6,7 +6,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from keystrand.config.founding import append, card_of, found_site, join_link, read_card
+from keystrand.config.founding import Role, append, card_of, found_site, join_link, read_card
 
 SITES = ("alpha", "bravo")
 LINK = "alpha-bravo"
@@ -54,14 +54,15 @@ def found_pair(folder: Path, *, length_km: float = 25.0, rotate_bytes: int = 4_1
     cards = {name: read_card(card_of(file).text().encode()) for name, file in files.items()}
     modules = {}
     start_key: bytes | None = None
-    for here, there, role in (("alpha", "bravo", "transmitter"), ("bravo", "alpha", "receiver")):
+    ends: tuple[tuple[str, str, Role], ...] = (("alpha", "bravo", "transmitter"), ("bravo", "alpha", "receiver"))
+    for here, there, role in ends:
         modules[here] = join_link(
             files[here],
             cards[there],
             link=LINK,
             role=role,
             start_key=start_key,
-            length_km=length_km,  # type: ignore[arg-type]
+            length_km=length_km,
         )
         start_key = (modules[here].parent / "start.key").read_bytes()
     gateways = [card.gateway_sae for card in cards.values()]
