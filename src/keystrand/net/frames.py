@@ -16,6 +16,7 @@ from keystrand.net.tls_transport import CLOSE_GRACE_S, PEER, TlsTransport, accep
 
 HEADER_BYTES: Final = 4
 BUFFERED_BYTES_MAX: Final = 1 << 20  # beyond one frame: reading pauses when whole frames of this size wait
+_PARTS_MAX: Final = 1024  # a frame that comes byte by byte must not cost an object for each
 _FRAME_COST_BYTES: Final = 128  # so that a flood of empty frames counts, too
 
 Handler = Callable[["FrameStream"], Awaitable[None]]
@@ -34,6 +35,8 @@ class FrameParser:
         self._parts.append(data)
         self._have_bytes += len(data)
         if self._have_bytes < self._need_bytes:
+            if len(self._parts) >= _PARTS_MAX:
+                self._parts = [b"".join(self._parts)]
             return []
         buffer = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         frames, start = [], 0

@@ -161,3 +161,14 @@ def test_however_the_bytes_are_cut_the_frames_are_the_same(frames, cuts):
         at, turn = at + step, turn + 1
     assert got == frames
     assert parser.is_between_frames
+
+
+def test_frame_that_trickles_in_does_not_pile_up_pieces():
+    parser, body = FrameParser(10_000), bytes(range(256)) * 20
+    wire = len(body).to_bytes(4, "big") + body
+    got, most = [], 0
+    for at in range(len(wire)):
+        got += parser.feed(wire[at : at + 1])
+        most = max(most, len(parser._parts))
+    assert got == [body]
+    assert most <= 1024
