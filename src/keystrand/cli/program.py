@@ -14,6 +14,7 @@ from keystrand.cli.terminal import complain
 from keystrand.core.errors import KeystrandError
 
 VERBS: Final = {
+    "demo": "Run two sites, a QKD link and a file transfer on this machine.",
     "site": "Found a site, and export what other sites must know of it.",
     "link": "Join this site to another by a QKD link.",
     "sae": "Add applications that may hold keys.",

@@ -71,7 +71,9 @@ class Pool:
             qber=origin.qber,
             sifted_bits=origin.sifted_bits,
             bound_bits=origin.bound_bits,
+            leak_ec_bits=origin.leak_ec_bits,
             eps_sec=origin.eps_sec,
+            duration_s=origin.duration_s,
         )
         site.emit("block.ingested", link=block.link, sequence=block.sequence, bits=block.length_bits)
         self.announce(known, peer)
