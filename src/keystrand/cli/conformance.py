@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ def command() -> None:
 @click.argument("responder_kme", metavar=NAMED)
 @click.option("--initiator", required=True, help="SAE that draws keys at the first KME.")
 @click.option("--responder", required=True, help="SAE that picks them up at the second KME.")
+@click.option("--third", default="", help="Second SAE of the responder's site, for keys with several recipients.")
+@click.option("--stranger", default="", help="SAE of the initiator's site that no rule names.")
 @config_option
 @click.option(
     "--peer-config",
@@ -43,21 +46,33 @@ def etsi014(
     responder_kme: str,
     initiator: str,
     responder: str,
+    third: str,
+    stranger: str,
     config_file: Path,
     peer_file: Path,
     as_json: bool,
 ) -> int:
     """Run the conformance cases of ETSI GS QKD 014 V1.1.1 against a pair of KMEs. Draws some dozens of keys."""
-    report = asyncio.run(_run((initiator_kme, config_file, initiator), (responder_kme, peer_file, responder)))
+    first, second = (initiator_kme, config_file), (responder_kme, peer_file)
+    report = asyncio.run(
+        _run(
+            {"initiator": (*first, initiator), "responder": (*second, responder)}
+            | ({"third": (*second, third)} if third else {})
+            | ({"stranger": (*first, stranger)} if stranger else {})
+        )
+    )
     _print(report, as_json=as_json)
     return exits.OK if report.conforms else exits.REFUSED
 
 
-async def _run(first: tuple[str, Path, str], second: tuple[str, Path, str]) -> Report:
+async def _run(seats: dict[str, tuple[str, Path, str]]) -> Report:
+    """seats: part in the play -> address of its KME, file of its site, SAE."""
     from keystrand.testing.conformance import Target, run
 
-    async with _client(*first) as one, _client(*second) as other:
-        return await run(Target(initiator_id=first[2], responder_id=second[2], initiator=one, responder=other))
+    async with AsyncExitStack() as stack:
+        callers = {part: await stack.enter_async_context(_client(*seat)) for part, seat in seats.items()}
+        names = {f"{part}_id": seat[2] for part, seat in seats.items()}
+        return await run(Target(**names, **callers))  # type: ignore[arg-type]
 
 
 def _client(address: str, config_file: Path, sae: str) -> HttpClient:

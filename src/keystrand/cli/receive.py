@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def command(config_file: Path, once: bool, output: str | None, overwrite: bool, 
     gateway = gateway_of(config, config_file)
 
     def done(report: TransferReport) -> None:
-        _tell(report, as_json=as_json, quiet=output is not None)
+        _tell(report, as_json=as_json, quiet=output is not None)  # standard output belongs to the content
 
     with gateway_keys(config, gateway.sae) as (keys, watch):
         receiver = Receiver(
@@ -49,13 +50,17 @@ def command(config_file: Path, once: bool, output: str | None, overwrite: bool, 
             failed=lambda fault: complain(str(fault), getattr(fault, "hint", None)),
         )
         say(f"listening on {gateway.listen.host}:{receiver.port} as {gateway.sae}")
-        _serve(receiver, once=once or output is not None)
+        _serve(receiver, done if once or output else None)
 
 
-def _serve(receiver: Receiver, *, once: bool) -> None:
+def _serve(receiver: Receiver, once: Callable[[TransferReport], None] | None) -> None:
+    """One transfer, told to `once`; or all of them until SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: receiver.stop())
     try:
-        receiver.serve_once() if once else receiver.serve_forever()
+        if once is None:
+            receiver.serve_forever()
+        else:
+            once(receiver.serve_once())
     finally:
         receiver.stop()
 

@@ -64,7 +64,5 @@ def facts_of(report: TransferReport) -> dict[str, object]:
 
 
 def words_of(report: TransferReport, verb: str) -> str:
-    rate = amount(report.throughput_bytes_per_s)
-    return (
-        f"{verb} {report.name}: {amount(report.bytes)} in {report.seconds:.1f} s ({rate}/s), {len(report.key_ids)} keys"
-    )
+    rate, keys = amount(report.throughput_bytes_per_s), len(report.key_ids)
+    return f"{verb} {report.name}: {amount(report.bytes)} in {report.seconds:.1f} s ({rate}/s), {keys} key{'s' * (keys != 1)}"
