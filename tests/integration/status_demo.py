@@ -14,7 +14,7 @@ from keystrand.core.events import Event
 from keystrand.observe.feed import AuditGauge, Feed, Gauges, LinkGauge, PeerGauge
 from keystrand.observe.metrics import Metrics
 
-KEY_ID = "3f2b6c1e-9a4d-4c27-8f10-{:012d}"
+KEY_ID = "{:02x}2b6c1e-9a4d-4c27-8f10-5d1a7be0c913"
 
 
 def gauges(step: int, now_s: float, *, up: bool = True) -> Gauges:
@@ -58,13 +58,27 @@ def fill(feed: Feed, metrics: Metrics, *, steps: int = 120) -> None:
     emit("strand.renewed", 80, peer="bravo", algorithm="ML-KEM-768")
     for number in range(14):
         pair = {"initiator": "sae-gateway-a", "responder": "sae-gateway-b", "recipient": "sae-gateway-b"}
-        emit("key.delivered", 60 - 4 * number, key_id=KEY_ID.format(number), size_bits=256, protection="hybrid", **pair)
+        emit(
+            "key.delivered",
+            60 - 4 * number,
+            key_id=KEY_ID.format(37 * number % 256),
+            size_bits=256,
+            protection="hybrid",
+            **pair,
+        )
     transfer = {"transfer_id": "7c0e4c1a-transfer", "peer": "sae-gateway-b", "bytes_total": 1_073_741_824}
     transfer |= {"direction": "send", "protection": "hybrid", "throughput_bytes_per_s": 412_000_000}
     emit("transfer.started", 8, **transfer)
     for turn in range(1, 9):
         done = turn * 83_886_080
-        emit("transfer.rotated", 8 - turn, key_id=KEY_ID.format(turn), rotations=turn, bytes_done=done, **transfer)
+        emit(
+            "transfer.rotated",
+            8 - turn,
+            key_id=KEY_ID.format(53 * turn % 256),
+            rotations=turn,
+            bytes_done=done,
+            **transfer,
+        )
     emit("key.refused", 5, sae="sae-lab", other="sae-gateway-b", reason="no policy for this pair")
     emit("audit.checkpoint", 4, size=12_800, head="ab12")
     emit("audit.cosigned", 3, size=12_800, peer="bravo")

@@ -70,7 +70,7 @@ def _links(snapshot: Snapshot) -> Iterator[str]:
         rate = "-" if link["skr_bps"] is None else f"{bits(link['skr_bps'])}/s"
         yield f"    QBER {qber}   secret key rate {rate}"
         yield f"    pool  {_bar(link['ledger'])}  {bits(link['ledger']['available'])} available"
-        yield f"    {_accounts(link['ledger'])}"
+        yield from _accounts(link["ledger"])
         yield (
             f"    empty in {span(link['time_to_empty_s'])}"
             if link["time_to_empty_s"] is not None
@@ -83,13 +83,16 @@ def _links(snapshot: Snapshot) -> Iterator[str]:
 def _bar(ledger: dict[str, int]) -> str:
     """The accounts as one bar; each mark has its count in the line below, so the bar is never the only source."""
     total = max(1, ledger["ingested"])
-    drawn = "".join(mark * round(BAR_WIDTH * ledger[name] / total) for name, mark in _MARKS.items())
+    # a ledger that does not balance raises an alarm; here it must only not overflow the bar
+    drawn = "".join(mark * min(BAR_WIDTH, round(BAR_WIDTH * ledger[name] / total)) for name, mark in _MARKS.items())
     return f"[{drawn[:BAR_WIDTH]:<{BAR_WIDTH}}]"
 
 
-def _accounts(ledger: dict[str, int]) -> str:
-    names = ("reserved", "delivered", "quarantined", "burnt", "expired")
-    return "  ".join(f"{_MARKS[name]} {name} {bits(ledger[name])}" for name in names if ledger[name])
+def _accounts(ledger: dict[str, int]) -> Iterator[str]:
+    names = [name for name in _MARKS if name != "available" and ledger[name]]
+    for row in (names[:3], names[3:]):
+        if row:
+            yield "    " + "  ".join(f"{_MARKS[name]} {name} {bits(ledger[name])}" for name in row)
 
 
 def _peers(snapshot: Snapshot) -> Iterator[str]:

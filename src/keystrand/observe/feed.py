@@ -23,7 +23,9 @@ __all__ = ["AuditGauge", "Feed", "Gauges", "LinkGauge", "PeerGauge"]
 
 Point = tuple[int, float, list[float | None]]  # cursor, Unix time, values
 _SHOWN: Final = frozenset({Severity.INFO, Severity.NOTICE, Severity.WARNING, Severity.ALERT})
-_QUIET: Final = frozenset({"key.delivered", "link.block", "block.ingested"})  # frequent; shown in places of their own
+_QUIET: Final = frozenset(
+    {"key.delivered", "link.block", "block.ingested", "transfer.rotated"}
+)  # frequent; shown in places of their own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 // The status page: one stream of snapshots in, the document brought up to date. No state of its own but the series.
 
-import { Line, percent, rate } from "./charts.js";
+import { Line, axisRate, percent, rate } from "./charts.js";
 import * as say from "./words.js";
 
 const POINTS_MAX = 720;
@@ -31,6 +31,8 @@ function fill(id, data, build) {
 
 const set = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 const rows = (pairs) => el("dl", { class: "rows" }, ...pairs.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+
+const facts = (pairs) => el("dl", { class: "facts" }, ...pairs.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 
 function table(caption, heads, lines) {
   const numeric = (i) => (heads[i].startsWith("#") ? { class: "number" } : {});
@@ -68,11 +70,11 @@ class LinkCard {
     this.amounts = ACCOUNTS.map(() => el("dd"));
     this.node = this.build();
     this.qberLine = new Line(this.qberChart, { colour: "--accent", format: percent, floor: 0.02 });
-    this.skrLine = new Line(this.skrChart, { colour: "--rate", format: rate, floor: 1 });
+    this.skrLine = new Line(this.skrChart, { colour: "--rate", format: axisRate, floor: 1 });
   }
 
   build() {
-    const key = ACCOUNTS.map((account, i) => el("div", {}, el("span", { class: "swatch", "data-account": account }), el("dt", {}, account), this.amounts[i]));
+    const key = ACCOUNTS.map((account, i) => el("div", {}, el("dt", {}, el("span", { class: "swatch", "data-account": account }), account), this.amounts[i]));
     return el("article", { "aria-label": `Link ${this.name}` },
       el("div", { class: "title" }, this.title, this.state, this.tag),
       el("div", { class: "figures" },
@@ -83,8 +85,8 @@ class LinkCard {
   }
 
   show(link) {
-    set(this.title, `${link.link} to ${link.peer}`);
-    set(this.state, link.state);
+    set(this.title, link.link);
+    set(this.state, `${link.state}, shared with ${link.peer}`);
     this.state.dataset.up = link.state === "up" ? "yes" : "no";
     set(this.tag, link.simulated ? "photons simulated" : "hardware");
     set(this.qber, say.ratio(link.qber));
@@ -161,7 +163,7 @@ function keys({ total, pairs, recent }) {
   const latest = recent.slice(0, 8).map((key) => [when(key.at_s), el("code", {}, say.short(key.key_id)), key.recipient ?? "–", say.bits(key.size_bits ?? 0), say.protection[key.protection] ?? "–"]);
   return [
     table(`${say.count(total)} since the start of this process`, ["SAE pair", "Protection", "#Keys"], lines),
-    el("details", {}, el("summary", {}, "The last deliveries"), table("Newest first", ["Time", "Key ID", "To", "#Size", "Protection"], latest)),
+    el("details", {}, el("summary", {}, "The last deliveries"), table("The last deliveries, newest first", ["Time", "Key ID", "To", "#Size", "Protection"], latest)),
   ];
 }
 
@@ -178,13 +180,20 @@ function transfers(list) {
       el("div", { class: "title" }, el("h3", {}, item.direction === "receive" ? `From ${item.peer ?? "peer"}` : `To ${item.peer ?? "peer"}`),
         el("span", { class: "state" }, `${item.state}, ${Math.floor(part)} %`), el("code", { class: "state" }, say.short(item.transfer_id))),
       bar,
-      rows([
+      facts([
         ["Moved", total ? `${say.bytes(done)} of ${say.bytes(total)}` : say.bytes(done)],
         ["Throughput", item.throughput_bytes_per_s == null ? "–" : `${say.bytes(item.throughput_bytes_per_s)}/s`],
-        ["Key rotations", `${say.count(turns)}${item.key_id ? `, now key ${say.short(item.key_id)}` : ""}`],
+        ["Key rotations", say.count(turns)],
         ["Protection of the keys", say.protection[item.protection] ?? item.protection ?? "–"],
-      ]));
+      ]),
+      rotations(item));
   });
+}
+
+function rotations(item) {
+  if (!item.rotated.length) return null;
+  const lines = item.rotated.slice(-16).reverse().map((turn) => [when(turn.at_s), el("code", {}, say.short(turn.key_id)), turn.bytes_done == null ? "–" : say.bytes(turn.bytes_done)]);
+  return el("details", {}, el("summary", {}, "The last key rotations"), table(`Keys of transfer ${say.short(item.transfer_id)}, newest first`, ["Time", "Key ID", "#At"], lines));
 }
 
 function tick(part) {
@@ -193,10 +202,12 @@ function tick(part) {
   return node;
 }
 
+const severity = (word) => (SIGNS[word] ? el("span", { class: "word", "data-severity": word }, `${SIGNS[word]}: `) : null);
+
 function events(list) {
   if (!list.length) return [el("p", { class: "empty" }, "Nothing yet.")];
-  const lines = list.slice(0, 25).map((event) => [when(event.at_s), el("td", { class: "word", "data-severity": event.severity }, event.severity), say.saying(event)]);
-  return [table("Newest first", ["Time", "Severity", "What happened"], lines)];
+  const lines = list.slice(0, 25).map((event) => [when(event.at_s), el("td", {}, severity(event.severity), say.saying(event))]);
+  return [table("Events, newest first", ["Time", "What happened"], lines)];
 }
 
 function absorb(snapshot) {
@@ -217,20 +228,20 @@ function show(snapshot) {
   fill("audit", { audit: snapshot.audit, ago: cosigned == null ? null : Math.floor(snapshot.at_s - cosigned), expiry: snapshot.cert_expiry_s, waivers: snapshot.waivers_active }, audit);
   keepOpen("keys", () => fill("keys", snapshot.deliveries, keys));
   $("transfers-part").hidden = !snapshot.transfers.length;
-  fill("transfers", snapshot.transfers, transfers);
+  keepOpen("transfers", () => fill("transfers", snapshot.transfers, transfers));
   fill("events", snapshot.events, events);
   pulse("live", `live, ${say.time(snapshot.at_s)}`);
 }
 
 // Details stay open, and keep the keyboard's focus, over an update of their surroundings.
 function keepOpen(id, update) {
-  const before = $(id).querySelector("details");
-  const [open, focused] = [before?.open, before?.contains(document.activeElement)];
+  const before = [...$(id).querySelectorAll("details")].map((node) => ({ node, open: node.open, focused: node.contains(document.activeElement) }));
   update();
-  const after = $(id).querySelector("details");
-  if (!after || after === before) return;
-  after.open = Boolean(open);
-  if (focused) after.querySelector("summary").focus({ preventScroll: true });
+  [...$(id).querySelectorAll("details")].forEach((node, i) => {
+    if (!before[i] || before[i].node === node) return;
+    node.open = before[i].open;
+    if (before[i].focused) node.querySelector("summary").focus({ preventScroll: true });
+  });
 }
 
 function pulse(state, text) {

@@ -31,13 +31,13 @@ export class Line {
     this.plot = new window.uPlot({
       width: Math.max(120, Math.floor(this.host.clientWidth)),
       height: HEIGHT,
-      padding: [8, 4, 0, 0],
+      padding: [8, 28, 0, 0],
       legend: { show: false },
       cursor: { show: false },
       scales: { y: { range: (_, low, high) => [0, Math.max(this.floor, (high ?? 1) * 1.25)] } },
       axes: [
         { ...axis, grid: { show: false }, space: 90, size: 28, values: (_, ticks) => ticks.map(clock) },
-        { ...axis, size: 62, gap: 6, space: 36, values: (_, ticks) => ticks.map(this.format) },
+        { ...axis, size: 74, gap: 6, space: 36, values: (_, ticks) => ticks.map(this.format) },
       ],
       series: [{}, { stroke, width: 2, fill: `${stroke}14`, points: { show: (u) => u.data[0].length < 3, size: 6, fill: stroke } }],
     }, this.data, this.host);
@@ -47,3 +47,4 @@ export class Line {
 const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
 export const percent = (value) => `${(100 * value).toFixed(value < 0.02 && value > 0 ? 1 : 0)} %`;
 export const rate = (value) => `${bits(value)}/s`;
+export const axisRate = (value) => (value >= 1e6 ? `${value / 1e6} Mbit/s` : value >= 1e3 ? `${value / 1e3} kbit/s` : `${value} bit/s`);

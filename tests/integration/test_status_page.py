@@ -1,0 +1,161 @@
+"""The status page in a real browser against a real server: live, self-contained, and usable by keyboard."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import status_demo
+import uvicorn
+
+from keystrand.console.page import status_app
+from keystrand.core.events import Event
+from keystrand.observe.feed import Feed
+from keystrand.observe.metrics import Metrics
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (dev group)")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+if CHROMIUM is None:
+    pytest.skip("needs a Chromium browser: apt-get install chromium", allow_module_level=True)
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@dataclass
+class Served:
+    url: str
+    feed: Feed
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    feed, metrics = Feed("alpha"), Metrics()
+    status_demo.fill(feed, metrics)
+    feed.update(status_demo.gauges(120, time.time()))
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(status_app(feed, metrics, site="alpha"), log_level="error", lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", feed)
+    feed.close()
+    server.should_exit = True
+    thread.join(10)
+    assert not thread.is_alive(), "open streams must not keep the server from stopping"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    with sync_api.sync_playwright() as play:
+        launched = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@dataclass
+class Visit:
+    page: object
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def visit(served: Served, browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    options = getattr(request, "param", {})
+    context = browser.new_context(**options)
+    seen = Visit(context.new_page())
+    seen.page.on("request", lambda made: seen.requests.append(made.url))
+    seen.page.on(
+        "console", lambda said: seen.complaints.append(said.text) if said.type in ("error", "warning") else None
+    )
+    seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+    seen.page.goto(served.url)
+    seen.page.wait_for_selector("#pulse[data-state=live]")
+    yield seen
+    context.close()
+
+
+def test_it_shows_the_site_and_says_what_is_simulated(visit: Visit) -> None:
+    text = visit.page.inner_text("body")
+    for part in ("alpha-bravo", "photons simulated", "X25519MLKEM768", "No alarms", "hybrid (QKD and ML-KEM)",
+                 "What is measured, what is simulated", "Co-signed by a peer", "sae-gateway-a to sae-gateway-b"):  # fmt: skip
+        assert part in text, part
+    assert visit.page.locator("canvas").count() == 2
+
+
+def test_it_asks_nobody_else_and_breaks_no_policy(visit: Visit, served: Served) -> None:
+    assert {url.split("/")[2] for url in visit.requests} == {served.url.split("/")[2]}
+    assert visit.complaints == []
+
+
+def test_it_follows_the_site_live(visit: Visit, served: Served) -> None:
+    served.feed.emit(Event("peer.down", time.time(), {"peer": "bravo", "reason": "timeout"}))
+    served.feed.update(status_demo.gauges(130, time.time(), up=False))
+    visit.page.wait_for_selector("#alarm-list li[data-severity=warning]")
+    assert "Peer bravo is down (timeout)" in visit.page.inner_text("#events")
+    assert "Warning" in visit.page.inner_text("#alarm-list")  # by word and sign, not by colour
+    served.feed.update(status_demo.gauges(131, time.time()))
+    visit.page.wait_for_selector("#alarm-list li[data-severity=calm]")
+
+
+def test_the_numbers_behind_a_chart_are_reached_by_keyboard_and_stay_open(visit: Visit, served: Served) -> None:
+    page = visit.page
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.className") == "skip"
+    page.locator("#links summary").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#links table")
+    latest = status_demo.gauges(140, time.time())
+    served.feed.emit(Event("link.block", time.time(), {"link": "alpha-bravo", "qber": 0.0456, "skr_bps": 8000.0}))
+    served.feed.update(latest)
+    page.wait_for_function("() => document.querySelector('#links table').textContent.includes('4.56 %')")
+    assert page.evaluate("() => document.activeElement.tagName") == "SUMMARY"
+
+
+@pytest.mark.parametrize(
+    "visit",
+    [{"viewport": {"width": 380, "height": 800}}, {"viewport": {"width": 380, "height": 800}, "color_scheme": "dark"}],
+    indirect=True,
+)
+def test_it_fits_a_narrow_screen(visit: Visit) -> None:
+    assert visit.page.evaluate("() => document.documentElement.scrollWidth") <= 380
+
+
+CONTRAST = """() => {
+  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (node) => { for (; node; node = node.parentElement) {
+    const colour = rgb(getComputedStyle(node).backgroundColor); if (colour[3] !== 0) return colour; } return [255, 255, 255]; };
+  const poor = [];
+  for (const node of document.querySelectorAll("h1,h2,h3,p,dt,dd,th,td,caption,summary,li,a,.state,.tag,.label,.word")) {
+    const [a, b] = [light(rgb(getComputedStyle(node).color)), light(behind(node))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) poor.push(`${node.tagName}.${node.className} ${ratio.toFixed(2)}`);
+  }
+  return poor;
+}"""
+
+
+@pytest.mark.parametrize("visit", [{"color_scheme": "light"}, {"color_scheme": "dark"}], indirect=True)
+def test_text_has_the_contrast_that_WCAG_AA_asks_for(visit: Visit) -> None:
+    assert visit.page.evaluate(CONTRAST) == []
+
+
+def test_a_lost_connection_is_said(browser, served: Served) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(served.url)
+    page.wait_for_selector("#pulse[data-state=live]")
+    page.route("**/api/v1/events", lambda route: route.abort())
+    page.reload()
+    page.wait_for_selector("#pulse[data-state=lost]")
+    context.close()
