@@ -176,7 +176,7 @@ def test_unsafe_names_are_refused_by_the_sender(site, tmp_path, name):
 
 
 def test_unsafe_names_are_refused_by_the_receiver(site, tmp_path, monkeypatch):
-    monkeypatch.setattr("keystrand.transport.gateway.sender.check_file_name", lambda name: name)
+    monkeypatch.setattr("keystrand.transport.gateway.source.check_file_name", lambda name: name)
     with pytest.raises(NotPermitted, match="file name"):
         site.send(content(tmp_path, 10), name="../up")
     assert not (tmp_path / "up").exists()
