@@ -82,7 +82,6 @@ cp "$1" "$WORLD/$host/$path"
 """
 
 
-@pytest.mark.proves("R145")
 def test_the_guide_makes_two_sound_sites(tmp_path: Path) -> None:
     """Sections 1 to 4 need no network: they are carried out as they stand, with one folder for each machine."""
     tools = tmp_path / "tools"

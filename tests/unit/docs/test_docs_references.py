@@ -62,7 +62,7 @@ def test_every_named_make_target_exists(page: Path) -> None:
     assert named <= targets
 
 
-@pytest.mark.proves("R001", "R038", "R136")
+@pytest.mark.proves("R001", "R038")
 @pytest.mark.parametrize("page", OURS, ids=IDS)
 def test_no_page_promises_what_nobody_can_keep(page: Path) -> None:
     """Words that claim more than QKD gives; the requirements quote some of them and are left out."""
