@@ -96,14 +96,14 @@ def rows(tally: Tally, qber: float) -> list[Row]:
     speed = tally.bits / tally.spent_s / 1e6
     cascade = "Mao et al. 2021: 1.038; Mueller et al. 2024 discuss the trade-off"
     return [
-        Row(name="sifted bits", value=tally.bits, unit="bit", goal=1e9, reference=f"QBER {qber:.3g}"),
+        Row(name="sifted bits", value=tally.bits, unit="bit", goal=1e9, note=f"QBER {qber:.3g}"),
         Row(name="undetected errors", value=tally.undetected, unit="bit", goal=0, better="lower"),
         Row(name="tags that did not fit", value=tally.caught, unit="count"),
-        Row(name="blocks", value=tally.blocks, unit="count", reference=f"of {BLOCK_BITS} bit"),
+        Row(name="blocks", value=tally.blocks, unit="count", note=f"of {BLOCK_BITS} bit"),
         Row(name="blocks lost", value=tally.lost_blocks, unit="count", goal=0, better="lower"),
-        Row(name="f_ec", value=tally.leak_bits / shannon_bits, unit="", goal=1.05, better="lower", reference=cascade),
+        Row(name="f_ec", value=tally.leak_bits / shannon_bits, unit="", goal=1.05, better="lower", note=cascade),
         Row(name="round trips per block", value=tally.round_trips / tally.blocks, unit="count"),
-        Row(name="reconcile, both ends", value=speed, unit="Mbit/s/core", goal=20, reference="cascade-cpp: 10 to 30"),
+        Row(name="reconcile, both ends", value=speed, unit="Mbit/s/core", goal=20, note="cascade-cpp: 10 to 30"),
         Row(name="amplify 1e6 bit by half", value=amplify_mbps(1_000_000), unit="Mbit/s/core", goal=5),
     ]
 

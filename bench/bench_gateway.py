@@ -226,9 +226,7 @@ def _ways(folder: Path, rss: Path, rotate_bytes: int, stack: contextlib.ExitStac
 
 
 def _rows(mbps: dict[str, float], rss_mib: float, reference: str) -> list[Row]:
-    rows = [
-        Row(name=f"{name} throughput", value=value, unit="MB/s", reference=reference) for name, value in mbps.items()
-    ]
+    rows = [Row(name=f"{name} throughput", value=value, unit="MB/s", note=reference) for name, value in mbps.items()]
     goals = {"raw": GOAL_RAW, "scp": GOAL_SCP, "openssl": GOAL_OPENSSL}
     rows += [
         Row(name=f"gateway / {name}", value=mbps["gateway"] / mbps[name], unit="×", goal=goal, better="higher")

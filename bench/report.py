@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 OUT: Final = Path(__file__).parent / "out"
-COLUMNS: Final = ("name", "value", "unit", "goal", "met", "reference")
+FIELDS: Final = ("name", "value", "unit", "goal", "better", "met", "reference")
+COLUMNS: Final = ("name", "value", "unit", "goal", "met", "reference", "note")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,7 @@ class Row:
     """One measured figure.
 
     goal: the figure to reach, or None where the row is for information. better: which side of the goal is good.
-    reference: who else reports which figure, or how the goal was set.
+    reference: a peer or a physical limit, measured in the same run: its name and value. note: how the goal was set.
     """
 
     name: str
@@ -27,7 +28,8 @@ class Row:
     unit: str
     goal: float | None = None
     better: Literal["higher", "lower"] = "higher"
-    reference: str = ""
+    reference: tuple[str, float] | None = None
+    note: str = ""
 
     @property
     def met(self) -> bool | None:
@@ -37,15 +39,17 @@ class Row:
         return self.value >= self.goal if self.better == "higher" else self.value <= self.goal
 
     def as_json(self) -> dict[str, object]:
-        return asdict(self) | {"met": self.met}
+        name, value = self.reference or ("", 0.0)
+        plain = asdict(self) | {"met": self.met, "reference": {"name": name, "value": value} if name else None}
+        return {field: plain[field] for field in FIELDS}
 
 
 def publish(name: str, rows: Sequence[Row], *, out: Path = OUT) -> bool:
     """Print the rows, write them to `out`/`name`.json, and say whether every goal is met."""
     print(table(rows))
     out.mkdir(parents=True, exist_ok=True)
-    document = {"bench": name, "machine": machine(), "rows": [row.as_json() for row in rows]}
-    (out / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    print(machine())
+    (out / f"{name}.json").write_text(json.dumps([row.as_json() for row in rows], indent=2) + "\n")
     return all(row.met is not False for row in rows)
 
 
@@ -67,4 +71,5 @@ def _cells(row: Row) -> tuple[str, ...]:
     sign = ">=" if row.better == "higher" else "<="
     goal = "" if row.goal is None else f"{sign} {row.goal:.6g}"
     met = {True: "yes", False: "NO", None: ""}[row.met]
-    return (row.name, f"{row.value:.6g}", row.unit, goal, met, row.reference)
+    beside = f"{row.reference[0]}: {row.reference[1]:.6g}" if row.reference else ""
+    return (row.name, f"{row.value:.6g}", row.unit, goal, met, beside, row.note)

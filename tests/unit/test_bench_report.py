@@ -22,6 +22,6 @@ def test_publish_writes_what_it_prints(tmp_path, capsys):
     assert publish("demo", rows, out=tmp_path) is False
     document = json.loads((tmp_path / "demo.json").read_text())
     keys = {"name", "value", "unit", "goal", "better", "met", "reference"}
-    assert set(document["rows"][0]) == keys
-    assert [row["met"] for row in document["rows"]] == [False, None]
+    assert set(document[0]) == keys
+    assert [row["met"] for row in document] == [False, None]
     assert "NO" in capsys.readouterr().out

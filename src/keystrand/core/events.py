@@ -40,7 +40,7 @@ KINDS: Final = MappingProxyType(
         "block.expired": _N,
         # keys
         "key.reserved": _D,
-        "key.delivered": _I,
+        "key.delivered": _D,  # one per key: the audit log has it, the program log need not
         "key.refused": _N,
         "key.burnt": _W,
         "key.expired": _N,

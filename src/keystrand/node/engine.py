@@ -8,6 +8,7 @@ ahead of the disk: the service is built anew from what is durable, exactly as af
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from keystrand.kme.site import Effect, Refuse, Reply
 
 T = TypeVar("T")
 BATCH_MAX = 64
+SWITCH_S = 0.0002
 RETRY_S = 0.5
 
 
@@ -98,10 +100,13 @@ class Engine:
 
     async def run(self) -> None:
         """Serve until cancelled."""
+        # the commit thread needs the interpreter for microseconds after each fsync; by default it waits 5 ms for it
+        sys.setswitchinterval(SWITCH_S)
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                await asyncio.sleep(0)  # let everything that this turn of the loop has read join the batch
                 while self._calls:
                     await self._batch([self._calls.popleft() for _ in range(min(BATCH_MAX, len(self._calls)))])
         finally:
@@ -119,8 +124,7 @@ class Engine:
             except BaseException as error:
                 transaction.__exit__(type(error), error, error.__traceback__)
                 raise
-            commit = asyncio.get_running_loop().run_in_executor(self._disk, transaction.__exit__, None, None, None)
-            await asyncio.shield(commit)
+            transaction.__exit__(None, None, None)
         except (StoreUnavailable, Tampered) as error:
             await self._reload(calls, error)
             return

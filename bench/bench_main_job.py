@@ -1,0 +1,166 @@
+"""The key service of the main job: enc+dec pairs per second through two real sites, beside the same server saying nothing.
+
+Two `keystrand serve` processes (durable, audited, X25519MLKEM768, mutual TLS), one client process with 16 keep-alive
+connections; every pair is drawn at alpha, fetched at bravo and compared. The limit is the same HTTP server behind the same
+TLS answering a constant. Pools are filled over the device interface by a feeder without physics.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.load014 import LoadResult, load, percentile
+from bench.report import Row, publish
+from keystrand.config.load import load_module, load_site
+from keystrand.config.schema import SiteConfig
+from keystrand.lab.pair import Pair, found_pair, free_base_port
+from keystrand.lab.processes import Programs, read_status
+from keystrand.net.http_client import HttpClient
+from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.testing.feeder import Feeder
+
+CONNECTIONS = 16
+SIZE_BITS = 256
+
+
+def client_of(config: SiteConfig, port: int | None = None) -> HttpClient:
+    gateway = config.gateway
+    assert gateway is not None
+    files = TlsFiles(gateway.certificate, gateway.private_key, config.tls.trust, config.tls.revoked)
+    return HttpClient(
+        "127.0.0.1",
+        port or config.etsi014.listen.port,
+        TlsContexts(files, TlsPolicy()),
+        expect=("kme", config.site.kme_id),
+        connections_max=CONNECTIONS,
+    )
+
+
+async def wait_ready(configs: dict[str, SiteConfig], programs: Programs, bits: int) -> None:
+    """Until both sites could deliver `bits`."""
+    for config in configs.values():
+        assert config.status is not None
+        for _ in range(600):
+            programs.check()
+            status = read_status(config.status.listen)
+            peers = status["peers"] if status else []
+            ready = bool(peers) and all(p["up"] and p["strand_age_s"] is not None for p in peers)
+            if ready and status is not None and (not bits or status["links"][0]["owned_free_bits"] >= bits):
+                break
+            await asyncio.sleep(0.1)
+        else:
+            raise SystemExit("the sites did not get ready")
+
+
+async def measure_limit(config: SiteConfig, requests: int) -> float:
+    """Requests per second of the constant answer."""
+    port = free_base_port(1, start=19_800)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "bench.limit_server", str(config.site.state_dir.parent / "site.toml"), str(port)]
+    )
+    client = client_of(config, port)
+    try:
+        await _until_up(client)
+        left = requests
+
+        async def line() -> None:
+            nonlocal left
+            while left > 0:
+                left -= 1
+                await client.request("POST", "/api/v1/keys/gateway-bravo/enc_keys", b'{"number":1,"size":256}')
+
+        begun_s = asyncio.get_running_loop().time()
+        await asyncio.gather(*(line() for _ in range(CONNECTIONS)))
+        return requests / (asyncio.get_running_loop().time() - begun_s)
+    finally:
+        await client.close()
+        server.terminate()
+        server.wait()
+
+
+async def _until_up(client: HttpClient) -> None:
+    from keystrand.core.errors import KeystrandError
+
+    for _ in range(100):
+        try:
+            await client.request("GET", "/")
+            return
+        except KeystrandError:
+            await asyncio.sleep(0.1)
+
+
+async def measure_keys(pair: Pair, configs: dict[str, SiteConfig], pairs: int) -> LoadResult:
+    programs = Programs(pair.folder)
+    for name, file in pair.site_files.items():
+        programs.start(name, "serve", str(file))
+    clients = {name: client_of(config) for name, config in configs.items()}
+    feeder = Feeder([load_module(file) for file in pair.module_files.values()])
+    try:
+        await wait_ready(configs, programs, 0)
+        await feeder.connect()
+        needed_bits = 2 * (pairs + 1000) * SIZE_BITS
+        await feeder.feed(1_048_576, blocks=needed_bits // 1_048_576 + 2)
+        await wait_ready(configs, programs, needed_bits // 2)
+        await _load(clients, 500)
+        return await _load(clients, pairs)
+    finally:
+        for client in clients.values():
+            await client.close()
+        await feeder.close()
+        programs.stop()
+
+
+async def _load(clients: dict[str, HttpClient], pairs: int) -> LoadResult:
+    return await load(
+        clients["alpha"],
+        clients["bravo"],
+        initiator_id="gateway-alpha",
+        responder_id="gateway-bravo",
+        pairs=pairs,
+        connections=CONNECTIONS,
+        size_bits=SIZE_BITS,
+    )
+
+
+def rows_of(result: LoadResult, limit_per_s: float) -> list[Row]:
+    # a pair is two exchanges, so the edge alone could do half its request rate in pairs
+    reference = ("constant answer, pairs/s", limit_per_s / 2)
+    return [
+        Row(name="enc+dec pairs", value=result.pairs_per_s, unit="1/s", goal=1000, reference=reference),
+        Row(name="share of the edge's limit", value=2 * result.pairs_per_s / limit_per_s, unit=""),
+        Row(name="mismatched keys", value=result.mismatches, unit="count", goal=0, better="lower"),
+        Row(name="refusals", value=sum(result.refusals.values()), unit="count", goal=0, better="lower"),
+        Row(name="enc_keys p50", value=1e3 * percentile(result.enc_s, 0.5), unit="ms"),
+        Row(name="enc_keys p99", value=1e3 * percentile(result.enc_s, 0.99), unit="ms"),
+        Row(name="dec_keys p99", value=1e3 * percentile(result.dec_s, 0.99), unit="ms"),
+    ]
+
+
+async def run(pairs: int) -> list[Row]:
+    folder = Path(tempfile.mkdtemp(prefix="keystrand-bench-"))
+    try:
+        pair = found_pair(folder / "pair")
+        configs = {name: load_site(file) for name, file in pair.site_files.items()}
+        result = await measure_keys(pair, configs, pairs)
+        return rows_of(result, await measure_limit(configs["alpha"], 2 * pairs))
+    finally:
+        shutil.rmtree(folder)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=10_000)
+    options = parser.parse_args()
+    import uvloop
+
+    return 0 if publish("main-job", uvloop.run(run(options.pairs))) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
