@@ -189,8 +189,8 @@ class Module:
             before = self._delivered
             try:
                 await self._run()
-            except* (KeystrandError, OSError) as group:
-                self._end(_first(group))
+            except (KeystrandError, OSError) as error:
+                self._end(error)
             pause_s = PAUSE_FIRST_S if self._delivered > before else min(2 * pause_s, PAUSE_LAST_S)
             await asyncio.sleep(pause_s)
 
@@ -217,17 +217,15 @@ class Module:
                 await self._talk(classical, quantum)
             finally:
                 await quantum.close()
-        except BaseException as error:
-            await self._say_goodbye(classical, error)
+        except KeystrandError as error:
+            self._say_goodbye(classical, error)
             raise
         finally:
             await classical.close()
 
-    async def _say_goodbye(self, classical: Frames, error: BaseException) -> None:
-        leaf = _first(error) if isinstance(error, BaseExceptionGroup) else error
-        if isinstance(leaf, KeystrandError):
-            with contextlib.suppress(KeystrandError):
-                classical.write(wire.encode(wire.Abort(reason=_reason(leaf))))
+    def _say_goodbye(self, classical: Frames, error: KeystrandError) -> None:
+        with contextlib.suppress(KeystrandError):
+            classical.write(wire.encode(wire.Abort(reason=_reason(error))))
 
     def _pool(self) -> AuthKeyPool:
         low = self._profile.distillation.auth_low_water_bytes
@@ -246,7 +244,7 @@ class Module:
                 seed=Secret(self._entropy.bytes(32)),
             )
             await self._open(sender, classical)
-            await self._both(self._hear(sender, classical), self._shine(sender, quantum))
+            await _both(self._hear(sender, classical), self._shine(sender, quantum))
         else:
             receiver = Receiver(
                 self._profile,
@@ -257,7 +255,7 @@ class Module:
                 keep_sequence=self._state.keep_sequence,
             )
             await self._open(receiver, classical)
-            await self._both(self._hear(receiver, classical), self._detect(receiver, classical, quantum))
+            await _both(self._hear(receiver, classical), self._detect(receiver, classical, quantum))
 
     async def _open(self, session: Transmitter | Receiver, classical: Frames) -> None:
         await self._act(session, classical, session.open)
@@ -267,11 +265,6 @@ class Module:
         self._session, self._word, self._detail = session, "running", ""
         self._sifted_before = 0
         self._emit("link.up", role=self._role)
-
-    async def _both(self, *work: Coroutine[Any, Any, None]) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for each in work:
-                tasks.create_task(each)
 
     async def _hear(self, session: Transmitter | Receiver, classical: Frames) -> None:
         while True:
@@ -368,16 +361,20 @@ def _rate(window: deque[tuple[float, int]], now_s: float) -> float:
     return sum(bits for _, bits in window) / max(1.0, now_s - window[0][0] + 1.0)
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> Exception:
-    """The error that ended a run: the first leaf, a fault of the protocol before a broken connection."""
-    leaves: list[Exception] = []
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            leaves.append(_first(error))
-        elif isinstance(error, Exception):
-            leaves.append(error)
-    faults = [error for error in leaves if isinstance(error, PeerFault | LinkUnavailable)]
-    return (faults or leaves or [LinkUnavailable("the run was cancelled")])[0]
+async def _both(*work: Coroutine[Any, Any, None]) -> None:
+    """Do all at once until one ends. A fault of the protocol outranks the broken connection that came of it.
+
+    Not a TaskGroup: on Python 3.11 one that fails just as it is cancelled forgets the cancellation.
+    """
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        endings = await asyncio.gather(*tasks, return_exceptions=True)
+    errors = [error for error in endings if isinstance(error, Exception)]
+    raise next((error for error in errors if isinstance(error, PeerFault | LinkUnavailable)), errors[0])
 
 
 def _reason(error: Exception) -> str:

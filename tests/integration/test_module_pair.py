@@ -1,0 +1,217 @@
+"""Two QKD modules over loopback sockets, each with a small KME that takes its blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from keystrand.config.module import Channel, Module, ModuleConfig, OwnKme
+from keystrand.config.schema import Tls
+from keystrand.config.values import Address
+from keystrand.core.events import Event
+from keystrand.net.frames import FrameStream, connect_plain_frames, serve_plain_frames
+from keystrand.node.meeting import Frames
+from keystrand.node.module import run_module
+from keystrand.qkd.optics import Attack, intercept_resend
+from keystrand.qkd.profile import Distillation, Fibre
+from keystrand.wire import device
+
+LINK = "east"
+FRAME_BYTES_MAX = 4_194_304
+
+
+class TakingKme:
+    """The KME's end of the device interface: takes every block once and says so."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, str] = {}
+        self.reports: list[device.LinkReport] = []
+        self.willing = asyncio.Event()
+        self.willing.set()
+        self.port = 0
+
+    async def serve(self, stream: FrameStream) -> None:
+        hello = device.decode(await stream.read())
+        assert isinstance(hello, device.ModuleHello)
+        expected = max(self.blocks, default=-1) + 1
+        stream.write(device.encode(device.ModuleWelcome(next_sequence=expected)))
+        while True:
+            message = device.decode(await stream.read())
+            if isinstance(message, device.LinkReport):
+                self.reports.append(message)
+            elif isinstance(message, device.BlockReady):
+                await self.willing.wait()
+                assert message.sequence not in self.blocks, "a number was used twice"
+                assert 8 * len(message.material) == message.secret_bits <= message.bound_bits
+                self.blocks[message.sequence] = hashlib.sha256(message.material).hexdigest()
+                stream.write(device.encode(device.BlockAck(sequence=message.sequence)))
+
+    async def connect(self) -> Frames:
+        return await connect_plain_frames("127.0.0.1", self.port, frame_bytes_max=FRAME_BYTES_MAX)
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def emit(self, event: Event, /) -> None:
+        self.events.append(event)
+
+
+class Link:
+    """Both modules of a link as tasks, and their KMEs."""
+
+    def __init__(self, directory: Path, ports: tuple[int, int]) -> None:
+        (directory / "start.key").write_bytes(bytes(range(256)) * 4)
+        self.kmes = {"transmitter": TakingKme(), "receiver": TakingKme()}
+        self.sinks = {"transmitter": Listener(), "receiver": Listener()}
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        self.attack: Attack | None = None
+        self._directory, self._ports = directory, ports
+
+    def config(self, role: str) -> ModuleConfig:
+        def channel(port: int) -> Channel:
+            address = Address(f"127.0.0.1:{port}")
+            return Channel(listen=address) if role == "receiver" else Channel(connect=address)
+
+        nowhere = Path("unused.pem")
+        return ModuleConfig(
+            module=Module(
+                link=LINK,
+                role=role,  # type: ignore[arg-type]
+                module_id=f"module-{role}",
+                state_dir=self._directory / role,
+                start_key_file=self._directory / "start.key",
+            ),
+            classical=channel(self._ports[0]),
+            quantum=channel(self._ports[1]),
+            kme=OwnKme(address=Address("127.0.0.1:1"), kme_id="kme"),
+            tls=Tls(certificate=nowhere, private_key=nowhere, trust=nowhere),
+            fibre=Fibre(length_km=5, insertion_loss_db=1),
+            distillation=Distillation(block_sifted_bits=120_000, eps_sec=1e-9),
+        )
+
+    def start(self, role: str) -> None:
+        self.tasks[role] = asyncio.create_task(
+            run_module(
+                self.config(role),
+                sink=self.sinks[role],
+                connect_kme=self.kmes[role].connect,
+                attack=lambda: self.attack,
+            )
+        )
+
+    async def kill(self, role: str) -> None:
+        self.tasks[role].cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.tasks[role]
+
+    async def until(self, holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not holds():
+            for task in self.tasks.values():
+                if task.done() and not task.cancelled():
+                    task.result()
+            assert time.monotonic() < deadline, "it did not happen in time"
+            await asyncio.sleep(0.05)
+
+    @property
+    def common(self) -> set[int]:
+        return set(self.kmes["transmitter"].blocks) & set(self.kmes["receiver"].blocks)
+
+    def check(self) -> None:
+        """I2: whatever both have is equal."""
+        ours, theirs = self.kmes["transmitter"].blocks, self.kmes["receiver"].blocks
+        assert all(ours[n] == theirs[n] for n in self.common)
+
+
+@pytest.fixture
+async def link(tmp_path, free_ports):
+    link = Link(tmp_path, free_ports)
+    servers = [
+        await serve_plain_frames(("127.0.0.1", 0), k.serve, frame_bytes_max=FRAME_BYTES_MAX) for k in link.kmes.values()
+    ]
+    for kme, server in zip(link.kmes.values(), servers, strict=True):
+        kme.port = server.port
+    yield link
+    for role in list(link.tasks):
+        await link.kill(role)
+    for server in servers:
+        await server.close()
+
+
+@pytest.fixture
+def free_ports() -> tuple[int, int]:
+    """Two ports below 32768 that are free now."""
+    import random
+    import socket
+
+    found: list[int] = []
+    while len(found) < 2:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found[0], found[1]
+
+
+@pytest.mark.proves("R021")
+async def test_I2_a_pair_delivers_equal_blocks(link):
+    for role in link.kmes:
+        link.start(role)
+    started = time.monotonic()
+    await link.until(lambda: len(link.common) >= 3)
+    link.check()
+    assert time.monotonic() - started < 45
+    await link.until(lambda: any(r.state == "running" and r.skr_bps > 0 for r in link.kmes["receiver"].reports))
+
+
+@pytest.mark.parametrize("victim", ["transmitter", "receiver"])
+async def test_I1_killing_and_restarting_one_end_never_uses_a_number_twice(link, victim):
+    for role in link.kmes:
+        link.start(role)
+    await link.until(lambda: len(link.common) >= 1)
+    await link.kill(victim)
+    before = max(link.common)
+    link.start(victim)
+    await link.until(lambda: max(link.common) > before + 1)
+    link.check()
+
+
+@pytest.mark.proves("R025")
+async def test_an_eavesdropper_stops_the_blocks_and_raises_an_alarm(link):
+    link.attack = intercept_resend(1.0)
+    for role in link.kmes:
+        link.start(role)
+    alarms = link.sinks["receiver"].events
+    await link.until(lambda: any(e.kind == "link.block_rejected" and e.fields["reason"] == "qber" for e in alarms))
+    assert link.kmes["receiver"].blocks == link.kmes["transmitter"].blocks == {}
+    await link.until(lambda: any(r.blocks_rejected for r in link.kmes["receiver"].reports))
+    link.attack = None
+    await link.until(lambda: len(link.common) >= 1)
+    link.check()
+
+
+async def test_a_KME_that_does_not_take_blocks_turns_the_light_off(link, monkeypatch):
+    monkeypatch.setattr("keystrand.node.outbox.BLOCKS_MAX", 2)
+    for role in link.kmes:
+        link.start(role)
+    await link.until(lambda: len(link.common) >= 1)
+    link.kmes["receiver"].willing.clear()
+    await asyncio.sleep(6)
+    held = len(link.kmes["transmitter"].blocks)
+    await asyncio.sleep(2)
+    assert len(link.kmes["transmitter"].blocks) <= held + 1
+    link.kmes["receiver"].willing.set()
+    await link.until(lambda: len(link.common) > held + 1)
+    link.check()
