@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,9 +44,11 @@ def client_of(config: SiteConfig) -> HttpClient:
 
 
 @contextlib.asynccontextmanager
-async def running(pair: Pair) -> AsyncIterator[Running]:
+async def running(pair: Pair, restored: Collection[str] = ()) -> AsyncIterator[Running]:
     configs = {name: load_site(file) for name, file in pair.site_files.items()}
     nodes = {name: SiteNode(config) for name, config in configs.items()}
+    for name in restored:
+        nodes[name].begin_epoch()
     stop = asyncio.Event()
     tasks = [asyncio.create_task(node.run(stop)) for node in nodes.values()]
     feeder = Feeder([load_module(file) for file in pair.module_files.values()])
@@ -133,3 +135,27 @@ async def test_pool_empty_is_503_and_says_so(pair: Pair) -> None:
         assert answer.status == 503
         status = await site.clients["alpha"].request("GET", "/api/v1/keys/gateway-bravo/status")
         assert wire.parse_status(status.body).stored_keys == 0
+
+
+async def test_I14_a_restored_store_uses_nothing_of_before(pair: Pair, tmp_path: Path) -> None:
+    async with running(pair) as site:
+        await site.feeder.feed(131_072)
+        await settled(site)
+        drawn = wire.parse_container((await site.clients["alpha"].request("GET", ENC)).body)
+    backup = {name: (load_site(file).site.state_dir / "site.db").read_bytes() for name, file in pair.site_files.items()}
+    async with running(pair) as site:
+        answer = await site.clients["bravo"].request("GET", f"{DEC}?key_ID={drawn[0].key_id}")
+        assert answer.status == 200
+    state = load_site(pair.site_files["bravo"]).site.state_dir
+    for leftover in state.glob("site.db*"):
+        leftover.unlink()
+    (state / "site.db").write_bytes(backup["bravo"])
+    (state / "site.db").chmod(0o600)
+    async with running(pair, restored={"bravo"}) as site:
+        again = await site.clients["bravo"].request("GET", f"{DEC}?key_ID={drawn[0].key_id}")
+        assert again.status == 400, "the backup held the key as unused"
+        for node in site.nodes.values():
+            assert node.engine.kme.pool.owned_bits(LINK) == 0, (
+                "bits from before the restore are quarantined at both ends"
+            )
+            assert node.engine.kme.check_ledger() == []

@@ -12,7 +12,12 @@ from keystrand.cli.terminal import say
 
 @click.command()
 @click.argument("file", type=FILE, default="site.toml", envvar="KEYSTRAND_CONFIG")
-def command(file: Path) -> None:
+@click.option(
+    "--restored",
+    is_flag=True,
+    help="The store was put back from a backup: begin a new epoch, and destroy every key and bit that it calls unused.",
+)
+def command(file: Path, restored: bool) -> None:
     """Run the key manager of the site in FILE until it is told to stop (SIGTERM, Ctrl-C)."""
     from keystrand.cli.loop import run_until_stopped
     from keystrand.node.site import run_site
@@ -20,4 +25,4 @@ def command(file: Path) -> None:
     config = site_of(file)
     if config.status is not None:
         say(f"site {config.site.name}: status page on http://{config.status.listen}/")
-    run_until_stopped(run_site(config))
+    run_until_stopped(run_site(config, restored=restored))

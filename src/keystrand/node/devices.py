@@ -32,7 +32,8 @@ class LinkState:
     def word(self) -> str:
         if not self.connected:
             return "down"
-        return self.report.state if self.report is not None else "starting"
+        state = self.report.state if self.report is not None else "starting"
+        return "up" if state == "running" else state
 
 
 class Devices:

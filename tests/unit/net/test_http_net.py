@@ -225,7 +225,7 @@ async def test_pipelined_requests_are_answered_in_order_and_a_flood_of_them_is_c
 
 
 async def until(condition):
-    while not condition():  # noqa: ASYNC110  the server has no event for it
+    while not condition():
         await asyncio.sleep(0.01)
 
 
