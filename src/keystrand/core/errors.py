@@ -6,6 +6,7 @@ KeystrandError
   NotPermitted        policy or identity says no           change the policy, or use another identity
   Unavailable         nothing to hand out right now        wait, then repeat
     KeyUnavailable      the pool lacks bits
+      QuotaExceeded       the pool has bits, but not for this SAE now
     PeerUnavailable     the other site does not answer in time
     StrandUnavailable   a required strand (PQC, QKD) is missing
     StoreUnavailable    state or audit cannot be made durable: nothing is released
@@ -58,6 +59,10 @@ class Unavailable(KeystrandError):
 
 class KeyUnavailable(Unavailable):
     """The pool lacks bits for this request."""
+
+
+class QuotaExceeded(KeyUnavailable):
+    """The SAE has drawn what its policy grants for now; the bits stay for others."""
 
 
 class PeerUnavailable(Unavailable):

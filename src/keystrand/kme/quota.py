@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from keystrand.core.clock import Clock
-from keystrand.core.errors import KeyUnavailable
+from keystrand.core.errors import QuotaExceeded
 from keystrand.core.policy import Rule
 
 
@@ -31,9 +31,9 @@ class Quotas:
         return bucket
 
     def check(self, rule: Rule, bits: int) -> None:
-        """Raises KeyUnavailable when `bits` are more than the pair may draw now. Takes nothing."""
+        """Raises QuotaExceeded when `bits` are more than the pair may draw now. Takes nothing."""
         if rule.quota_bps and (bucket := self._bucket(rule)).bits < bits:
-            raise KeyUnavailable(
+            raise QuotaExceeded(
                 f"quota of {rule.initiator} -> {rule.responder}: asked for {bits} bits, {int(bucket.bits)} left",
                 hint=f"wait, or raise quota_bps ({rule.quota_bps:g}) in the policy",
                 retry_after_s=max(1.0, (bits - bucket.bits) / rule.quota_bps),

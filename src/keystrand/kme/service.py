@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from keystrand.core.errors import BadRequest, KeystrandError, NotPermitted, PeerFault, UnknownKey
+from keystrand.core.errors import BadRequest, KeystrandError, NotPermitted, PeerFault, QuotaExceeded, UnknownKey
 from keystrand.core.key import Block, Key
 from keystrand.core.pool import Account, BlockState, PoolStatus
 from keystrand.core.protection import Strand, strands_for
@@ -21,6 +21,7 @@ from keystrand.kme.pool import Pool
 from keystrand.kme.reservation import Reservations
 from keystrand.kme.site import Effect, Site
 from keystrand.kme.strands import Strands
+from keystrand.kme.watch import Pace, Watch
 from keystrand.wire import peer as wire
 from keystrand.wire.peer import Hello, Message, Reserve
 
@@ -28,7 +29,6 @@ T = TypeVar("T")
 
 HELLO_S = 10.0
 PROBE_S = 30.0
-REFUSALS_RECORDED_PER_S = 5.0
 
 
 @dataclass(slots=True)
@@ -55,7 +55,8 @@ class Kme:
         self.reservations = Reservations(site, self.pool, self.strands)
         self.pickups = Pickups(site, self.pool, self.strands)
         self.sessions = {peer: PeerSession() for peer in site.peer_kme_ids}
-        self._refusals: dict[str, tuple[float, float]] = {}  # SAE -> tokens, at monotonic second
+        self.watch = Watch(site, self.pool, self.strands)
+        self._recorded = Pace(site)
         self._hearers: dict[type[Message], Callable[..., None]] = {
             wire.Announce: self.pool.hear_announce,
             wire.Known: self.pool.hear_known,
@@ -182,21 +183,15 @@ class Kme:
     def note_refusal(self, operation: str, caller: str, other: str, error: KeystrandError) -> None:
         """Record a refusal (in a transaction of its own); a flood from one SAE is counted, not recorded."""
         reason = type(error).__name__
-        if self._may_record(caller):
+        if self._recorded.keep(caller):
             self.site.record("key.refused", operation=operation, sae=caller, other=other, reason=reason)
             if isinstance(error, UnknownKey):
                 self.site.emit("key.unknown_id", sae=caller, other=other)
         self.site.emit("key.refused", sae=caller, other=other, reason=reason)
-
-    def _may_record(self, sae: str) -> bool:
-        now_s = self.site.clock.monotonic_s()
-        tokens, at_s = self._refusals.get(sae, (REFUSALS_RECORDED_PER_S, now_s))
-        tokens = min(REFUSALS_RECORDED_PER_S, tokens + (now_s - at_s) * REFUSALS_RECORDED_PER_S)
-        allowed = tokens >= 1
-        self._refusals[sae] = (tokens - 1 if allowed else tokens, now_s)
-        if len(self._refusals) > self.site.limits.tombstones_max:
-            self._refusals.clear()
-        return allowed
+        if isinstance(error, UnknownKey):
+            self.watch.unknown_key(caller)
+        elif isinstance(error, QuotaExceeded):
+            self.site.emit("quota.denied", sae=caller, other=other)
 
     # peers ---------------------------------------------------------------------------------------------------------
 
@@ -279,6 +274,7 @@ class Kme:
         self.reservations.tick()
         self.pickups.expire()
         self.pool.expire()
+        self.watch.tick(peer for peer, session in self.sessions.items() if session.up)
         now_s, limits = self.site.clock.monotonic_s(), self.site.limits
         for peer, session in self.sessions.items():
             if not session.up:

@@ -63,11 +63,16 @@ class Strands:
     def current(self, peer: str) -> Epoch:
         """The epoch for new keys towards `peer`. Raises StrandUnavailable while there is none or it is too old."""
         epoch = self._ours.get(peer)
-        if epoch is None or self._age_s(epoch) > 2 * self.site.limits.strand_epoch_s:
+        if epoch is None or not self.usable(peer):
             raise StrandUnavailable(
                 f"no fresh ML-KEM strand with {peer}", hint="see `keystrand status`: is the peer KME connected?"
             )
         return epoch
+
+    def usable(self, peer: str) -> bool:
+        """Whether new keys towards `peer` can be made now."""
+        epoch = self._ours.get(peer)
+        return epoch is not None and self._age_s(epoch) <= 2 * self.site.limits.strand_epoch_s
 
     def age_s(self, peer: str) -> float | None:
         """Age of the epoch for new keys, for the gauges."""
