@@ -1,4 +1,4 @@
-"""`python -m bench.limit_server site.toml PORT`: the site's TLS and HTTP server, answering a constant: the limit of the edge."""
+"""`python -m bench.limit_server site.toml PORT`: the TLS and HTTP server of a site, answering a constant: the edge's limit."""
 
 from __future__ import annotations
 
