@@ -58,7 +58,7 @@ MEANINGS = {
     "http_idle_timeout_s": "an idle API connection is closed after this long",
     "http_header_timeout_s": "the head of an API request must be complete by then",
     "json_depth_max": "deepest nesting of a JSON body",
-    "unknown_key_rate_per_s": "above so many unknown key IDs per second an SAE may be guessing and an event says so; also how many of its refusals per second are recorded",
+    "unknown_key_rate_per_s": "more misses per second of one SAE raise an event; more of its refusals are not recorded",
 }
 
 
