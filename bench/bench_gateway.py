@@ -229,7 +229,13 @@ def _rows(mbps: dict[str, float], rss_mib: float, reference: str) -> list[Row]:
     rows = [Row(name=f"{name} throughput", value=value, unit="MB/s", note=reference) for name, value in mbps.items()]
     goals = {"raw": GOAL_RAW, "scp": GOAL_SCP, "openssl": GOAL_OPENSSL}
     rows += [
-        Row(name=f"gateway / {name}", value=mbps["gateway"] / mbps[name], unit="×", goal=goal, better="higher")
+        Row(
+            name=f"gateway / {name}",
+            value=mbps["gateway"] / mbps[name],
+            unit="×",
+            goal=goal,
+            reference=(name, mbps[name]),
+        )
         for name, goal in goals.items()
         if name in mbps
     ]

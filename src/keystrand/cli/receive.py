@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Let a new file replace one of the same name.")
 @json_option
 def command(config_file: Path, once: bool, output: str | None, overwrite: bool, as_json: bool) -> None:
-    """Receive files from the gateways of other sites into the inbox. Prints SHA-256 and path of each."""
+    """Receive files from the gateways of other sites into the inbox. Prints SHA-256, or transcript, and path of each."""
     from keystrand.cli.transfer import gateway_keys
     from keystrand.transport.gateway.inbox import Inbox, StreamOut
     from keystrand.transport.gateway.receiver import Receiver
@@ -70,4 +70,4 @@ def _tell(report: TransferReport, *, as_json: bool, quiet: bool) -> None:
 
     say(words_of(report, "received"))
     if not quiet:
-        print_json(facts_of(report)) if as_json else click.echo(f"{report.sha256}  {report.path}")
+        print_json(facts_of(report)) if as_json else click.echo(f"{report.fingerprint}  {report.path}")

@@ -18,11 +18,22 @@ from keystrand.core.errors import BadRequest
 @click.option("--to", "site", required=True, help="Site to send to.")
 @click.option("--name", default=None, help="Name of the file over there; needed for - (standard input).")
 @click.option("--resume", "transfer_id", default=None, help="Go on with this transfer, after a failed try.")
+@click.option("--sha256", "content_hash", is_flag=True, help="Have both ends hash the content too, and compare.")
 @json_option
 def command(
-    source: Path, config_file: Path, site: str, name: str | None, transfer_id: str | None, as_json: bool
+    source: Path,
+    config_file: Path,
+    site: str,
+    name: str | None,
+    transfer_id: str | None,
+    content_hash: bool,
+    as_json: bool,
 ) -> None:
-    """Send FILE to another site's gateway, under quantum-safe keys that rotate. Prints its SHA-256 once it has arrived."""
+    """Send FILE to another site's gateway, under quantum-safe keys that rotate.
+
+    Both ends compare a transcript of all records, and of a resumed FILE the SHA-256. Prints the SHA-256 where there is
+    one, else the transcript, once FILE has arrived.
+    """
     from keystrand.cli.transfer import facts_of, gateway_keys, words_of
     from keystrand.transport.gateway.sender import send
 
@@ -44,7 +55,8 @@ def command(
             rotate_bytes=gateway.rotate_bytes,
             rotate_s=gateway.rotate_s,
             transfer_id=transfer_id,
+            content_hash=content_hash,
             progress=watch,
         )
     say(words_of(report, "sent"))
-    print_json(facts_of(report)) if as_json else click.echo(f"{report.sha256}  {report.name}")
+    print_json(facts_of(report)) if as_json else click.echo(f"{report.fingerprint}  {report.name}")

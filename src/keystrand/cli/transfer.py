@@ -57,6 +57,7 @@ def facts_of(report: TransferReport) -> dict[str, object]:
         "throughput_bytes_per_s": round(report.throughput_bytes_per_s),
         "rotations": report.rotations,
         "key_ids": list(report.key_ids),
+        "transcript": report.transcript,
         "sha256": report.sha256,
         "resumed": report.resumed,
         "path": report.path,

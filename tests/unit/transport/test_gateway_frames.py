@@ -118,7 +118,7 @@ def transfer(content=b"first part, " + b"second part", transfer_id=b"t" * 16):
     wire += sender.data(memoryview(content[6:12]), out)
     sender.rotate()
     wire += sender.data(memoryview(content[12:]), out)
-    wire += sender.finish(b"d" * 32)
+    wire += sender.finish(sender.closing(b"d" * 32))
     return bytes(wire)
 
 
@@ -128,7 +128,54 @@ CONTENT = b"first part, second part"
 def test_a_recorded_transfer_is_read_back():
     content, closing = receive(split(transfer()))
     assert content == CONTENT
-    assert closing == Closing(len(CONTENT), b"d" * 32)
+    assert (closing.size_bytes, closing.sha256) == (len(CONTENT), b"d" * 32)
+
+
+def opened_pair():
+    sender = sending()
+    receiver = hear_open(sender.open())
+    answer = receiver.accept(Acceptance(0, False))
+    sender.accept(answer[:HEADER_BYTES], answer[HEADER_BYTES:])
+    return sender, receiver
+
+
+def finish(sender, receiver, closing):
+    header, raw, body = next(split(sender.finish(closing)))
+    return receiver.hear(header, raw, body)
+
+
+def pass_on(sender, receiver, content):
+    out = memoryview(bytearray(4096))
+    header, raw, body = next(split(bytes(sender.data(memoryview(content), out))))
+    receiver.data(header, raw, memoryview(body), out)
+
+
+def test_both_ends_come_to_the_same_transcript():
+    sender, receiver = opened_pair()
+    pass_on(sender, receiver, b"content")
+    closing = sender.closing()
+    assert finish(sender, receiver, closing) == closing
+
+
+def test_every_flipped_bit_of_a_transcript_is_refused_though_the_record_verifies():
+    for place in range(256):
+        sender, receiver = opened_pair()
+        pass_on(sender, receiver, b"content")
+        closing = sender.closing()
+        bent = bytearray(closing.transcript)
+        bent[place // 8] ^= 1 << place % 8
+        with pytest.raises(PeerFault, match="transcript"):
+            finish(sender, receiver, Closing(closing.size_bytes, bytes(bent), closing.sha256))
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_transcript_grows_with_every_record(calls):
+    sender, receiver = opened_pair()
+    early = sender.closing()
+    for _ in range(calls):
+        pass_on(sender, receiver, b"")
+    with pytest.raises(PeerFault, match="transcript"):
+        finish(sender, receiver, early)
 
 
 def refused(records):
@@ -283,14 +330,26 @@ def test_openings_come_back(transfer_id, wanted, salt, sender, receiver, rest):
     assert frames.parse_opening(packed + rest) == (opening, len(packed))
 
 
-@given(st.text(min_size=1, max_size=60), st.none() | size, size, st.integers(1, 2**63), st.integers(1, 2**32 - 1))
-def test_details_come_back(text, size_bytes, modified_ns, rotate_bytes, rotate_ms):
+@given(
+    st.text(min_size=1, max_size=60),
+    st.none() | size,
+    size,
+    st.integers(1, 2**63),
+    st.integers(1, 2**32 - 1),
+    st.booleans(),
+)
+def test_details_come_back(text, size_bytes, modified_ns, rotate_bytes, rotate_ms, content_hash):
     try:
         text.encode()
     except UnicodeEncodeError:
         return
     value = Details(
-        name=text, size_bytes=size_bytes, modified_ns=modified_ns, rotate_bytes=rotate_bytes, rotate_ms=rotate_ms
+        name=text,
+        size_bytes=size_bytes,
+        modified_ns=modified_ns,
+        rotate_bytes=rotate_bytes,
+        rotate_ms=rotate_ms,
+        content_hash=content_hash,
     )
     assert frames.parse_details(value.pack()) == value
 
@@ -298,7 +357,8 @@ def test_details_come_back(text, size_bytes, modified_ns, rotate_bytes, rotate_m
 @given(size, st.booleans(), st.binary(min_size=32, max_size=32), st.integers(0, 2**32 - 1), key_id)
 def test_the_small_bodies_come_back(count, flag, digest, segment, wanted):
     assert frames.parse_acceptance(Acceptance(count, flag).pack()) == Acceptance(count, flag)
-    assert frames.parse_closing(Closing(count, digest).pack()) == Closing(count, digest)
+    closing = Closing(count, digest, digest[::-1])
+    assert frames.parse_closing(closing.pack()) == closing
     announced = Announcement(segment, wanted, digest)
     assert frames.parse_announcement(announced.pack()) == announced
 

@@ -100,11 +100,65 @@ FRAME = QUICK.chunk_bytes
 def test_the_content_arrives_whole(site, tmp_path, size_bytes):
     path = content(tmp_path, size_bytes)
     report = site.send(path)
-    arrived = (site.inbox / "report.bin").read_bytes()
-    assert arrived == path.read_bytes()
-    assert report.sha256 == hashlib.sha256(arrived).hexdigest()
-    assert report.bytes == size_bytes
+    assert (site.inbox / "report.bin").read_bytes() == path.read_bytes()
+    assert (report.bytes, report.sha256) == (size_bytes, "")
+    assert wait_for_report(site).transcript == report.transcript
+    assert report.fingerprint == f"transcript:{report.transcript}"
     assert site.parts() == []
+
+
+def wait_for_report(site):
+    deadline = time.monotonic() + 5
+    while not site.reports and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return site.reports[0]
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1_000_003])
+def test_the_content_hash_is_compared_where_it_is_asked_for(site, tmp_path, size_bytes):
+    path = content(tmp_path, size_bytes)
+    report = site.send(path, content_hash=True)
+    wanted = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert wanted == report.sha256 == report.fingerprint == wait_for_report(site).sha256
+
+
+def break_off(site, path, transfer_id):
+    keys = KeyFolder(site.folder, "sae-a", left=2)
+    with pytest.raises(KeyUnavailable):
+        site.send(path, keys=keys, rotate_bytes=4 * FRAME, transfer_id=transfer_id)
+    deadline = time.monotonic() + 5
+    while not site.faults and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def test_what_is_resumed_is_hashed_whole(site, tmp_path):
+    path, transfer_id = content(tmp_path, 12 * FRAME), str(uuid.uuid4())
+    break_off(site, path, transfer_id)
+    report = site.send(path, transfer_id=transfer_id)
+    assert report.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_part_that_was_bent_on_disk_before_a_resume_is_refused(site, tmp_path):
+    path, transfer_id = content(tmp_path, 12 * FRAME), str(uuid.uuid4())
+    break_off(site, path, transfer_id)
+    part = site.inbox / PARTS / site.parts()[0]
+    bent = bytearray(part.read_bytes())
+    bent[FRAME] ^= 1
+    part.write_bytes(bent)
+    with pytest.raises(PeerFault, match="digest"):
+        site.send(path, transfer_id=transfer_id)
+    assert not (site.inbox / "report.bin").exists()
+
+
+def test_a_source_that_was_bent_unnoticed_before_a_resume_is_refused(site, tmp_path):
+    path, transfer_id = content(tmp_path, 12 * FRAME), str(uuid.uuid4())
+    status = path.stat()
+    break_off(site, path, transfer_id)
+    path.write_bytes(b"?" + path.read_bytes()[1:])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(PeerFault, match="digest"):
+        site.send(path, transfer_id=transfer_id)
+    assert not (site.inbox / "report.bin").exists()
 
 
 def test_rotation_by_bytes_uses_each_key_once_and_leaves_none_behind(site, tmp_path):
@@ -289,7 +343,7 @@ class Middle:
 @pytest.mark.parametrize("beside", [-1, 0, 1])
 def test_resume_at_and_around_every_frame_boundary(site, tmp_path, frames, beside):
     path = content(tmp_path, 8 * FRAME)
-    opening = 17 + 72 + 12 + 30 + len("report.bin") + 16
+    opening = 17 + 72 + 12 + 31 + len("report.bin") + 16
     cut = opening + frames * (FRAME + 17 + 16) + beside
     middle = Middle(site.port, cuts=[cut])
     report = site.send(path, port=middle.port, rotate_bytes=1 << 30)
@@ -338,10 +392,12 @@ def test_a_changed_source_is_sent_from_the_start(site, tmp_path):
     assert (site.inbox / "report.bin").read_bytes() == b"new" * 1000
 
 
-def test_a_lost_receipt_is_given_again(site, tmp_path):
+@pytest.mark.parametrize("content_hash", [False, True])
+def test_a_lost_receipt_is_given_again(site, tmp_path, content_hash):
     path, transfer_id = content(tmp_path, 3 * FRAME), str(uuid.uuid4())
-    site.send(path, transfer_id=transfer_id)
-    report = site.send(path, transfer_id=transfer_id)
+    first = site.send(path, transfer_id=transfer_id, content_hash=content_hash)
+    report = site.send(path, transfer_id=transfer_id, content_hash=content_hash)
+    assert report.sha256 == first.sha256
     assert report.bytes == 3 * FRAME
     assert (site.inbox / "report.bin").read_bytes() == path.read_bytes()
 

@@ -1,4 +1,4 @@
-"""SHA-256 of a whole content that arrives in pieces, over broken connections too."""
+"""What both ends of a transfer compare: the transcript of a connection, and the SHA-256 of a whole content."""
 
 from __future__ import annotations
 
@@ -8,8 +8,31 @@ from pathlib import Path
 READ_BYTES = 1 << 20
 
 
+class Transcript:
+    """SHA-256 over what went over a connection: OPEN and ACCEPT whole, of every later record header and GCM tag.
+
+    A tag authenticates its record's content under a key that only the two SAEs have, so equal transcripts mean that
+    both saw the same records, in the same order, at a cost that does not grow with the size of a record.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, raw: bytes, rest: bytes | memoryview) -> None:
+        """`raw` is a header, which tells how long `rest` is or that it is a tag."""
+        self._hash.update(raw)
+        self._hash.update(rest)
+
+    def digest(self) -> bytes:
+        """Of what was added so far, 32 bytes."""
+        return self._hash.digest()
+
+
 class ContentDigest:
-    """Counts each byte once: what it has seen already is skipped, what it missed is read from the file."""
+    """SHA-256 of a content that arrives in pieces, over broken connections too.
+
+    Counts each byte once: what it has seen already is skipped, what it missed is read from the file.
+    """
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()

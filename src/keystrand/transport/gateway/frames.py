@@ -24,14 +24,16 @@ SIZE_UNKNOWN: Final = 2**64 - 1
 SIZE_BYTES_MAX: Final = 2**63 - 1
 SALT_BYTES: Final = 32
 DIGEST_BYTES: Final = 32
+NO_DIGEST: Final = bytes(DIGEST_BYTES)  # in the place of a SHA-256 that nobody asked for
 
 _HEADER = struct.Struct(">IBIQ")
 HEADER_BYTES: Final = _HEADER.size
 _CLEAR = struct.Struct(">8s16s16s32s")
-_DETAILS = struct.Struct(">QQQIH")
+_DETAILS = struct.Struct(">QQQIBH")
 _ANNOUNCE = struct.Struct(">I16s32s")
 _ACCEPT = struct.Struct(">QB")
-_CLOSING = struct.Struct(">Q32s")
+_CLOSING = struct.Struct(">Q32s32s")
+_CONTENT_HASH: Final = 1  # the one flag of OPEN
 
 
 class Record(IntEnum):
@@ -39,7 +41,7 @@ class Record(IntEnum):
     ACCEPT = 2  # receiver: from which offset on
     ANNOUNCE = 3  # sender: the key of the next segment
     DATA = 4  # sender: content; an empty one keeps the connection alive
-    FINISH = 5  # sender: length and digest of the whole; nothing follows
+    FINISH = 5  # sender: length of the whole, digests; nothing follows
     RECEIPT = 6  # receiver: the whole is verified and durable
     ABORT = 7  # receiver: sealed reason
     REFUSED = 8  # receiver: reason in clear, where no key is shared; unauthenticated
@@ -105,7 +107,8 @@ def parse_header(raw: bytes | bytearray | memoryview) -> Header:
 class Details:
     """What is sent: known to the receiver only after OPEN verified.
 
-    size_bytes: None for a stream; modified_ns: of the source file, so that a changed file is not resumed.
+    size_bytes: None for a stream; modified_ns: of the source file, so that a changed file is not resumed;
+    content_hash: whether both ends compute and compare the SHA-256 of the content, which a resumed transfer always does.
     """
 
     name: str
@@ -113,26 +116,34 @@ class Details:
     modified_ns: int
     rotate_bytes: int
     rotate_ms: int
+    content_hash: bool = False
 
     def pack(self) -> bytes:
         size_bytes = SIZE_UNKNOWN if self.size_bytes is None else self.size_bytes
-        name = self.name.encode()
-        return _DETAILS.pack(size_bytes, self.modified_ns, self.rotate_bytes, self.rotate_ms, len(name)) + name
+        name, flags = self.name.encode(), _CONTENT_HASH if self.content_hash else 0
+        return _DETAILS.pack(size_bytes, self.modified_ns, self.rotate_bytes, self.rotate_ms, flags, len(name)) + name
 
 
 def parse_details(raw: bytes) -> Details:
     """Raises PeerFault."""
     try:
-        size_bytes, modified_ns, rotate_bytes, rotate_ms, length_bytes = _DETAILS.unpack_from(raw)
+        size_bytes, modified_ns, rotate_bytes, rotate_ms, flags, length_bytes = _DETAILS.unpack_from(raw)
         name = raw[_DETAILS.size :].decode()
     except (struct.error, UnicodeDecodeError):
         raise PeerFault("OPEN carries no readable details") from None
     if len(raw) != _DETAILS.size + length_bytes or not 0 < length_bytes <= NAME_BYTES_MAX:
         raise PeerFault("OPEN carries a name of the wrong length")
-    if not rotate_bytes or not rotate_ms or SIZE_BYTES_MAX < size_bytes < SIZE_UNKNOWN:
+    if flags & ~_CONTENT_HASH or not rotate_bytes or not rotate_ms or SIZE_BYTES_MAX < size_bytes < SIZE_UNKNOWN:
         raise PeerFault("OPEN carries impossible numbers")
     size = None if size_bytes == SIZE_UNKNOWN else size_bytes
-    return Details(name=name, size_bytes=size, modified_ns=modified_ns, rotate_bytes=rotate_bytes, rotate_ms=rotate_ms)
+    return Details(
+        name=name,
+        size_bytes=size,
+        modified_ns=modified_ns,
+        rotate_bytes=rotate_bytes,
+        rotate_ms=rotate_ms,
+        content_hash=bool(flags),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,13 +209,15 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """Length and SHA-256 of the whole content: FINISH claims them, RECEIPT confirms them."""
+    """What FINISH claims and RECEIPT confirms: the length of the whole content, the transcript of the connection, and the
+    content's SHA-256, or NO_DIGEST."""
 
     size_bytes: int
-    digest: bytes
+    transcript: bytes
+    sha256: bytes
 
     def pack(self) -> bytes:
-        return _CLOSING.pack(self.size_bytes, self.digest)
+        return _CLOSING.pack(self.size_bytes, self.transcript, self.sha256)
 
 
 @dataclass(frozen=True, slots=True)

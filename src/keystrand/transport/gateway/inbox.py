@@ -18,7 +18,7 @@ import msgspec
 
 from keystrand.core.errors import BadRequest, NotPermitted, PeerFault
 from keystrand.transport.gateway.digest import ContentDigest
-from keystrand.transport.gateway.frames import NAME_BYTES_MAX, Details
+from keystrand.transport.gateway.frames import NAME_BYTES_MAX, NO_DIGEST, Closing, Details
 
 PARTS: Final = ".keystrand-parts"
 
@@ -42,19 +42,19 @@ class Incoming(Protocol):
     """One content on its way in. All may raise OSError."""
 
     durable_bytes: int
-    done: bytes | None  # digest, when the whole was verified before
+    done: bytes | None  # SHA-256 or transcript, when the whole was verified before
     path: str
 
     def remember(self, key_id: str) -> None:
         """Note a key ID before it is picked up. Raises PeerFault when this transfer has used it already."""
 
     def catch_up(self) -> None:
-        """Hash what is durable from an earlier connection. Called once, before the first `write`."""
+        """Hash what is durable from an earlier connection, if anything. Called once, before the first `write`."""
 
     def write(self, view: memoryview) -> None: ...
 
-    def complete(self, digest: bytes, size_bytes: int) -> bool:
-        """Make the whole durable under its final name when its digest fits; False, and no file, when not."""
+    def complete(self, closing: Closing) -> bool:
+        """Make the whole durable under its final name when length and SHA-256 fit; False, and no file, when not."""
 
     def suspend(self) -> None:
         """Keep what is verified for a later connection."""
@@ -122,11 +122,19 @@ class PartialFile:
         self.path = str(self._final)
         self._restore(sender, details)
         self._refuse_taken_name()
+        # what lay on a disk between two connections is hashed again, whatever the sender asked for
+        self._hashed = details.content_hash or self._goes_on()
         self._file: FileIO | None = self._open()
         self._written_bytes = self.durable_bytes
 
     def _restore(self, sender: str, details: Details) -> None:
-        what = {"sender": sender, "name": details.name, "size": details.size_bytes, "modified": details.modified_ns}
+        what = {
+            "sender": sender,
+            "name": details.name,
+            "size": details.size_bytes,
+            "modified": details.modified_ns,
+            "content_hash": details.content_hash,
+        }
         entries = self._journal.read()
         self._key_ids = {entry["key"] for entry in entries if "key" in entry}
         opened = [entry["what"] for entry in entries if "what" in entry]
@@ -173,11 +181,13 @@ class PartialFile:
         self._journal.append(key=key_id)
 
     def catch_up(self) -> None:
-        self._digest.catch_up(self._part, self.durable_bytes)
+        if self._hashed:
+            self._digest.catch_up(self._part, self.durable_bytes)
 
     def write(self, view: memoryview) -> None:
         assert self._file is not None
-        self._digest.update(self._written_bytes, view)
+        if self._hashed:
+            self._digest.update(self._written_bytes, view)
         rest = view
         while rest:
             rest = rest[os.write(self._file.fileno(), rest) :]
@@ -191,16 +201,16 @@ class PartialFile:
         self._journal.append(durable=self._written_bytes, sync=True)
         self.durable_bytes = self._written_bytes
 
-    def complete(self, digest: bytes, size_bytes: int) -> bool:
+    def complete(self, closing: Closing) -> bool:
         if self.done is not None:
             self._journal.close()
-            return self.done == digest and self.durable_bytes == size_bytes
+            return self.done == closing.sha256 if self._hashed else self.durable_bytes == closing.size_bytes
         self.catch_up()
-        if self._digest.digest() != digest or self._written_bytes != size_bytes:
+        if self._sha256() != closing.sha256 or self._written_bytes != closing.size_bytes:
             self._discard()
             return False
         self._checkpoint()
-        self._journal.append(done=digest.hex(), sync=True)
+        self._journal.append(done=(closing.sha256 if self._hashed else closing.transcript).hex(), sync=True)
         try:
             self._place()
         except NameTaken:
@@ -208,6 +218,12 @@ class PartialFile:
             raise
         self._close()
         return True
+
+    def _goes_on(self) -> bool:
+        return self.done is None and self.durable_bytes > 0
+
+    def _sha256(self) -> bytes:
+        return self._digest.digest() if self._hashed else NO_DIGEST
 
     def _place(self) -> None:
         """Give the part its final name in one step. Raises NameTaken."""
@@ -280,14 +296,16 @@ class StreamOut:
         self.out = out
 
     def begin(self, transfer_id: str, sender: str, details: Details) -> Outflow:
-        return Outflow(self.out)
+        return Outflow(self.out, hashed=details.content_hash)
 
 
 class Outflow:
     """A content on its way out of a StreamOut."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: BinaryIO, *, hashed: bool) -> None:
         self._out = out
+        self._hashed = hashed
+        self._written_bytes = 0
         self._digest = ContentDigest()
         self._key_ids: set[str] = set()
         self.durable_bytes = 0
@@ -303,14 +321,17 @@ class Outflow:
         """A stream starts at its start."""
 
     def write(self, view: memoryview) -> None:
-        self._digest.update(self._digest.position_bytes, view)
+        if self._hashed:
+            self._digest.update(self._written_bytes, view)
+        self._written_bytes += len(view)
         rest = view
         while rest:
             rest = rest[self._out.write(rest) :]
         self._out.flush()
 
-    def complete(self, digest: bytes, size_bytes: int) -> bool:
-        return self._digest.digest() == digest and self._digest.position_bytes == size_bytes
+    def complete(self, closing: Closing) -> bool:
+        sha256 = self._digest.digest() if self._hashed else NO_DIGEST
+        return sha256 == closing.sha256 and self._written_bytes == closing.size_bytes
 
     def suspend(self) -> None:
         """Nothing is kept."""

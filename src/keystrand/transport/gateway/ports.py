@@ -86,13 +86,19 @@ class TransferReport:
     seconds: float
     rotations: int
     key_ids: tuple[str, ...]
-    sha256: str
+    transcript: str  # hexadecimal; of the last connection, the same at both ends
+    sha256: str  # of the content, hexadecimal; empty where it was neither asked for nor needed for a resume
     resumed: int  # how often the transfer went on after a broken connection
     path: str = ""  # where the receiver put it
 
     @property
     def throughput_bytes_per_s(self) -> float:
         return self.bytes / self.seconds if self.seconds else 0.0
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 where there is one, else the transcript, which says so."""
+        return self.sha256 or f"transcript:{self.transcript}"
 
 
 def silent(progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""The receiving end: a thread per connection reads and opens, a second one hashes and writes what verified."""
+"""The receiving end: a thread per connection reads and opens, a second one writes what verified."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from keystrand.net import tcp
 from keystrand.transport.gateway.frames import (
     DATA_BYTES_MAX,
     HEADER_BYTES,
+    NO_DIGEST,
     Acceptance,
     Closing,
     Header,
@@ -73,7 +74,7 @@ _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
 
 
 class Writer:
-    """Hashes and stores verified content in its own thread; the first fault stops it and is raised by `check`."""
+    """Stores verified content in its own thread; the first fault stops it and is raised by `check`."""
 
     def __init__(self, incoming: Incoming, limits: GatewayLimits) -> None:
         self._incoming = incoming
@@ -160,7 +161,7 @@ class Reception:
             )
         )
 
-    def summary(self, path: str, digest: bytes, *, resumed: bool) -> TransferReport:
+    def summary(self, path: str, closing: Closing, *, resumed: bool) -> TransferReport:
         return TransferReport(
             transfer_id=self.transfer_id,
             name=self.session.details.name,
@@ -169,7 +170,8 @@ class Reception:
             seconds=self.clock.monotonic_s() - self.began_s,
             rotations=self.rotations,
             key_ids=tuple(self.key_ids),
-            sha256=digest.hex(),
+            transcript=closing.transcript.hex(),
+            sha256="" if closing.sha256 == NO_DIGEST else closing.sha256.hex(),
             resumed=int(resumed),
             path=path,
         )
@@ -280,15 +282,15 @@ class Conversation:
         self._complete(incoming, closing)
         self._stream.write(session.receipt(closing))
         reception.tell("finished")
-        return reception.summary(incoming.path, closing.digest, resumed=resumed)
+        return reception.summary(incoming.path, closing, resumed=resumed)
 
     def _complete(self, incoming: Incoming, closing: Closing) -> None:
         try:
-            fits = incoming.complete(closing.digest, closing.size_bytes)
+            fits = incoming.complete(closing)
         except (OSError, EOFError) as fault:
             raise DiskFault(f"cannot store what was received: {fault}") from None
         if not fits:
-            raise DigestFault("the whole does not have the digest that the sender claims")
+            raise DigestFault("the whole does not have the length and SHA-256 that the sender claims")
 
     def _next_header(self) -> tuple[bytes, Header]:
         raw = self._stream.read(HEADER_BYTES)

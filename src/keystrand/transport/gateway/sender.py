@@ -1,4 +1,4 @@
-"""The sending end: a reader thread fills and hashes buffers, this thread seals and writes, a third fetches keys."""
+"""The sending end: a reader thread fills buffers, this thread seals and writes, a third fetches keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ from keystrand.core.errors import BadRequest, KeystrandError, NotPermitted, Peer
 from keystrand.core.key import Key
 from keystrand.core.protection import Protection
 from keystrand.net import tcp
-from keystrand.transport.gateway.frames import HEADER_BYTES, Abort, Closing, Details, Reason, Record, parse_header
+from keystrand.transport.gateway.frames import (
+    HEADER_BYTES,
+    NO_DIGEST,
+    Abort,
+    Acceptance,
+    Closing,
+    Details,
+    Reason,
+    Record,
+    parse_header,
+)
 from keystrand.transport.gateway.ports import (
     MIB,
     GatewayLimits,
@@ -231,12 +241,15 @@ class Transfer:
 
     def _converse(self, stream: tcp.TcpStream, session: Sending) -> Closing:
         stream.write(session.open())
-        self._hear_acceptance(stream, session)
+        accepted = self._hear_acceptance(stream, session)
+        # what lay on a disk between two connections is hashed again, as the receiver does
+        hashed = self._details.content_hash or (accepted.durable_bytes > 0 and not accepted.complete)
         listener = Listener(stream, session)
-        reader = Reader(self._content, session.offset_bytes, self._limits)
+        reader = Reader(self._content, session.offset_bytes, self._limits, hashed=hashed)
         try:
-            closing = self._pump(stream, session, reader)
-            stream.write(session.finish(closing.digest))
+            self._pump(stream, session, reader)
+            closing = self._whole(session, hashed=hashed)
+            stream.write(session.finish(closing))
             return self._confirm(listener.answer.result(), closing)
         except (OSError, EOFError):
             self._explain(listener)
@@ -245,7 +258,7 @@ class Transfer:
             reader.stop()
             listener.join()
 
-    def _hear_acceptance(self, stream: tcp.TcpStream, session: Sending) -> None:
+    def _hear_acceptance(self, stream: tcp.TcpStream, session: Sending) -> Acceptance:
         raw = stream.read(HEADER_BYTES)
         header = parse_header(raw)
         body = stream.read(header.length_bytes)
@@ -261,6 +274,7 @@ class Transfer:
         if self._done_bytes:
             self._resumed += 1
             self._tell("resumed", session.key)
+        return accepted
 
     def _raise_abort(self, heard: object) -> None:
         if isinstance(heard, Abort):
@@ -279,7 +293,7 @@ class Transfer:
             raise PeerFault("the receipt is for another content")
         return closing
 
-    def _pump(self, stream: tcp.TcpStream, session: Sending, reader: Reader) -> Closing:
+    def _pump(self, stream: tcp.TcpStream, session: Sending, reader: Reader) -> None:
         out = memoryview(self._record)
         coming: Future[Key] | None = None
         while True:
@@ -303,14 +317,14 @@ class Transfer:
                 self._count(session, len(part))
             reader.give_back(buffer)
             if not length_bytes:
-                return self._whole(session)
+                return
 
-    def _whole(self, session: Sending) -> Closing:
+    def _whole(self, session: Sending, *, hashed: bool) -> Closing:
         if self._content.size_bytes not in (None, session.offset_bytes):
             raise BadRequest(
                 "the file became shorter while it was sent", hint="send it again when nothing writes to it"
             )
-        return Closing(session.offset_bytes, self._content.digest.digest())
+        return session.closing(self._content.digest.digest() if hashed else NO_DIGEST)
 
     def _count(self, session: Sending, length_bytes: int) -> None:
         self._done_bytes = session.offset_bytes
@@ -349,7 +363,8 @@ class Transfer:
             seconds=self._clock.monotonic_s() - self._began_s,
             rotations=self._rotations,
             key_ids=tuple(self._key_ids),
-            sha256=closing.digest.hex(),
+            transcript=closing.transcript.hex(),
+            sha256="" if closing.sha256 == NO_DIGEST else closing.sha256.hex(),
             resumed=self._resumed,
         )
 
@@ -365,6 +380,7 @@ def send(
     rotate_bytes: int = 16 * MIB,
     rotate_s: float = 60.0,
     transfer_id: str | None = None,
+    content_hash: bool = False,
     limits: GatewayLimits | None = None,
     progress: Report = silent,
     clock: Clock | None = None,
@@ -372,7 +388,9 @@ def send(
     """Send a file, or a binary stream, to the gateway at `connect`, which serves SAE `to_sae`.
 
     A new key every `rotate_bytes` of content or `rotate_s` seconds, whichever is first. `transfer_id` (of an earlier
-    try) resumes that transfer. Blocks until the receiver confirms the whole; raises KeystrandError or OSError.
+    try) resumes that transfer. Both ends compare the transcript of the connection, with `content_hash` (and
+    for what is resumed) the SHA-256 of the content too. Blocks until the receiver confirms the whole;
+    raises KeystrandError or OSError.
     """
     if rotate_bytes < 1 or rotate_s < 0.001:
         raise BadRequest(f"rotate_bytes={rotate_bytes} and rotate_s={rotate_s} must be positive")
@@ -383,6 +401,7 @@ def send(
         modified_ns=content.modified_ns,
         rotate_bytes=rotate_bytes,
         rotate_ms=int(rotate_s * 1000),
+        content_hash=content_hash,
     )
     try:
         identifier = uuid.UUID(transfer_id) if transfer_id else uuid.uuid4()

@@ -15,8 +15,10 @@ from keystrand.core.errors import IllegalTransition, PeerFault
 from keystrand.core.key import Key
 from keystrand.core.secret import Secret
 from keystrand.crypto.segment import TAG_BYTES, SegmentCipher
+from keystrand.transport.gateway.digest import Transcript
 from keystrand.transport.gateway.frames import (
     HEADER_BYTES,
+    NO_DIGEST,
     SALT_BYTES,
     Abort,
     Acceptance,
@@ -85,6 +87,7 @@ class Sending:
         self._forward = first.cipher(key.material, returning=False)
         self._first_return = self._last_return = first.cipher(key.material, returning=True)
         key.material.wipe()
+        self._transcript = Transcript()
         self._began_s = clock.monotonic_s()
         self._next: tuple[Announcement, Key] | None = None
         self.segment = 0
@@ -96,7 +99,9 @@ class Sending:
         """The OPEN record."""
         clear, details = self._opening.pack(), self._details.pack()
         header = Header(Record.OPEN, 0, 0, len(clear) + len(details) + TAG_BYTES).pack()
-        return header + clear + self._forward.seal(details, header + clear)
+        body = clear + self._forward.seal(details, header + clear)
+        self._transcript.add(header, body)
+        return header + body
 
     def accept(self, raw: bytes, body: bytes) -> Acceptance:
         """Hear the receiver's first record; DATA goes on from there. Raises PeerFault."""
@@ -105,6 +110,7 @@ class Sending:
             raise PeerFault("the receiver answered OPEN with something else")
         if self._details.size_bytes is not None and heard.durable_bytes > self._details.size_bytes:
             raise PeerFault("the receiver claims more than was ever sent")
+        self._transcript.add(raw, body)
         self.offset_bytes = heard.durable_bytes
         return heard
 
@@ -173,13 +179,18 @@ class Sending:
         header = Header(Record.DATA, self.segment, self.offset_bytes, length_bytes + TAG_BYTES).pack()
         out[:HEADER_BYTES] = header
         self._forward.seal_into(plain, self._opening.transfer_id + header, out[HEADER_BYTES:end])
+        self._transcript.add(header, out[end - TAG_BYTES : end])
         self.offset_bytes += length_bytes
         self.segment_bytes += length_bytes
         return out[:end]
 
-    def finish(self, digest: bytes) -> bytes:
-        """The FINISH record: the whole is `offset_bytes` long and has this SHA-256."""
-        return self._sealed(Record.FINISH, Closing(self.offset_bytes, digest).pack())
+    def closing(self, sha256: bytes = NO_DIGEST) -> Closing:
+        """What FINISH says once all is sent: `offset_bytes`, the transcript up to here, and the content's SHA-256."""
+        return Closing(self.offset_bytes, self._transcript.digest(), sha256)
+
+    def finish(self, closing: Closing) -> bytes:
+        """The FINISH record."""
+        return self._sealed(Record.FINISH, closing.pack())
 
     def wipe(self) -> None:
         """Forget a key that was announced and is not needed any more."""
@@ -188,7 +199,9 @@ class Sending:
 
     def _sealed(self, record: Record, plain: bytes) -> bytes:
         header = Header(record, self.segment, 0, len(plain) + TAG_BYTES).pack()
-        return header + self._forward.seal(plain, self._opening.transfer_id + header)
+        sealed = self._forward.seal(plain, self._opening.transfer_id + header)
+        self._transcript.add(header, sealed[-TAG_BYTES:])
+        return header + sealed
 
 
 @dataclass(slots=True)
@@ -200,6 +213,7 @@ class Receiving:
     _forward: SegmentCipher = field(repr=False)
     _first_return: SegmentCipher = field(repr=False)
     _last_return: SegmentCipher = field(repr=False)
+    _transcript: Transcript = field(repr=False)
     segment: int = 0
     segment_bytes: int = 0
     offset_bytes: int = 0
@@ -212,12 +226,16 @@ class Receiving:
         forward, returning = (first.cipher(material, returning=way) for way in (False, True))
         material.wipe()
         details = parse_details(forward.open(body[clear_bytes:], raw + body[:clear_bytes]))
-        return cls(opening, details, forward, returning, returning)
+        transcript = Transcript()
+        transcript.add(raw, body)
+        return cls(opening, details, forward, returning, returning, transcript)
 
     def accept(self, acceptance: Acceptance) -> bytes:
         """The ACCEPT record; DATA is expected from `durable_bytes` on."""
         self.offset_bytes = acceptance.durable_bytes
-        return self._sealed(Record.ACCEPT, 0, acceptance.pack(), self._first_return)
+        record = self._sealed(Record.ACCEPT, 0, acceptance.pack(), self._first_return)
+        self._transcript.add(record[:HEADER_BYTES], record[HEADER_BYTES:])
+        return record
 
     def turns(self, header: Header) -> bool:
         """Whether this record is the first of the announced segment: then `rotate` comes before it is opened."""
@@ -245,6 +263,7 @@ class Receiving:
         if self.details.size_bytes is not None and self.offset_bytes + length_bytes > self.details.size_bytes:
             raise PeerFault("the sender sends more than it announced")
         self._forward.open_into(sealed, self.opening.transfer_id + raw, out[:length_bytes])
+        self._transcript.add(raw, sealed[-TAG_BYTES:])
         self.offset_bytes += length_bytes
         self.segment_bytes += length_bytes
         return out[:length_bytes]
@@ -254,10 +273,13 @@ class Receiving:
         self._check(header, Record.ANNOUNCE, Record.FINISH)
         plain = self._forward.open(sealed, self.opening.transfer_id + raw)
         if header.record is Record.ANNOUNCE:
+            self._transcript.add(raw, sealed[-TAG_BYTES:])
             return self._hear_announcement(parse_announcement(plain))
         closing = parse_closing(plain)
         if closing.size_bytes != self.offset_bytes or self.details.size_bytes not in (None, closing.size_bytes):
             raise PeerFault("FINISH does not fit the length of the content")
+        if closing.transcript != self._transcript.digest():
+            raise PeerFault("the two ends do not have the same transcript")
         self.finished = True
         return closing
 

@@ -1,4 +1,4 @@
-"""What is sent: a file or a stream, read and hashed ahead by a thread."""
+"""What is sent: a file or a stream, read ahead by a thread, and hashed where that is wanted."""
 
 from __future__ import annotations
 
@@ -44,12 +44,13 @@ class Content:
     def resumable(self) -> bool:
         return self.path is not None
 
-    def open(self, offset_bytes: int) -> BinaryIO:
-        """A reader from `offset_bytes` on, with everything before it hashed. Raises OSError, EOFError."""
+    def open(self, offset_bytes: int, *, hashed: bool) -> BinaryIO:
+        """A reader from `offset_bytes` on, with everything before it hashed if `hashed`. Raises OSError, EOFError."""
         if self._stream is not None:
             return self._stream
         assert self.path is not None
-        self.digest.catch_up(self.path, offset_bytes)
+        if hashed:
+            self.digest.catch_up(self.path, offset_bytes)
         file = self.path.open("rb", buffering=0)
         file.seek(offset_bytes)
         return file
@@ -63,12 +64,13 @@ Chunk = tuple[bytearray, int]
 
 
 class Reader:
-    """Reads and hashes ahead, `queue_chunks` buffers at most. A fault ends the queue and is raised by `take`."""
+    """Reads ahead, and hashes if `hashed`: `queue_chunks` buffers at most. A fault ends the queue and is raised by `take`."""
 
-    def __init__(self, content: Content, offset_bytes: int, limits: GatewayLimits) -> None:
+    def __init__(self, content: Content, offset_bytes: int, limits: GatewayLimits, *, hashed: bool) -> None:
         self._content = content
         content.touched = True
         self._offset_bytes = offset_bytes
+        self._hashed = hashed
         self._free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
         self._full: queue.SimpleQueue[Chunk | BaseException] = queue.SimpleQueue()
         for _ in range(limits.queue_chunks):
@@ -78,7 +80,7 @@ class Reader:
 
     def _run(self) -> None:
         try:
-            reader = self._content.open(self._offset_bytes)
+            reader = self._content.open(self._offset_bytes, hashed=self._hashed)
             try:
                 self._read(reader)
             finally:
@@ -92,7 +94,8 @@ class Reader:
         while (buffer := self._free.get()) is not None:
             view = memoryview(buffer)
             got = fill(view) or 0
-            self._content.digest.update(offset_bytes, view[:got])
+            if self._hashed:
+                self._content.digest.update(offset_bytes, view[:got])
             offset_bytes += got
             self._full.put((buffer, got))
             if not got:
