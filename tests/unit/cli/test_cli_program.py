@@ -100,7 +100,8 @@ def test_every_error_of_the_tree_has_a_status() -> None:
         return {kind}.union(*(below(inner) for inner in kind.__subclasses__()))
 
     for kind in below(errors.KeystrandError):
-        assert exits.exit_of(kind("x")) in exits.MEANINGS
+        error = kind.__new__(kind)  # some rooms' own kinds take more words than one
+        assert exits.exit_of(error) in exits.MEANINGS
 
 
 @pytest.mark.parametrize("words", [["nonsense"], ["key", "get", "--sae", "x"], ["site", "init", "x"], ["--nonsense"]])

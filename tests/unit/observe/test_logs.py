@@ -118,8 +118,12 @@ def test_quiet_levels_are_not_written() -> None:
     assert [line["event"] for line in lines(stream)] == ["peer.up"]
 
 
-def test_the_standard_library_goes_through_the_same_door() -> None:
+def test_the_standard_library_goes_through_the_same_door(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = opened(level="info")
+    for name in ("uvicorn.error", "uvicorn.access"):  # a server that ran before in this process has silenced them
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
+        logging.getLogger(name).manager._clear_cache()  # type: ignore[attr-defined]
     logging.getLogger("uvicorn.error").info("Started on port %d", 8443)
     logging.getLogger("uvicorn.access").info("%s %(not a format", "x")
     first, second = lines(stream)
