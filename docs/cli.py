@@ -35,6 +35,7 @@ def page() -> str:
 
 def _verbs(command: click.Command, context: click.Context) -> Iterator[str]:
     context.terminal_width = 100  # the same page whoever prints it
+    command._help_option = None  # click keeps the one of whoever asked first, with or without -h
     yield f"\n## {context.command_path}\n\n```text\n{command.get_help(context).rstrip()}\n```\n"
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
