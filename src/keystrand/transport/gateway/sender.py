@@ -138,12 +138,15 @@ class Transfer:
         self._began_s = clock.monotonic_s()
         self._told_s = 0.0
         self._fault = ""
+        self._level = Protection.NONE  # not known yet
 
     # --- telling -----------------------------------------------------------------------------------------------
 
     def _tell(self, state: str, key: Key | None = None, message: str = "") -> None:
         passed_s = self._clock.monotonic_s() - self._began_s
-        level = key.protection if key else Protection.NONE
+        if key is not None:  # the transfer is as well protected as the weakest key it used
+            self._level = min(self._level or key.protection, key.protection)
+        level = self._level
         self._told_s = self._clock.monotonic_s()
         self._report(
             Progress(
