@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Coroutine
 from typing import Any
@@ -12,6 +13,8 @@ def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
     """Run `work` until it ends or the system asks it to; it is cancelled then, and may take its time to clean up."""
     import uvloop
 
+    gc.freeze()  # what was imported stays; a server need not look through it again and again
+    gc.set_threshold(20_000, 50, 100)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_stoppable(work))
 
