@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -52,7 +53,7 @@ class Work:
     refill: bytes = b""
 
 
-class End:
+class End(ABC):
     """What both ends do alike: opening, tags, bounds, books."""
 
     role: str
@@ -121,8 +122,9 @@ class End:
             self._react(message)
         return self._outcome()
 
+    @abstractmethod
     def _react(self, message: wire.AnyClassical) -> None:
-        raise NotImplementedError
+        """What only this end does with a message; the other end has other ones."""
 
     def _say(self, message: wire.AnyClassical) -> None:
         frame = wire.encode(message)
