@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROVEN = ("hashes_equal", "keys_equal", "audit_verified", "ledger_balanced")
 
 
+@pytest.mark.proves("R027", "R087")
 def test_the_demo_proves_what_it_says(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "keystrand", "demo", "--once", "--json", "--size-mib", "16"]
     cache = {"NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(tmp_path / "numba"))}

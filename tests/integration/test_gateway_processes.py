@@ -77,7 +77,7 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.mark.proves("R084")
+@pytest.mark.proves("R084", "R087")
 def test_two_processes_agree_within_bounded_memory(processes, place):
     receiver = processes(RECEIVER, place / "keys", place / "inbox", 0)
     port = receiver.stdout.readline().strip()
@@ -98,6 +98,7 @@ def wait_until(sender, at_least_bytes):
         pass
 
 
+@pytest.mark.proves("R101")
 def test_I3_a_killed_receiver_comes_back_and_the_transfer_goes_on(processes, place):
     receiver = processes(RECEIVER, place / "keys", place / "inbox", 0)
     port = receiver.stdout.readline().strip()

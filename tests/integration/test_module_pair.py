@@ -165,7 +165,7 @@ def free_ports() -> tuple[int, int]:
     return found[0], found[1]
 
 
-@pytest.mark.proves("R021")
+@pytest.mark.proves("R024")
 async def test_I2_a_pair_delivers_equal_blocks(link):
     for role in link.kmes:
         link.start(role)
@@ -176,6 +176,7 @@ async def test_I2_a_pair_delivers_equal_blocks(link):
     await link.until(lambda: any(r.state == "running" and r.skr_bps > 0 for r in link.kmes["receiver"].reports))
 
 
+@pytest.mark.proves("R101")
 @pytest.mark.parametrize("victim", ["transmitter", "receiver"])
 async def test_I1_killing_and_restarting_one_end_never_uses_a_number_twice(link, victim):
     for role in link.kmes:

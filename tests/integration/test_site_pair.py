@@ -84,7 +84,7 @@ async def settled(site: Running) -> None:
 ENC, DEC = "/api/v1/keys/gateway-bravo/enc_keys", "/api/v1/keys/gateway-alpha/dec_keys"
 
 
-@pytest.mark.proves("R027")
+@pytest.mark.proves("R027", "R096")
 async def test_keys_are_equal_at_both_ends_and_audited(pair: Pair) -> None:
     async with running(pair) as site:
         await site.feeder.feed(131_072, blocks=2)
@@ -119,6 +119,7 @@ async def test_keys_are_equal_at_both_ends_and_audited(pair: Pair) -> None:
             assert report.cosigned > 0
 
 
+@pytest.mark.proves("R021")
 async def test_peer_away_means_refusal_and_nothing_delivered_F7(pair: Pair) -> None:
     async with running(pair) as site:
         await site.feeder.feed(131_072)
@@ -129,6 +130,7 @@ async def test_peer_away_means_refusal_and_nothing_delivered_F7(pair: Pair) -> N
         assert site.nodes["alpha"].engine.kme.check_ledger() == []
 
 
+@pytest.mark.proves("R021")
 async def test_pool_empty_is_503_and_says_so(pair: Pair) -> None:
     async with running(pair) as site:
         answer = await site.clients["alpha"].request("GET", ENC)
@@ -137,6 +139,7 @@ async def test_pool_empty_is_503_and_says_so(pair: Pair) -> None:
         assert wire.parse_status(status.body).stored_keys == 0
 
 
+@pytest.mark.proves("R049")
 async def test_I14_a_restored_store_uses_nothing_of_before(pair: Pair, tmp_path: Path) -> None:
     async with running(pair) as site:
         await site.feeder.feed(131_072)

@@ -83,6 +83,7 @@ def visit(served: Served, browser, request: pytest.FixtureRequest) -> Iterator[V
     context.close()
 
 
+@pytest.mark.proves("R150")
 def test_it_shows_the_site_and_says_what_is_simulated(visit: Visit) -> None:
     text = visit.page.inner_text("body")
     for part in ("alpha-bravo", "photons simulated", "X25519MLKEM768", "No alarms", "hybrid (QKD and ML-KEM)",

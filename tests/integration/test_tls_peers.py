@@ -61,8 +61,10 @@ async def start(home, policy=None, sink=None, limits=LIMITS):
     return server
 
 
-def get_with_stdlib(home, port, holder="sae-sae-1", maximum=None):
+def get_with_stdlib(home, port, holder="sae-sae-1", maximum=None, curve=None):
     context = ssl.create_default_context(cafile=str(home / "ca.pem"))
+    if curve:
+        context.set_ecdh_curve(curve)
     if maximum:
         context.maximum_version = maximum
     if holder:
@@ -85,17 +87,17 @@ async def test_F12_python_ssl_of_the_host_connects_with_its_defaults(home):
     await server.stop()
 
 
-@pytest.mark.skipif(ssl.OPENSSL_VERSION_INFO >= (3, 5), reason="this Python offers hybrid groups by itself")
 async def test_classical_client_is_refused_where_policy_requires_pqc(home):
     ears = Ears()
     server = await start(home, sink=ears)
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        await asyncio.to_thread(get_with_stdlib, home, server.port)
+        await asyncio.to_thread(get_with_stdlib, home, server.port, curve="prime256v1")
     await asyncio.sleep(0.05)
     assert [kind for kind, _ in ears.heard] == ["tls.refused"]
     await server.stop()
 
 
+@pytest.mark.proves("R067")
 @pytest.mark.parametrize(
     ("holder", "reason"),
     [("", "peer did not return a certificate"), ("sae-late", "expired"), ("sae-gone", "revoked")],
@@ -130,7 +132,7 @@ def s_client(home, port, *options):
     return subprocess.run(command, input=request, capture_output=True, text=True, timeout=20, check=False)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl program is not installed")
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl program: apt-get install openssl")
 @pytest.mark.parametrize("options", [("-groups", "P-256"), ("-groups", "X25519"), ("-tls1_2",)])
 async def test_openssl_s_client_connects(home, options):
     server = await start(home, LEGACY)
@@ -167,6 +169,7 @@ async def test_plain_http_on_the_tls_port_is_refused(home):
     await server.stop()
 
 
+@pytest.mark.proves("R067")
 async def test_revocation_takes_effect_with_the_next_connection_without_a_restart(home, tmp_path):
     place = tmp_path / "pki"
     shutil.copytree(home, place)

@@ -8,7 +8,7 @@ from keystrand.testing.world.faults import Faults
 from keystrand.testing.world.planted import PLANTED
 
 
-@pytest.mark.proves("R031")
+@pytest.mark.proves("R031", "R098", "R101")
 @pytest.mark.parametrize("seed", range(20))
 def test_I1_to_I14_hold_for_an_hour_of_faults(seed: int) -> None:
     verdict = run_seed(seed)

@@ -42,6 +42,7 @@ def failed(report: Report) -> list[str]:
     return [outcome.name for outcome in report.outcomes if outcome.verdict is Verdict.FAILED]
 
 
+@pytest.mark.proves("R045", "R129")
 async def test_a_right_pair_conforms_in_every_case() -> None:
     report = await run(target())
     unmet = [outcome for outcome in report.outcomes if outcome.verdict is not Verdict.PASSED]
@@ -66,6 +67,7 @@ FOUND = {
 }
 
 
+@pytest.mark.proves("R045")
 @pytest.mark.parametrize("fault", Fault)
 async def test_every_fault_of_a_kme_is_found(fault: Fault) -> None:
     report = await run(target(frozenset({fault})))
@@ -83,6 +85,7 @@ FOUND_AT_THE_EDGE = {
 }
 
 
+@pytest.mark.proves("R045")
 @pytest.mark.parametrize("fault", FOUND_AT_THE_EDGE)
 async def test_every_fault_of_an_edge_is_found(fault: EdgeFault) -> None:
     report = await run(target(edge=fault))

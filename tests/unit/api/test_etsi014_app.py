@@ -52,6 +52,7 @@ ROUTES = [("GET", f"/api/v1/keys/sae-b/{verb}") for verb in KEY_ROUTES]
 ROUTES += [("POST", ENC), ("POST", "/keystrand/v1/transfers/t1"), ("GET", "/nothing"), ("PUT", ENC)]
 
 
+@pytest.mark.proves("R026", "R046")
 @pytest.mark.parametrize("kind", [None, "kme", "module", "admin", ""])
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 async def test_every_route_is_for_saes_only(method: str, path: str, kind: str | None) -> None:
@@ -63,6 +64,7 @@ async def test_every_route_is_for_saes_only(method: str, path: str, kind: str | 
     assert [event.kind for event in heard.events] == ["request.refused"]
 
 
+@pytest.mark.proves("R046")
 async def test_the_certificate_decides_who_asks() -> None:
     app, network, _ = edge()
     reply = await AsgiCaller(app, "sae-a").request("POST", ENC, b'{"master_SAE_ID":"sae-x","SAE_ID":"sae-x"}')

@@ -84,6 +84,7 @@ def test_saes_and_rules_are_added_and_listed(site: Path, capsys: pytest.CaptureF
     assert "app.1 may draw keys shared with gateway-alpha: hybrid, 256 bit/s" in capsys.readouterr().out
 
 
+@pytest.mark.proves("R067")
 def test_certificates_are_issued_and_revoked(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from cryptography import x509
 
@@ -121,6 +122,7 @@ def _audit(site: Path, records: int) -> Path:
     return state / "site.db"
 
 
+@pytest.mark.proves("R055", "R110")
 def test_the_audit_log_is_verified_exported_and_searched(
     site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

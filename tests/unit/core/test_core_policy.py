@@ -40,7 +40,7 @@ def test_limits_that_contradict_each_other_are_refused(contradiction: dict[str, 
         Limits(**contradiction)
 
 
-@pytest.mark.proves("R046")
+@pytest.mark.proves("R026", "R046")
 def test_what_no_rule_allows_is_refused() -> None:
     policy = Policy.of((Rule(initiator="a", responder="b"),), SITE_OF)
     assert policy.rule_for("a", "b").require is Protection.HYBRID

@@ -38,6 +38,7 @@ def last(pair: Pair, kind: type[Message]) -> Message:
 # silence and late answers ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("R098")
 @pytest.mark.parametrize("lost", [Reserve, Reserved])
 def test_F7_a_silent_peer_burns_the_bits_and_is_told_to_forget_until_it_confirms(
     pair: Pair, lost: type[Message]
@@ -103,6 +104,7 @@ def test_a_void_that_overtakes_its_reserve_leaves_a_tombstone(pair: Pair) -> Non
     assert pair.bravo.ledger(Account.RESERVED) == 0
 
 
+@pytest.mark.proves("R098")
 @pytest.mark.parametrize("seed", range(12))
 def test_I1_I2_hold_when_messages_are_repeated_and_reordered(pair: Pair, seed: int) -> None:
     pair.shake = random.Random(seed)
@@ -312,6 +314,7 @@ def test_a_strand_of_another_algorithm_is_a_peer_fault(pair: Pair) -> None:
 # starting again ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("R101")
 def test_I10_a_restart_burns_what_was_on_its_way_and_nothing_else(pair: Pair) -> None:
     pair.lose = lose(Reserve)
     pair.ask("a1", "b1", number=3)
@@ -345,6 +348,7 @@ def test_I14_a_restore_begins_an_epoch_in_which_nothing_old_is_used(pair: Pair) 
     assert materials(pair.fetch("b1", "a1", *keys)) == materials(keys)
 
 
+@pytest.mark.proves("R049")
 def test_I14_copies_in_a_backup_are_burnt(pair: Pair) -> None:
     waiting = pair.draw("b1", "a1")
     backup = pair.alpha.store.snapshot()

@@ -88,7 +88,7 @@ def test_F4_another_sae_of_the_site_is_not_permitted_and_learns_nothing(pair: Pa
     assert materials(pair.fetch("b1", "a1", key)) == materials([key])
 
 
-@pytest.mark.proves("R046")
+@pytest.mark.proves("R026", "R046")
 def test_no_verb_serves_an_sae_of_another_site_or_without_a_rule(pair: Pair) -> None:
     alpha = pair.alpha
     for caller in ("b1", "nobody"):
@@ -105,7 +105,7 @@ def test_no_verb_serves_an_sae_of_another_site_or_without_a_rule(pair: Pair) -> 
     assert pair.answers == {}
 
 
-@pytest.mark.proves("R027")
+@pytest.mark.proves("R027", "R057")
 def test_I5_every_delivery_is_in_the_audit_log_once_and_holds_no_material(pair: Pair) -> None:
     keys = pair.draw("a1", "b1", number=3)
     pair.fetch("b1", "a1", *keys)
@@ -191,7 +191,7 @@ def test_an_empty_pool_refuses_and_changes_nothing(bare: Pair) -> None:
     assert bare.alpha.store.requests() == []
 
 
-@pytest.mark.proves("R030")
+@pytest.mark.proves("R030", "R053")
 def test_hybrid_needs_both_strands_and_falls_back_to_neither() -> None:
     alone = Pair()
     alone.lose = lambda message: isinstance(message, StrandOffer)

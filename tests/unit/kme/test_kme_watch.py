@@ -23,7 +23,7 @@ def refuse(pair: Pair, error: type[Exception], initiator: str, responder: str, *
     pair.alpha.run(lambda kme: kme.note_refusal("enc_keys", initiator, responder, caught.value))  # type: ignore[arg-type]
 
 
-@pytest.mark.proves("R056")
+@pytest.mark.proves("R022", "R056")
 def test_a_quota_refuses_and_refills(pair: Pair) -> None:
     assert len(pair.draw("a3", "b2", number=4)) == 4  # the burst of 1024 bits
     refuse(pair, QuotaExceeded, "a3", "b2")
@@ -57,6 +57,7 @@ def test_an_empty_pool_is_no_denied_quota(bare: Pair) -> None:
     assert len(bare.alpha.events("key.refused")) == 1
 
 
+@pytest.mark.proves("R053")
 def test_I7_a_waiver_lowers_the_level_only_when_it_must_and_only_until_it_ends(bare: Pair) -> None:
     (low,) = bare.draw("a3", "b1")
     assert low.strands == {Strand.PQC}
@@ -70,6 +71,7 @@ def test_I7_a_waiver_lowers_the_level_only_when_it_must_and_only_until_it_ends(b
     assert len(bare.alpha.records("downgrade.waived")) == 1, "nothing was lowered, nothing to record"
 
 
+@pytest.mark.proves("R053")
 def test_I7_when_the_waiver_has_ended_there_is_no_key(bare: Pair) -> None:
     waiting = bare.draw("a3", "b1")
     bare.advance(WAIVER_S, step_s=5.0)
@@ -80,6 +82,7 @@ def test_I7_when_the_waiver_has_ended_there_is_no_key(bare: Pair) -> None:
     assert len(bare.alpha.records("downgrade.waived")) == 1
 
 
+@pytest.mark.proves("R053")
 def test_I7_without_a_waiver_there_is_no_lower_level(bare: Pair) -> None:
     with pytest.raises(KeyUnavailable):
         bare.draw("a1", "b1")
@@ -138,7 +141,7 @@ def miss(pair: Pair, sae: str) -> None:
     pair.bravo.run(lambda kme: kme.note_refusal("dec_keys", sae, "a1", caught.value))
 
 
-@pytest.mark.proves("R056")
+@pytest.mark.proves("R056", "R057")
 def test_guessing_key_ids_is_noticed_once_per_burst_and_the_flood_is_not_recorded(pair: Pair) -> None:
     for _ in range(5):
         miss(pair, "b1")

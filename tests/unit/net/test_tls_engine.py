@@ -43,6 +43,7 @@ def open_pair(estate, client="sae-sae-1", **policy):
     return pair
 
 
+@pytest.mark.proves("R068")
 def test_both_ends_know_each_other_and_the_hybrid_group(estate):
     dialling, accepting = open_pair(estate)
     assert str(dialling.peer.identity) == "kme kme-a"
@@ -52,6 +53,7 @@ def test_both_ends_know_each_other_and_the_hybrid_group(estate):
     assert len(accepting.peer.fingerprint) == 64
 
 
+@pytest.mark.proves("R068")
 def test_ml_dsa_certificates_work_end_to_end(tmp_path):
     from keystrand.crypto import pki
 

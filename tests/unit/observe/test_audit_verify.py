@@ -142,6 +142,7 @@ def test_a_chain_that_was_rewritten_as_a_whole_is_found_between_two_checkpoints(
             assert f"between records {finding.number} and {finding.number + 49}" in finding.found
 
 
+@pytest.mark.proves("R096")
 def test_checkpoints_that_are_forged_do_not_count() -> None:
     mallory = Signer.generate("alpha")
     chain = rechained([edited(record) for _, record, _ in rows()])
@@ -164,7 +165,7 @@ def test_a_log_of_another_site_is_no_log_of_this_one() -> None:
     assert len(report.findings) == SIZE
 
 
-@pytest.mark.proves("R110")
+@pytest.mark.proves("R055", "R110")
 def test_an_export_is_self_contained_and_verifies_offline() -> None:
     lines = list(export_jsonl(rows(), site()[1]))
     assert all(line.endswith("\n") and "\n" not in line[:-1] for line in lines)

@@ -120,6 +120,7 @@ def test_gauges_stand_in_until_a_block_is_heard() -> None:
     assert feed.snapshot()["series"]["ab"]["blocks"] == [[7.0, 0.031, 9000.0]]
 
 
+@pytest.mark.proves("R090")
 def test_figures_that_stop_coming_raise_an_alarm() -> None:
     clock = SteppedClock()
     feed = Feed(clock=clock)
@@ -130,6 +131,7 @@ def test_figures_that_stop_coming_raise_an_alarm() -> None:
     assert feed.age_s == 60
 
 
+@pytest.mark.proves("R090")
 @pytest.mark.parametrize(
     ("gauges", "name"),
     [

@@ -81,6 +81,7 @@ def test_a_block_counts_its_bits_and_sets_its_epsilon() -> None:
     assert value(metrics, "qkd_last_block_age_seconds", link="ab") == 10.0
 
 
+@pytest.mark.proves("R090")
 def test_I9_the_ledger_and_its_imbalance_are_exported() -> None:
     metrics = Metrics(clock=FixedClock())
     metrics.update(Gauges(links=(LinkGauge(link="ab", peer="bravo", state="up", ledger=LEDGER),)))
@@ -92,6 +93,7 @@ def test_I9_the_ledger_and_its_imbalance_are_exported() -> None:
     assert value(metrics, "qkd_link_state", link="ab") == 0
 
 
+@pytest.mark.proves("R090")
 def test_time_to_empty_is_infinite_while_the_pool_does_not_shrink() -> None:
     metrics = Metrics()
     metrics.update(Gauges(links=(LinkGauge(link="ab", peer="bravo", state="up"),)))

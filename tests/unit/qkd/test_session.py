@@ -24,7 +24,7 @@ def same(alice: Side, bob: Side) -> bool:
     )
 
 
-@pytest.mark.proves("R021")
+@pytest.mark.proves("R024")
 def test_I2_both_ends_distil_the_same_blocks():
     alice, bob = Side(), Side()
     Pair(alice, bob).run(blocks=3)
@@ -33,7 +33,7 @@ def test_I2_both_ends_distil_the_same_blocks():
     assert alice.segments == bob.segments
 
 
-@pytest.mark.proves("R023")
+@pytest.mark.proves("R024")
 def test_no_block_is_longer_than_its_bound_and_every_disclosed_bit_is_counted():
     disclosed = []
 
@@ -136,6 +136,7 @@ def test_the_receiver_alone_delivers_when_the_last_message_is_lost_and_the_numbe
     assert alice.segments == bob.segments
 
 
+@pytest.mark.proves("R101")
 @given(cut=st.integers(0, 400))
 @settings(max_examples=12, deadline=None, derandomize=True)
 def test_a_crash_at_any_frame_uses_no_tag_key_twice(cut):

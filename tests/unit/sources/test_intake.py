@@ -40,6 +40,7 @@ def intake() -> Intake:
     return Intake(link="link", source="simulated-bb84", limits=Limits(device_block_size_bits_max=8 * 8192))
 
 
+@pytest.mark.proves("R004")
 def test_a_good_block_comes_in_with_its_provenance() -> None:
     door = intake()
     block = door.admit(ready())

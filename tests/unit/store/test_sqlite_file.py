@@ -235,6 +235,7 @@ def test_i3_what_was_committed_survives_a_kill_and_what_was_not_is_gone(path: Pa
     store.close()
 
 
+@pytest.mark.proves("R021")
 def test_a_full_disk_refuses_undoes_and_works_again_with_space(store: SqliteStore) -> None:
     with store.transaction():
         store.add_block(block(), Secret(b"m" * 32))

@@ -244,6 +244,7 @@ def clone(sender):
     return first_segment(sender._opening).cipher(Secret(material(0)), returning=True)
 
 
+@pytest.mark.proves("R089")
 def test_I7_a_key_carries_no_byte_beyond_its_limit():
     sender = sending(rotate_bytes=10)
     sender.open()
@@ -266,6 +267,7 @@ def test_I7_a_key_has_no_room_beyond_its_time():
     assert sender.room_bytes == 0
 
 
+@pytest.mark.proves("R089")
 def test_I7_a_receiver_refuses_a_sender_that_goes_on_under_a_spent_key(monkeypatch):
     sender = sending(rotate_bytes=10)
     receiver = hear_open(sender.open())

@@ -96,6 +96,7 @@ def content(tmp_path, size_bytes, name="report.bin"):
 FRAME = QUICK.chunk_bytes
 
 
+@pytest.mark.proves("R087")
 @pytest.mark.parametrize("size_bytes", [0, 1, FRAME - 1, FRAME, FRAME + 1, 4 * FRAME, 4 * FRAME + 1, 1_000_003])
 def test_the_content_arrives_whole(site, tmp_path, size_bytes):
     path = content(tmp_path, size_bytes)
@@ -161,6 +162,7 @@ def test_a_source_that_was_bent_unnoticed_before_a_resume_is_refused(site, tmp_p
     assert not (site.inbox / "report.bin").exists()
 
 
+@pytest.mark.proves("R051")
 def test_rotation_by_bytes_uses_each_key_once_and_leaves_none_behind(site, tmp_path):
     report = site.send(content(tmp_path, 10 * FRAME + 5), rotate_bytes=2 * FRAME + 7)
     assert report.rotations == 4
@@ -175,6 +177,7 @@ def test_odd_rotation_limits_hold(site, tmp_path):
     assert (site.inbox / "report.bin").read_bytes() == path.read_bytes()
 
 
+@pytest.mark.proves("R051")
 def test_rotation_by_time_goes_on_in_silence(site, tmp_path):
     read_end, write_end = os.pipe()
     out = os.fdopen(write_end, "wb", buffering=0)
@@ -243,6 +246,7 @@ def test_a_sender_that_is_not_listed_is_refused(tmp_path):
     site.receiver.stop()
 
 
+@pytest.mark.proves("R021")
 def test_I7_without_keys_a_transfer_waits_and_says_so_then_goes_on(site, tmp_path):
     keys = KeyFolder(site.folder, "sae-a", left=2)
     states = []
@@ -261,6 +265,7 @@ def test_I7_without_keys_a_transfer_waits_and_says_so_then_goes_on(site, tmp_pat
     assert (site.inbox / "report.bin").read_bytes() == path.read_bytes()
 
 
+@pytest.mark.proves("R021")
 def test_I7_without_keys_for_too_long_the_transfer_ends_and_can_be_resumed(site, tmp_path):
     path, transfer_id = content(tmp_path, 12 * FRAME), str(uuid.uuid4())
     keys = KeyFolder(site.folder, "sae-a", left=2)
@@ -360,6 +365,7 @@ def test_many_cuts_with_rotation(site, tmp_path):
     assert len(set(report.key_ids)) == len(report.key_ids)
 
 
+@pytest.mark.proves("R084")
 def test_F9_I1_a_recorded_connection_cannot_be_replayed(site, tmp_path):
     middle = Middle(site.port)
     site.send(content(tmp_path, 3 * FRAME), port=middle.port)

@@ -86,6 +86,7 @@ def test_I2_a_container_survives_the_wire(pairs: list[tuple[str, bytes]]) -> Non
     assert [(key.key_id, key.material.reveal(), key.strands) for key in parsed] == [(*pair, strands) for pair in pairs]
 
 
+@pytest.mark.proves("R045")
 def test_the_container_is_spelt_as_the_standard_says() -> None:
     key = Key(key_id=KEY_ID, material=Secret(bytes(range(32))), strands=frozenset({Strand.QKD}))
     assert json.loads(wire.print_container([key])) == {
@@ -99,6 +100,7 @@ def test_the_container_is_spelt_as_the_standard_says() -> None:
     }
 
 
+@pytest.mark.proves("R045")
 def test_status_is_spelt_as_the_standard_says_and_survives() -> None:
     status = PoolStatus(
         source_kme_id="kme-a",
