@@ -13,6 +13,8 @@ _NAMES: Final = (
     "audit/checkpoint",  # what a site signs about its chain
     "audit/cosignature",  # what the peer signs about a checkpoint that it verified
     "combine/strands",  # strands of one key -> the key that is delivered
+    "escrow/custodian",  # HPKE info: whose share this is
+    "escrow/share",  # digest of one share in the record of an escrow
     "gateway/segment",  # delivered key -> AEAD key of one segment of a transfer
     "pool/digest",  # equality check of a block between two KMEs
     "qkd/permutation",  # public seed of a block -> order of the bits in one reconciliation pass
