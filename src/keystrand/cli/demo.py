@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from keystrand.cli import exits
 from keystrand.cli.options import json_option, print_json
+from keystrand.cli.screen import Screen, is_screen
 from keystrand.cli.terminal import say
 
 
@@ -29,7 +34,16 @@ def command(once: bool, stop_only: bool, folder: Path, size_mib: int, length_km:
     if stop_only:
         say(f"stopped {stop_left_over(folder.absolute())} programs")
         return exits.OK
-    proven, facts = run_demo(folder, once=once, say=say, size_bytes=size_mib * 1_048_576, length_km=length_km)
+    run = partial(run_demo, folder, once=once, size_bytes=size_mib * 1_048_576, length_km=length_km)
+    proven, facts = _run_live(run) if is_screen(sys.stderr) else run(say=say)
     if as_json:
         print_json(facts)
     return exits.OK if proven else exits.REFUSED
+
+
+def _run_live(run: Callable[..., tuple[bool, dict[str, Any]]]) -> tuple[bool, dict[str, Any]]:
+    """With a picture at the foot of the terminal and, above it, what was said."""
+    from keystrand.console.live import render_scene
+
+    with Screen(sys.stderr) as screen:
+        return run(say=screen.say, show=lambda scene: screen.draw(partial(render_scene, scene)))

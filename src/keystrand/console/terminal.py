@@ -17,7 +17,7 @@ def render_status(snapshot: Snapshot) -> str:
     lines = [*_head(snapshot), *_alarms(snapshot)]
     for part in (_links(snapshot), _peers(snapshot), _keys(snapshot), _transfers(snapshot), _audit(snapshot)):
         lines += ["", *part]
-    return "\n".join(_fit(line) for line in lines) + "\n"
+    return "\n".join(fit(line) for line in lines) + "\n"
 
 
 def bits(count: float) -> str:
@@ -42,9 +42,10 @@ def span(seconds: float | None) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
-def _fit(line: str) -> str:
+def fit(line: str, columns: int = WIDTH) -> str:
+    """Safe to print and at most so many columns: what a name holds cannot steer the terminal."""
     clean = "".join(char if char.isprintable() else "?" for char in line).rstrip()
-    return clean if len(clean) <= WIDTH else clean[: WIDTH - 1] + "…"
+    return clean if len(clean) <= columns else clean[: columns - 1] + "…"
 
 
 def _head(snapshot: Snapshot) -> Iterator[str]:

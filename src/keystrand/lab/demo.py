@@ -20,6 +20,7 @@ from typing import Any
 
 from keystrand.config.load import load_site
 from keystrand.config.schema import SiteConfig
+from keystrand.console.live import Scene
 from keystrand.core.errors import ConfigError, KeystrandError
 from keystrand.crypto.sign import Verifier
 from keystrand.lab.pair import LINK, SITES, Pair, found_pair
@@ -41,15 +42,19 @@ LACKS = (
     "the start key of the link was copied, not carried by a trusted way",
 )
 
+LOOK_S = 0.2
 Say = Callable[[str], None]
+Show = Callable[[Scene], None]
 
 
 @dataclass
 class Demo:
-    """One run. `say` gets lines for people."""
+    """One run. `say` gets lines for people; `show`, where somebody watches, a picture several times a second instead
+    of the lines on each block and on the transfer's progress."""
 
     folder: Path
     say: Say
+    show: Show | None = None
     size_bytes: int = 64 * 1_048_576
     length_km: float = 25.0
     facts: dict[str, Any] = field(default_factory=dict)
@@ -58,18 +63,24 @@ class Demo:
         self._programs = Programs(self.folder)
         self._configs: dict[str, SiteConfig] = {}
         self._seen_blocks = 0
+        self._began_s = time.monotonic()
+        self._doing = ""
 
     # the story -----------------------------------------------------------------------------------------------------
 
     def run(self) -> bool:
         """Found, start, wait for keys, send, prove. True when everything was proven; the programs go on running."""
-        began_s = time.monotonic()
         pair = self._found()
         self._start(pair)
+        self._doing = "waiting for keys"
         self._await_keys()
+        self._doing = "sending"
         self._send(pair)
+        self._doing = "comparing both ends"
         self._prove(pair)
-        self.facts["seconds"] = round(time.monotonic() - began_s, 1)
+        self._doing = "done"
+        self._look()
+        self.facts["seconds"] = round(time.monotonic() - self._began_s, 1)
         return all(self.facts[name] for name in ("hashes_equal", "keys_equal", "audit_verified", "ledger_balanced"))
 
     def stop(self) -> None:
@@ -105,23 +116,39 @@ class Demo:
         assert status is not None
         return read_status(status.listen)
 
+    def _look(self, *, transfer: bool = False) -> dict[str, dict[str, Any] | None]:
+        """Read both sites and tell who watches: the picture, or a line on what is new."""
+        sites = {name: self._status(name) for name in SITES}
+        if self.show is not None:
+            elapsed_s = time.monotonic() - self._began_s
+            self.show(Scene(link=LINK, sites=sites, elapsed_s=elapsed_s, doing=self._doing))
+        elif (alpha := sites["alpha"]) is not None:
+            self._tell_blocks(alpha)
+            if transfer:
+                self._tell_transfer(alpha)
+        return sites
+
+    def _look_for(self, timeout_s: float, enough: Callable[[dict[str, dict[str, Any] | None]], bool]) -> bool:
+        """Keep looking until it is enough; False where that does not come in time."""
+        deadline_s = time.monotonic() + timeout_s
+        while time.monotonic() < deadline_s:
+            self._programs.check()
+            if enough(self._look()):
+                return True
+            time.sleep(LOOK_S)
+        return False
+
     # waiting for keys ----------------------------------------------------------------------------------------------
 
     def _await_keys(self) -> None:
-        """Until alpha could draw keys for the whole transfer."""
+        """Until either end could draw keys for the whole transfer."""
         gateway = self._configs["alpha"].gateway
         assert gateway is not None
         needed_bits = 256 * (self.size_bytes // gateway.rotate_bytes + 2 * KEYS_COMPARED + 2)
-        deadline_s = time.monotonic() + READY_TIMEOUT_S
-        while time.monotonic() < deadline_s:
-            self._programs.check()
-            status = self._status("alpha")
-            if status is not None:
-                self._tell_blocks(status)
-                if self._owned_bits(status) >= needed_bits and self._owned_bits(self._status("bravo")) >= needed_bits:
-                    return
-            time.sleep(0.25)
-        raise DemoFault(f"no keys after {READY_TIMEOUT_S:g} s:\n{self._programs.tail('alpha-module')}")
+        if not self._look_for(
+            READY_TIMEOUT_S, lambda sites: all(self._owned_bits(status) >= needed_bits for status in sites.values())
+        ):
+            raise DemoFault(f"no keys after {READY_TIMEOUT_S:g} s:\n{self._programs.tail('alpha-module')}")
 
     @staticmethod
     def _owned_bits(status: dict[str, Any] | None) -> int:
@@ -156,10 +183,8 @@ class Demo:
             [*command, "--config", str(pair.site_files["alpha"])], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         while process.poll() is None:
-            if (status := self._status("alpha")) is not None:
-                self._tell_blocks(status)
-                self._tell_transfer(status)
-            time.sleep(0.2)
+            self._look(transfer=True)
+            time.sleep(LOOK_S)
         out, err = process.communicate()
         if process.returncode:
             raise DemoFault(f"the transfer failed: {err.decode(errors='replace').strip()}")
@@ -182,7 +207,7 @@ class Demo:
         hashes = {_sha256(self.folder / "payload.bin"), _sha256(gateway.inbox / "payload.bin")}
         self.facts["hashes_equal"] = len(hashes) == 1
         self.facts["keys_equal"], self.facts["protection"] = self._compare_keys()
-        time.sleep(1.2)  # the status page reads the ledger once a second
+        self._look_for(1.2, lambda _: False)  # the status page reads the ledger once a second
         status = {name: self._status(name) for name in SITES}
         self.facts["ledger_balanced"] = all(_balanced(status[name]) for name in SITES)
         self.facts["audit_verified"], self.facts["audit_records"] = self._verify_audit()
@@ -224,9 +249,7 @@ class Demo:
 
     def _verify_audit(self) -> tuple[bool, int]:
         """Both logs, from their files, against the peers' cosignatures; waits for the first cosignature."""
-        deadline_s = time.monotonic() + 45.0
-        while not all(_cosigned(self._status(name)) for name in SITES) and time.monotonic() < deadline_s:
-            time.sleep(0.3)
+        self._look_for(45.0, lambda sites: all(_cosigned(status) for status in sites.values()))
         intact, records = True, 0
         for name, other in (SITES, SITES[::-1]):
             config = self._configs[name]
@@ -300,10 +323,16 @@ def _sha256(path: Path) -> str:
 
 
 def run_demo(
-    folder: Path, *, once: bool, say: Say, size_bytes: int = 64 * 1_048_576, length_km: float = 25.0
+    folder: Path,
+    *,
+    once: bool,
+    say: Say,
+    show: Show | None = None,
+    size_bytes: int = 64 * 1_048_576,
+    length_km: float = 25.0,
 ) -> tuple[bool, dict[str, Any]]:
     """The whole demo; (everything proven, the facts). With `once` the programs are stopped at the end."""
-    demo = Demo(folder.absolute(), say, size_bytes=size_bytes, length_km=length_km)
+    demo = Demo(folder.absolute(), say, show, size_bytes=size_bytes, length_km=length_km)
     keep = False
     try:
         proven = demo.run()
