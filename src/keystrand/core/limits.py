@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -41,8 +42,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+            if not 0 < getattr(self, name) < math.inf:  # not a number is refused too
+                raise ValueError(f"{name}={getattr(self, name)} must be positive and finite")
         if not self.key_size_bits_min <= self.key_size_bits_default <= self.key_size_bits_max:
             raise ValueError(
                 f"key_size_bits_default={self.key_size_bits_default} is outside "
