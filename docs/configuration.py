@@ -33,7 +33,8 @@ a file with a fault. Fields without a default must be stated.
 Refused besides what the tables say: names that lead nowhere (a link to an unknown peer, an SAE of an unknown site, a rule for
 an unknown SAE), two listeners on one address, one module for two links, a status page that is not on loopback, protection below
 `hybrid` without a waiver, a waiver that has ended or waives nothing, a rule that needs quantum keys where no link leads,
-TLS 1.2 together with `require_pqc_group`, and secret files that others can read.
+TLS 1.2 together with `require_pqc_group`, a simulated quantum channel that is not on loopback (it carries the seed of its light
+in clear), figures that are not finite, and secret files that others can read.
 """
 
 TAIL = """

@@ -47,10 +47,13 @@ def add(
     length_km: float,
 ) -> None:
     """Add the peer and the link of CARD to site.toml; prints the path of the module's file."""
+    from keystrand.config.checks import require_private
     from keystrand.config.founding import join_link, read_card
 
     card = read_card(card_file.read_bytes())
     _compare(card, fingerprint)
+    if start_key is not None:
+        require_private(start_key)
     secret = start_key.read_bytes() if start_key else None
     module_file = join_link(config_file, card, link=link, role=role, start_key=secret, length_km=length_km)
     if start_key is None:

@@ -17,6 +17,8 @@ REQUEST_S = 30.0
 
 def certificate_of(config: SiteConfig, sae: str) -> tuple[Path, Path]:
     """Certificate and key of an SAE: the gateway's own, or where `keystrand sae add` puts them. Raises ConfigError."""
+    from keystrand.config.checks import require_private
+
     if config.gateway is not None and config.gateway.sae == sae:
         return config.gateway.certificate, config.gateway.private_key
     folder = config.tls.trust.parent
@@ -24,6 +26,7 @@ def certificate_of(config: SiteConfig, sae: str) -> tuple[Path, Path]:
     for path in pair:
         if not path.is_file():
             raise ConfigError("no such file", path=str(path), hint=f"keystrand pki issue sae {sae}")
+    require_private(pair[1])
     return pair
 
 

@@ -14,7 +14,7 @@ from keystrand.config.module import Channel, ModuleConfig
 from keystrand.config.reading import Fault
 from keystrand.config.schema import PolicyEntry, SiteConfig, Tls
 from keystrand.config.values import Address
-from keystrand.core.errors import BadRequest
+from keystrand.core.errors import BadRequest, ConfigError
 from keystrand.core.identity import check_name
 from keystrand.core.protection import Protection
 
@@ -38,6 +38,7 @@ def check_module(config: ModuleConfig, now_s: float) -> Iterator[Fault]:
     yield from _tls(config.tls)
     for name in ("classical", "quantum"):
         yield from _channel(getattr(config, name), name)
+    yield from _light(config.quantum)
     listens: list[tuple[Where, Address]] = [
         ((name, "listen"), channel.listen)
         for name, channel in (("classical", config.classical), ("quantum", config.quantum))
@@ -51,6 +52,15 @@ def _channel(channel: Channel, name: str) -> Iterator[Fault]:
         yield Fault((name,), "needs exactly one of listen and connect", "one end listens, the other connects to it")
     if channel.connect is not None:
         yield from _connectable(channel.connect, (name, "connect"))
+
+
+def _light(channel: Channel) -> Iterator[Fault]:
+    """Simulated light says in clear what a fibre would not reveal: enough to compute the key."""
+    for key, address in (("listen", channel.listen), ("connect", channel.connect)):
+        if address is not None and not address.is_loopback:
+            tunnel = f"ssh -N -L {address.port}:127.0.0.1:{address.port} TRANSMITTER"
+            hint = f"write 127.0.0.1:{address.port} at both ends; between two machines, at the receiver: {tunnel}"
+            yield Fault(("quantum", key), f"{address}: simulated light would tell its seed to the network", hint)
 
 
 def _names(config: SiteConfig) -> Iterator[Fault]:
@@ -113,6 +123,12 @@ def _private(path: Path, where: Where) -> Iterator[Fault]:
     yield from missing
     if not missing and stat.S_IMODE(path.stat().st_mode) & 0o077:
         yield Fault(where, f"{path}: others may read or change this secret", f"chmod 600 {path}")
+
+
+def require_private(path: Path) -> None:
+    """For a secret that no configuration names. Raises ConfigError where it is missing or others may read it."""
+    for fault in _private(path, ()):
+        raise ConfigError(fault.message, hint=fault.hint or None)
 
 
 def _peers(config: SiteConfig) -> Iterator[Fault]:

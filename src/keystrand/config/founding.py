@@ -106,7 +106,7 @@ start_key_file = "start.key"
 [classical]
 {verb} = "{classical}"
 
-[quantum]
+[quantum]    # simulated light reveals the key to whoever hears it: loopback only, between machines through a tunnel
 {verb} = "{quantum}"
 
 [kme]
@@ -301,15 +301,14 @@ def _write_module(
     pki.issue(home / "pki", kind="module", name=module, hosts=("localhost", "127.0.0.1"))
     listens = role == "transmitter"
     first, host = config.etsi014.listen.port, config.etsi014.listen.rpartition(":")[0]
-    mine = {word: f"{host}:{first + PORTS.index(word)}" for word in ("classical", "quantum")}
     text = _MODULE.format(
         role=role,
         link=link,
         site=config.site.name,
         module=module,
         verb="listen" if listens else "connect",
-        classical=mine["classical"] if listens else card.classical_address,
-        quantum=mine["quantum"] if listens else card.quantum_address,
+        classical=f"{host}:{first + PORTS.index('classical')}" if listens else card.classical_address,
+        quantum=f"127.0.0.1:{first + PORTS.index('quantum') if listens else Address(card.quantum_address).port}",
         device=f"127.0.0.1:{config.device.listen.port}",
         kme_id=config.site.kme_id,
         length_km=length_km,

@@ -176,6 +176,8 @@ def _usage(*, ca: bool) -> x509.KeyUsage:
 
 def _load_ca(directory: Path) -> tuple[x509.Certificate, SigningKey]:
     path = directory / "ca.key"
+    if path.exists() and path.stat().st_mode & 0o077:
+        raise ConfigError("others can read the key of the authority", path=str(path), hint=f"chmod 600 {path}")
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as problem:

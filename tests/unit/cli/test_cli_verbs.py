@@ -106,6 +106,54 @@ def test_faults_of_a_file_are_told_with_line_and_hint(site: Path, capsys: pytest
     assert "keystrand: hint: did you mean name?" in err
 
 
+@pytest.mark.parametrize("secret", ["passphrase", "audit.key", "pki/kme-kme-alpha.key", "pki/sae-gateway-alpha.key"])
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_a_site_does_not_start_on_a_secret_that_others_may_read(
+    site: Path, capsys: pytest.CaptureFixture[str], secret: str, mode: int
+) -> None:
+    (site.parent / secret).chmod(mode)
+    assert run(["serve", str(site)]) == exits.CONFIG
+    err = capsys.readouterr().err
+    assert f"{site}:" in err
+    assert f"chmod 600 {site.parent / secret}" in err
+
+
+def test_a_module_does_not_start_on_a_secret_that_others_may_read(
+    site: Path, card: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["link", "add", str(card[0]), "--config", str(site), "--name", "ab", "--fingerprint", card[1]]
+    carried = site.parent / "carried.key"
+    carried.write_bytes(bytes(4096))
+    carried.chmod(0o644)
+    assert run([*words, "--role", "receiver", "--start-key", str(carried)]) == exits.CONFIG
+    assert f"chmod 600 {carried}" in capsys.readouterr().err
+    carried.chmod(0o600)
+    assert run([*words, "--role", "receiver", "--start-key", str(carried)]) == 0
+    module = Path(capsys.readouterr().out.strip())
+    for secret in (module.parent / "start.key", site.parent / "pki" / "module-ab-alpha.key"):
+        secret.chmod(0o640)
+        assert run(["module", str(module)]) == exits.CONFIG
+        err = capsys.readouterr().err
+        assert "hint: chmod 600 " in err
+        assert secret.name in err
+        secret.chmod(0o600)
+
+
+def test_keys_of_saes_and_of_the_authority_are_for_their_owner_only(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    c = ["--config", str(site)]
+    assert run(["sae", "add", "app", *c]) == 0
+    key = Path(capsys.readouterr().out.split()[1])
+    key.chmod(0o640)
+    assert run(["key", "get", "--sae", "app", "--to", "gateway-alpha", *c]) == exits.CONFIG
+    assert f"chmod 600 {key}" in capsys.readouterr().err
+    authority = site.parent / "pki" / "ca.key"
+    authority.chmod(0o604)
+    assert run(["pki", "issue", "sae", "other", *c]) == exits.CONFIG
+    assert f"chmod 600 {authority}" in capsys.readouterr().err
+
+
 def test_status_of_a_site_that_does_not_run_is_unavailable(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["status", "--config", str(site)]) == exits.UNAVAILABLE
     assert "keystrand serve" in capsys.readouterr().err

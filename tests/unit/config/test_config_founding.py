@@ -32,6 +32,9 @@ def test_two_sites_and_a_link_from_nothing(sites: tuple[Path, Path]) -> None:
     there = join_link(bravo, read_card(card_a.text().encode()), link="ab", role="receiver", start_key=key)
     one, other = load_module(here), load_module(there)
     assert other.classical.connect == "alpha.example:8445"
+    assert one.quantum.listen == other.quantum.connect == "127.0.0.1:8446", (
+        "simulated light never leaves a machine bare"
+    )
     assert one.classical.listen is not None
     assert one.classical.listen.port == 8445
     assert one.profile == other.profile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 
 import pytest
@@ -18,10 +19,10 @@ WAIVER = Waiver(protection=Protection.PQC, approved_by=("ann",), reason="fibre w
 
 
 @pytest.mark.parametrize("name", [limit.name for limit in fields(Limits)])
-@pytest.mark.parametrize("value", [0, -1])
-def test_every_limit_is_positive(name: str, value: int) -> None:
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
+def test_every_limit_is_positive_and_finite(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
-        Limits(**{name: value})
+        Limits(**{name: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
