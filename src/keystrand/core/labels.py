@@ -11,18 +11,19 @@ from typing import Final
 _NAMES: Final = (
     "audit/chain",  # hash chain of audit records
     "audit/checkpoint",  # what a site signs about its chain
-    "audit/cosignature",  # what the peer signs about a checkpoint that it verified
     "combine/strands",  # strands of one key -> the key that is delivered
     "escrow/custodian",  # HPKE info: whose share this is
     "escrow/share",  # digest of one share in the record of an escrow
     "gateway/segment",  # delivered key -> AEAD key of one segment of a transfer
     "pool/digest",  # equality check of a block between two KMEs
     "qkd/permutation",  # public seed of a block -> order of the bits in one reconciliation pass
-    "qkd/reconcile",  # fingerprint of how both ends cut a block into frames
     "qkd/profile",  # do both ends of a link work to the same figures
+    "qkd/reconcile",  # fingerprint of how both ends cut a block into frames
     "store/column",  # associated data of sealed columns
-    "store/pool",  # root key -> key that seals material of one store
+    "store/pool",  # root key or tenant key -> key that seals material of one pool
     "store/root",  # passphrase -> root key
+    "store/tenant",  # associated data of a wrapped tenant key
+    "store/wrap",  # root key -> key that wraps tenant keys
     "strand/pqc",  # ML-KEM shared secret of an epoch -> strand of one key
 )
 

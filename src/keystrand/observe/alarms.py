@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
+from keystrand.core.events import Event, Severity
 from keystrand.observe.gauges import Gauges, LinkGauge, PeerGauge
 
 STALE_S: Final = 10.0  # gauges come once a second; ten missed ones are no accident
@@ -27,17 +29,26 @@ class Alarm:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class RecentAlert:
-    kind: str
-    at_s: float
-    detail: str
+# Warnings that the key service says once, when their condition begins: whom they are about, and in which words.
+_WARNINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "pool.low": ("link", "the pool ran low: few keys are left of our own"),
+        "strand.missing": ("peer", "no ML-KEM strand with this peer: no hybrid key can be made"),
+        "draw.abnormal": ("sae", "asks for many key IDs that it has no copy of, as if it guessed"),
+    }
+)
 
 
-def alarms_of(gauges: Gauges | None, gauges_at_s: float, alerts: tuple[RecentAlert, ...], now_s: float) -> list[Alarm]:
-    """Alerts first, then warnings, each group in a fixed order."""
-    found = [*_recent(alerts, now_s)]
+def is_alarming(event: Event) -> bool:
+    """Whether an event by itself becomes an alarm."""
+    return event.severity is Severity.ALERT or event.kind in _WARNINGS
+
+
+def alarms_of(gauges: Gauges | None, gauges_at_s: float, alarming: Iterable[Event], now_s: float) -> list[Alarm]:
+    """Alerts first, then warnings, each group in a fixed order. `alarming`: recent events, the oldest first."""
+    found = [*_recent(alarming, now_s)]
     if gauges is not None:
+        found = [alarm for alarm in found if not _is_over(alarm, gauges)]
         found += _site(gauges, now_s - gauges_at_s, now_s)
         for link in gauges.links:
             found += _link(link)
@@ -46,12 +57,26 @@ def alarms_of(gauges: Gauges | None, gauges_at_s: float, alerts: tuple[RecentAle
     return sorted(found, key=lambda alarm: alarm.severity != "alert")
 
 
-def _recent(alerts: tuple[RecentAlert, ...], now_s: float) -> Iterator[Alarm]:
-    """The latest alert of each kind, for ten minutes."""
-    latest = {alert.kind: alert for alert in alerts if now_s - alert.at_s <= ALERT_SHOWN_S}
-    for alert in latest.values():
-        ago_s = max(0, round(now_s - alert.at_s))
-        yield Alarm("alert", alert.kind, "event", f"{alert.kind} {ago_s} s ago: {alert.detail or 'no detail'}")
+def _recent(alarming: Iterable[Event], now_s: float) -> Iterator[Alarm]:
+    """The latest of each kind (and, for a warning, of whom it is about), for ten minutes."""
+    latest = {(event.kind, _about(event)): event for event in alarming if now_s - event.at_s <= ALERT_SHOWN_S}
+    for (kind, about), event in latest.items():
+        ago_s = max(0, round(now_s - event.at_s))
+        if kind in _WARNINGS:
+            yield Alarm("warning", kind, about, f"{_WARNINGS[kind][1]} ({ago_s} s ago)")
+        else:
+            detail = " ".join(f"{name}={value}" for name, value in event.fields.items())
+            yield Alarm("alert", kind, about, f"{kind} {ago_s} s ago: {detail or 'no detail'}")
+
+
+def _about(event: Event) -> str:
+    return str(event.fields.get(_WARNINGS[event.kind][0], "")) if event.kind in _WARNINGS else "event"
+
+
+def _is_over(alarm: Alarm, gauges: Gauges) -> bool:
+    """A strand that came after all; the other conditions end unseen, so their warnings stand until they are old."""
+    peers = {peer.peer for peer in gauges.peers if peer.strand_age_s is not None}
+    return alarm.name == "strand.missing" and alarm.about in peers
 
 
 def _site(gauges: Gauges, age_s: float, now_s: float) -> Iterator[Alarm]:

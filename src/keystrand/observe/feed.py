@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from keystrand.core.clock import Clock, SystemClock
 from keystrand.core.errors import Unavailable
 from keystrand.core.events import Event, Scalar, Severity
-from keystrand.observe.alarms import Alarm, RecentAlert, alarms_of
+from keystrand.observe.alarms import Alarm, alarms_of, is_alarming
 from keystrand.observe.gauges import AuditGauge, Gauges, LinkGauge, PeerGauge
 
 __all__ = ["AuditGauge", "Feed", "Gauges", "LinkGauge", "PeerGauge"]
@@ -37,6 +37,7 @@ class History:
     deliveries: int = 40
     events: int = 80
     alerts: int = 32
+    warnings: int = 32
     transfers: int = 12
     rotations: int = 48
     pairs: int = 256
@@ -72,9 +73,11 @@ class Feed:
         self._delivered = 0
         self._pairs: dict[tuple[str, str, str], int] = {}
         self._deliveries: deque[dict[str, Any]] = deque(maxlen=self._history.deliveries)
-        self._transfers: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._transfers: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()  # by SAE and its name for it
         self._events: deque[dict[str, Any]] = deque(maxlen=self._history.events)
-        self._alerts: deque[RecentAlert] = deque(maxlen=self._history.alerts)
+        # two lists: warnings, which an SAE may provoke, must not push out alerts
+        self._alerts: deque[Event] = deque(maxlen=self._history.alerts)
+        self._warnings: deque[Event] = deque(maxlen=self._history.warnings)
 
     # what comes in
 
@@ -88,8 +91,8 @@ class Feed:
                 self._note_block(event)
             elif event.kind.startswith("transfer."):
                 self._note_transfer(event)
-            if event.severity is Severity.ALERT:
-                self._alerts.append(RecentAlert(event.kind, event.at_s, _detail(event.fields)))
+            if is_alarming(event):
+                (self._alerts if event.severity is Severity.ALERT else self._warnings).append(event)
             if event.severity in _SHOWN and event.kind not in _QUIET:
                 self._events.append(_spoken(event))
 
@@ -183,8 +186,9 @@ class Feed:
         series.blocks.append((self._cursor, event.at_s, rates))
 
     def _note_transfer(self, event: Event) -> None:
-        name = str(event.fields.get("transfer_id", ""))
-        transfer = self._transfers.setdefault(name, {"transfer_id": name, "started_s": event.at_s, "rotated": []})
+        sae, name = (str(event.fields.get(part, "")) for part in ("sae", "transfer_id"))
+        fresh = {"sae": sae, "transfer_id": name, "started_s": event.at_s, "rotated": []}
+        transfer = self._transfers.setdefault((sae, name), fresh)
         transfer.update(event.fields)
         transfer["at_s"] = event.at_s
         transfer["state"] = _transfer_state(event)
@@ -231,7 +235,7 @@ class Feed:
         return {"total": self._delivered, "pairs": pairs, "recent": list(reversed(self._deliveries))}
 
     def _alarms(self, now_s: float) -> list[Alarm]:
-        return alarms_of(self._gauges, self._gauges_at_s, tuple(self._alerts), now_s)
+        return alarms_of(self._gauges, self._gauges_at_s, [*self._alerts, *self._warnings], now_s)
 
 
 _ROTATION: Final = ("key_id", "protection", "rotations", "bytes_done")
@@ -255,10 +259,6 @@ def _newer(points: deque[Point], since: int) -> list[list[float | None]]:
 
 def _number(value: Scalar | None) -> float | None:
     return float(value) if isinstance(value, int | float) else None
-
-
-def _detail(fields: Mapping[str, Scalar]) -> str:
-    return " ".join(f"{name}={value}" for name, value in fields.items())
 
 
 def _spoken(event: Event) -> dict[str, Any]:

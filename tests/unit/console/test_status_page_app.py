@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from keystrand.console.page import health, status_app
-from keystrand.core.events import Event
+from keystrand.core.events import KINDS, Event
 from keystrand.observe.feed import Feed, Gauges, History
 from keystrand.observe.metrics import Metrics
 
@@ -150,6 +150,15 @@ def test_the_page_names_nothing_outside_and_nothing_inline() -> None:
     assert not re.findall(r"\son\w+=|\sstyle=|<style|<script>", page)
     for name in ("app.js", "charts.js", "words.js", "style.css"):
         assert not re.findall(r"https?://|url\(|innerHTML|eval\(", (STATIC / name).read_text())
+
+
+def test_the_page_has_words_for_every_event_that_it_lists() -> None:
+    feed = Feed()
+    for kind in KINDS:
+        feed.emit(Event(kind, 1.0))
+    listed = {event["kind"] for event in feed.snapshot()["events"]}
+    said = set(re.findall(r'^  "([a-z_.]+)": \(', (STATIC / "words.js").read_text(), re.M))
+    assert listed <= said <= set(KINDS)
 
 
 def test_vendored_files_are_the_listed_ones() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from pathlib import Path
 
 import pytest
 
+import keystrand
 from keystrand.core import errors
 from keystrand.core.clock import SystemEntropy, new_uuid
 from keystrand.core.events import KINDS, Event, Severity
@@ -18,6 +20,13 @@ def test_labels_cannot_be_confused() -> None:
     for one, other in itertools.permutations(LABELS.values(), 2):
         assert not one.startswith(other)
     assert all(label == b"keystrand v1/" + name.encode() for name, label in LABELS.items())
+
+
+def test_labels_are_sorted_and_every_one_is_used() -> None:
+    assert [*LABELS] == sorted(LABELS)
+    root = Path(keystrand.__file__).parent
+    code = "".join(file.read_text() for file in root.rglob("*.py") if file.name != "labels.py")
+    assert [name for name in LABELS if f'"{name}"' not in code] == []
 
 
 def test_a_label_that_is_not_registered_does_not_exist() -> None:

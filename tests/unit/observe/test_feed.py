@@ -101,6 +101,14 @@ def test_a_transfer_is_told_in_one_record() -> None:
     assert transfer["rotated"] == [{"at_s": 2.0, "key_id": "k1", "bytes_done": 40}]
 
 
+def test_transfers_of_two_saes_under_one_name_are_two() -> None:
+    feed = Feed()
+    for sae, done in (("mallory", 1), ("gateway-alpha", 7), ("mallory", 2)):
+        feed.emit(Event("transfer.progress", 1.0, {"transfer_id": "t1", "sae": sae, "bytes_done": done}))
+    told = {transfer["sae"]: transfer["bytes_done"] for transfer in feed.snapshot()["transfers"]}
+    assert told == {"mallory": 2, "gateway-alpha": 7}
+
+
 def test_a_snapshot_once_taken_does_not_change() -> None:
     feed = Feed()
     feed.emit(Event("transfer.rotated", 1.0, {"transfer_id": "t1", "key_id": "k1"}))
@@ -148,6 +156,36 @@ def test_figures_that_stop_coming_raise_an_alarm() -> None:
 )
 def test_every_alarm_fires_alone(gauges: Gauges, name: str) -> None:
     assert [alarm.name for alarm in alarms_of(gauges, 1000.0, (), 1000.0)] == [name]
+
+
+@pytest.mark.parametrize(("kind", "who"), [("pool.low", "link"), ("strand.missing", "peer"), ("draw.abnormal", "sae")])
+def test_a_warning_of_the_key_service_is_an_alarm_for_ten_minutes(kind: str, who: str) -> None:
+    clock = SteppedClock()
+    feed = Feed(clock=clock)
+    for name in ("one", "two", "one"):
+        feed.emit(Event(kind, clock.now, {who: name}))
+    told = [(alarm["severity"], alarm["name"], alarm["about"]) for alarm in feed.snapshot()["alarms"]]
+    assert told == [("warning", kind, "one"), ("warning", kind, "two")]
+    clock.now += 601
+    assert feed.snapshot()["alarms"] == []
+
+
+def test_a_strand_that_comes_ends_the_alarm() -> None:
+    missing = Event("strand.missing", 0.0, {"peer": "bravo"})
+    peer = PeerGauge(peer="bravo", up=True)
+    assert [a.name for a in alarms_of(Gauges(peers=(peer,)), 0.0, [missing], 0.0)] == ["strand.missing"]
+    assert alarms_of(Gauges(peers=(replace(peer, strand_age_s=0.1),)), 0.0, [missing], 0.0) == []
+
+
+def test_guessing_saes_push_out_no_alert() -> None:
+    clock = SteppedClock()
+    feed = Feed(clock=clock)
+    feed.emit(Event("audit.failed", clock.now, {"reason": "disk full"}))
+    for number in range(500):
+        feed.emit(Event("draw.abnormal", clock.now, {"sae": f"sae-{number}"}))
+    alarms = feed.snapshot()["alarms"]
+    assert alarms[0]["name"] == "audit.failed"
+    assert len(alarms) <= 1 + History().warnings
 
 
 def test_an_alert_event_is_an_alarm_for_ten_minutes() -> None:

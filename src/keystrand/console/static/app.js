@@ -177,7 +177,7 @@ function transfers(list) {
     bar.append(filled, ...item.rotated.filter((turn) => total && turn.bytes_done).map((turn) => tick(turn.bytes_done / total)));
     const turns = item.rotations ?? item.rotated.length;
     return el("article", {},
-      el("div", { class: "title" }, el("h3", {}, item.direction === "receive" ? `From ${item.peer ?? "peer"}` : `To ${item.peer ?? "peer"}`),
+      el("div", { class: "title" }, el("h3", {}, item.direction === "receiving" ? `From ${item.peer ?? "peer"}` : `To ${item.peer ?? "peer"}`),
         el("span", { class: "state" }, `${item.state}, ${Math.floor(part)} %`), el("code", { class: "state" }, say.short(item.transfer_id))),
       bar,
       facts([
