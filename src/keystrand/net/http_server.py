@@ -20,7 +20,7 @@ from uvicorn.server import ServerState
 
 from keystrand.core.errors import ConfigError
 from keystrand.core.limits import Limits
-from keystrand.net.tls import TlsContexts
+from keystrand.net.tls import ServerSide
 from keystrand.net.tls_transport import PEER, TlsTransport, accepting
 
 SWEEP_S: Final = 0.5
@@ -138,7 +138,7 @@ class HttpServer:
     """
 
     def __init__(
-        self, app: App, host: str, port: int = 0, *, contexts: TlsContexts | None, limits: Limits | None = None
+        self, app: App, host: str, port: int = 0, *, contexts: ServerSide | None, limits: Limits | None = None
     ) -> None:
         if contexts is None and not _is_loopback(host):
             raise ConfigError(

@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import service_identity
 from cryptography import x509
@@ -95,6 +95,14 @@ class TlsPeer:
     @property
     def is_pqc(self) -> bool:
         return is_pqc(self.group)
+
+
+class ServerSide(Protocol):
+    """What an accepting transport needs, however the client proves who it is: TlsContexts, or PskContexts."""
+
+    def server_connection(self) -> SSL.Connection: ...
+    def accepted(self, connection: SSL.Connection, /) -> TlsPeer: ...
+    def emit(self, kind: str, **fields: Scalar) -> None: ...
 
 
 def is_pqc(group: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from keystrand.core.errors import KeystrandError, PeerUnavailable
 from keystrand.core.limits import Limits
-from keystrand.net.tls import TlsContexts, TlsPeer
+from keystrand.net.tls import ServerSide, TlsContexts, TlsPeer
 from keystrand.net.tls_engine import TlsEngine
 
 CLOSE_GRACE_S: Final = 5.0  # for what is still to be sent, and then for the peer to read it
@@ -243,7 +243,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._deadline = None
 
 
-def accepting(contexts: TlsContexts, limits: Limits, protocol: asyncio.Protocol) -> TlsTransport:
+def accepting(contexts: ServerSide, limits: Limits, protocol: asyncio.Protocol) -> TlsTransport:
     """The server's end of one new connection, to be returned from a protocol factory."""
     engine = TlsEngine(
         contexts.server_connection(), contexts.accepted, handshake_bytes_max=limits.tls_handshake_bytes_max
