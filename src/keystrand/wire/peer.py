@@ -148,6 +148,34 @@ class StrandAnswer(Message, tag="strand-answer", frozen=True, kw_only=True):
     confirm: bytes
 
 
+class StreamEnd(Message, tag="stream-end", frozen=True, kw_only=True):
+    """`My SAE's end of this key stream is so.` The latest `turn` counts; repeated until heard.
+
+    instance: what the initiator's KME drew when the stream was opened there, so that a stream that is opened anew under an
+    old ID never names a key again; "" from the other side. next_index: how far the SAE has read, or wants to.
+    """
+
+    ksid: str
+    turn: int
+    source: str
+    destination: str
+    sae: str
+    is_open: bool
+    instance: str
+    chunk_bytes: int
+    min_bps: int
+    ttl_s: int
+    next_index: int
+
+
+class StreamHeard(Message, tag="stream-heard", frozen=True, kw_only=True):
+    """Answer to StreamEnd: the latest turn heard. refused: other SAEs hold that stream ID here."""
+
+    ksid: str
+    turn: int
+    refused: bool = False
+
+
 class Checkpoint(Message, tag="checkpoint", frozen=True, kw_only=True):
     """A signed head of the sender's audit chain, with the record digests since the head that the receiver last saw."""
 
@@ -180,6 +208,8 @@ AnyMessage = (
     | Voided
     | StrandOffer
     | StrandAnswer
+    | StreamEnd
+    | StreamHeard
     | Checkpoint
     | Cosignature
 )
