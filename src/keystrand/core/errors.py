@@ -11,6 +11,7 @@ KeystrandError
     StrandUnavailable   a required strand (PQC, QKD) is missing
     StoreUnavailable    state or audit cannot be made durable: nothing is released
     LinkUnavailable     the QKD link does not produce key
+    TenantSealed        an operator sealed this tenant; others go on
   PeerFault           the other side broke the protocol    never retried, always counted
     Tampered            a tag, signature or digest does not fit
   ConfigError         the operator's file is off           carries the file and the line
@@ -79,6 +80,10 @@ class StoreUnavailable(Unavailable):
 
 class LinkUnavailable(Unavailable):
     """The QKD link does not deliver: no light, no sync, aborted block, or no authentication key left."""
+
+
+class TenantSealed(Unavailable):
+    """The keys of this tenant are not in memory, because an operator sealed it. Other tenants are not touched."""
 
 
 class PeerFault(KeystrandError):

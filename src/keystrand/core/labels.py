@@ -25,6 +25,7 @@ _NAMES: Final = (
     "store/tenant",  # associated data of a wrapped tenant key
     "store/wrap",  # root key -> key that wraps tenant keys
     "strand/pqc",  # ML-KEM shared secret of an epoch -> strand of one key
+    "stream/chunk",  # key stream, its instance and an index -> ID of the key that is this chunk
 )
 
 LABELS: Final = MappingProxyType({name: b"keystrand v1/" + name.encode() for name in _NAMES})

@@ -1,9 +1,15 @@
-"""Sealed at rest: passphrase -> root key -> subkey -> AES-256-GCM over one column of one row.
+"""Sealed at rest: root key -> tenant key -> pool key -> AES-256-GCM over one column of one row.
 
-Nonces are 96 random bits, so each subkey seals a bounded number of times (NIST SP 800-38D, 8.3 allows 2^32). Each Sealer
-draws a subkey of its own when it is made and again at the bound; the ciphertext names it. Chosen over a key derived per
-row: a row is sealed many times, so its key would need the same bound and the count would have to be durable; and over a
-counter as nonce: a cloned or restored machine would count the same numbers again under the same subkey.
+Nonces are 96 random bits, so each pool key seals a bounded number of times (NIST SP 800-38D, 8.3 allows 2^32). Each Sealer
+draws a pool key of its own, named by a random subkey ID, when a pool is first sealed and again at the bound; the
+ciphertext names it. Chosen over a key derived per row: a row is sealed many times, so its key would need the same bound
+and the count would have to be durable; and over a counter as nonce: a cloned or restored machine would count the same
+numbers again under the same key.
+
+Two forms of sealed values. Version 1 is from before there were tenants; its tenant key is the passphrase's own (generation
+0 of the default tenant), and it is written where there is no keyring:
+    1 || subkey ID (16) || nonce (12) || ciphertext || tag (16)
+    2 || generation of the tenant key (2) || subkey ID (16) || nonce (12) || ciphertext || tag (16)
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ import json
 import os
 import secrets
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -22,22 +29,32 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
-from keystrand.core.errors import ConfigError, Tampered
+from keystrand.core.errors import ConfigError, NotPermitted, Tampered
 from keystrand.core.labels import LABELS
 from keystrand.core.secret import Secret
+from keystrand.crypto.combine import frame
+from keystrand.crypto.keyring import (
+    DEFAULT_TENANT,
+    FOUNDING,
+    GENERATION_BYTES,
+    KEY_BYTES,
+    Keyring,
+    KeyRoot,
+    TenantKeys,
+)
 
 VERSION: Final = 1
-KEY_BYTES: Final = 32
+VERSION_TENANTS: Final = 2
 SUBKEY_ID_BYTES: Final = 16
 NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16
-HEADER_BYTES: Final = 1 + SUBKEY_ID_BYTES + NONCE_BYTES
+NAMED_BYTES: Final = {VERSION: 1 + SUBKEY_ID_BYTES, VERSION_TENANTS: 1 + GENERATION_BYTES + SUBKEY_ID_BYTES}
 SEALS_PER_SUBKEY_MAX: Final = 2**30  # four times below the standard's bound: P(nonce collision) < 2^-37 per subkey
 SUBKEYS_CACHED_MAX: Final = 256
 PASSPHRASE_BYTES_MIN: Final = 12
 SALT_BYTES: Final = 16
 
-_COLUMN: Final = LABELS["store/column"] + bytes([VERSION])
+_WRAPPED_VERSION: Final = b"\x01"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +73,7 @@ class Stretch:
 
 
 class RootKey:
-    """The key above all subkeys of one store. Lives in memory only."""
+    """The root key that a passphrase gives. Lives in memory only. A KeyRoot."""
 
     __slots__ = ("_secret",)
 
@@ -85,21 +102,52 @@ class RootKey:
         return _derive_checked(passphrase, salt_path, Path(path))
 
     def subkey(self, subkey_id: bytes) -> bytes:
-        """The AES-256 key that `subkey_id` names."""
-        return self._expand("store/pool", subkey_id)
+        """The AES-256 key that `subkey_id` names in a store without tenants."""
+        return _expand(self._secret, "store/pool", subkey_id)
+
+    def founding(self) -> Secret:
+        """This key as the tenant key of generation 0 (see the two forms of sealed values)."""
+        return Secret(self._secret.reveal())
+
+    def wrap(self, associated: bytes, key: Secret, /) -> bytes:
+        """version (1) || nonce (12) || ciphertext || tag (16)"""
+        nonce = os.urandom(NONCE_BYTES)
+        return _WRAPPED_VERSION + nonce + self._wrapper().encrypt(nonce, key.reveal(), associated)
+
+    def unwrap(self, associated: bytes, wrapped: bytes, /) -> Secret:
+        """What `wrap` wrapped. Raises Tampered otherwise."""
+        try:
+            if wrapped[:1] != _WRAPPED_VERSION:
+                raise ValueError("version")
+            nonce, sealed = wrapped[1 : 1 + NONCE_BYTES], wrapped[1 + NONCE_BYTES :]
+            return Secret(self._wrapper().decrypt(nonce, sealed, associated))
+        except (InvalidTag, ValueError):
+            raise foreign_wrapping() from None
+
+    def _wrapper(self) -> AESGCM:
+        return AESGCM(_expand(self._secret, "store/wrap", b""))
 
     def check_value(self) -> bytes:
         """Tells a wrong passphrase from a damaged store; reveals nothing that a sealed row does not."""
-        return self._expand("store/root", b"check")
-
-    def _expand(self, label: str, context: bytes) -> bytes:
-        return HKDFExpand(hashes.SHA256(), KEY_BYTES, LABELS[label] + context).derive(self._secret.reveal())
+        return _expand(self._secret, "store/root", b"check")
 
     def wipe(self) -> None:
         self._secret.wipe()
 
     def __repr__(self) -> str:
         return "<RootKey>"
+
+
+def _expand(key: Secret, label: str, context: bytes) -> bytes:
+    return HKDFExpand(hashes.SHA256(), KEY_BYTES, LABELS[label] + context).derive(key.reveal())
+
+
+def foreign_wrapping() -> Tampered:
+    """What every root says of a wrapped key that is not its own."""
+    return Tampered(
+        "a tenant key does not unwrap: the keyring was changed, or belongs to another root key",
+        hint="restore the keyring, or name the root key that it was made with",
+    )
 
 
 def _read_passphrase(path: Path) -> bytes:
@@ -165,52 +213,143 @@ def _derive_checked(passphrase: bytes, salt_path: Path, path: Path) -> RootKey:
     return root
 
 
+@dataclass(slots=True)
+class _Writer:
+    """The pool key that seals now, and how often it still may."""
+
+    prefix: bytes
+    cipher: AESGCM
+    left: int
+
+
 class Sealer:
-    """Seals and opens columns. One per store; not shared between threads."""
+    """Seals and opens columns. One per store; not shared between threads.
 
-    def __init__(self, root: RootKey) -> None:
-        self._root = root
-        self._ciphers: dict[bytes, AESGCM] = {}
-        self._renew()
+    root: RootKey, or a key in an HSM. keyring: where wrapped tenant keys are kept; without one there is the default tenant
+    alone, under a RootKey. Raises what TenantKeys raises. No later call waits for an HSM but those that change tenants.
+    """
 
-    def _renew(self) -> None:
-        self._subkey_id = secrets.token_bytes(SUBKEY_ID_BYTES)
-        self._cipher = AESGCM(self._root.subkey(self._subkey_id))
-        self._prefix = bytes([VERSION]) + self._subkey_id
-        self._left = SEALS_PER_SUBKEY_MAX
+    def __init__(self, root: KeyRoot, keyring: Keyring | None = None) -> None:
+        self._tenants: TenantKeys | None = None
+        self._founding: Secret | None = None
+        self._writers: dict[tuple[str, str], _Writer] = {}
+        self._ciphers: dict[tuple[str, str, bytes], AESGCM] = {}
+        if isinstance(root, RootKey):
+            self._founding = root.founding()
+        if keyring is not None:
+            self._tenants = TenantKeys(root, keyring, founding=self._founding)
+        elif self._founding is None:
+            raise ConfigError("a root key in an HSM needs a keyring", hint="this is a fault of the program, report it")
 
-    def seal(self, column: str, row_identity: bytes, plaintext: bytes) -> bytes:
-        """version (1) || subkey ID (16) || nonce (12) || ciphertext || tag (16), bound to column and row."""
-        if self._left == 0:
-            self._renew()
-        self._left -= 1
+    # rows ----------------------------------------------------------------------------------------------------------
+
+    def seal(
+        self, column: str, row_identity: bytes, plaintext: bytes, *, tenant: str = DEFAULT_TENANT, pool: str = ""
+    ) -> bytes:
+        """`plaintext`, bound to tenant, pool, column and row. Raises TenantSealed; NotPermitted for an unknown tenant."""
+        writer = self._writers.get((tenant, pool))
+        if writer is None or writer.left == 0:
+            writer = self._renew(tenant, pool)
+        writer.left -= 1
         nonce = os.urandom(NONCE_BYTES)
-        return self._prefix + nonce + self._cipher.encrypt(nonce, plaintext, _associated(column, row_identity))
+        bound = _bound(writer.prefix[0], tenant, pool, column) + row_identity
+        return writer.prefix + nonce + writer.cipher.encrypt(nonce, plaintext, bound)
 
-    def open(self, column: str, row_identity: bytes, sealed: bytes) -> Secret:
-        """The plaintext. Raises Tampered unless `sealed` was made for just this column and row."""
-        if len(sealed) < HEADER_BYTES + TAG_BYTES or sealed[0] != VERSION:
+    def open(
+        self, column: str, row_identity: bytes, sealed: bytes, *, tenant: str = DEFAULT_TENANT, pool: str = ""
+    ) -> Secret:
+        """The plaintext. Raises Tampered unless `sealed` was made for just this place; TenantSealed, NotPermitted."""
+        named = NAMED_BYTES.get(sealed[0]) if sealed else None
+        if named is None or len(sealed) < named + NONCE_BYTES + TAG_BYTES:
             raise Tampered(f"column {column}: not a sealed value", hint="restore the store from a backup")
-        nonce = sealed[1 + SUBKEY_ID_BYTES : HEADER_BYTES]
-        cipher = self._find(sealed[1 : 1 + SUBKEY_ID_BYTES])
+        prefix, start = sealed[:named], named + NONCE_BYTES
+        cipher = self._ciphers.get((tenant, pool, prefix)) or self._find(tenant, pool, prefix)
+        bound = _bound(prefix[0], tenant, pool, column) + row_identity
         try:
-            return Secret(cipher.decrypt(nonce, sealed[HEADER_BYTES:], _associated(column, row_identity)))
+            return Secret(cipher.decrypt(sealed[named:start], sealed[start:], bound))
         except InvalidTag:
             raise Tampered(
                 f"column {column}: the seal does not fit its row", hint="restore the store from a backup"
             ) from None
 
-    def _find(self, subkey_id: bytes) -> AESGCM:
-        if subkey_id == self._subkey_id:
-            return self._cipher
-        cipher = self._ciphers.get(subkey_id)
-        if cipher is None:
-            if len(self._ciphers) >= SUBKEYS_CACHED_MAX:
-                self._ciphers.pop(next(iter(self._ciphers)))
-            cipher = self._ciphers[subkey_id] = AESGCM(self._root.subkey(subkey_id))
+    def _renew(self, tenant: str, pool: str) -> _Writer:
+        subkey_id = secrets.token_bytes(SUBKEY_ID_BYTES)
+        head = bytes([VERSION])
+        if self._tenants is not None:
+            head = bytes([VERSION_TENANTS]) + self._tenants.current(tenant).to_bytes(GENERATION_BYTES, "big")
+        cipher = AESGCM(self._pool_key(tenant, pool, head + subkey_id))
+        writer = self._writers[tenant, pool] = _Writer(head + subkey_id, cipher, SEALS_PER_SUBKEY_MAX)
+        return writer
+
+    def _find(self, tenant: str, pool: str, prefix: bytes) -> AESGCM:
+        writer = self._writers.get((tenant, pool))
+        if writer is not None and writer.prefix == prefix:
+            return writer.cipher
+        if len(self._ciphers) >= SUBKEYS_CACHED_MAX:
+            self._ciphers.pop(next(iter(self._ciphers)))
+        cipher = self._ciphers[tenant, pool, prefix] = AESGCM(self._pool_key(tenant, pool, prefix))
         return cipher
 
+    def _pool_key(self, tenant: str, pool: str, prefix: bytes) -> bytes:
+        """The AES-256 key of the pool that the head of a sealed value names."""
+        subkey_id = prefix[-SUBKEY_ID_BYTES:]
+        if prefix[0] == VERSION:
+            return _expand(self._tenant_key(tenant, FOUNDING), "store/pool", subkey_id)
+        generation = int.from_bytes(prefix[1 : 1 + GENERATION_BYTES], "big")
+        context = bytes([VERSION_TENANTS]) + frame(pool.encode()) + subkey_id
+        return _expand(self._tenant_key(tenant, generation), "store/pool", context)
 
-def _associated(column: str, row_identity: bytes) -> bytes:
+    def _tenant_key(self, tenant: str, generation: int) -> Secret:
+        if self._tenants is not None:
+            return self._tenants.key(tenant, generation)
+        if tenant != DEFAULT_TENANT:
+            raise NotPermitted(f"tenant {tenant} has no key in this store", hint="this store has no keyring")
+        assert self._founding is not None
+        if generation != FOUNDING:
+            raise Tampered("this value was sealed under a keyring, and there is none", hint="restore the keyring")
+        return self._founding
+
+    # tenants -------------------------------------------------------------------------------------------------------
+
+    @property
+    def tenants(self) -> TenantKeys:
+        """The keys of the tenants. Raises ConfigError where the store has no keyring. After `seal`, `rotate`, `erase` or
+        `from_escrow` on it, call `forget`; the methods here do."""
+        if self._tenants is None:
+            raise ConfigError("this store has no keyring, so it has one tenant only")
+        return self._tenants
+
+    def forget(self, tenant: str) -> None:
+        """Drop every pool key of `tenant`; they are derived again where the tenant is not sealed."""
+        for place in [place for place in self._writers if place[0] == tenant]:
+            del self._writers[place]
+        for known in [known for known in self._ciphers if known[0] == tenant]:
+            del self._ciphers[known]
+
+    def seal_tenant(self, tenant: str) -> None:
+        """From now on, restarts included, rows of `tenant` neither open nor are sealed (TenantSealed). Others go on."""
+        self.forget(tenant)
+        self.tenants.seal(tenant)
+
+    def unseal_tenant(self, tenant: str) -> None:
+        """Fetch the keys of `tenant` again. Raises Unavailable where the HSM does not answer."""
+        self.tenants.unseal(tenant)
+
+    def rotate_tenant(self, tenant: str) -> int:
+        """Seal new rows of `tenant` under a fresh key; older rows still open. The new generation."""
+        generation = self.tenants.rotate(tenant)
+        self.forget(tenant)
+        return generation
+
+    def erase_tenant(self, tenant: str) -> None:
+        """Make all rows of `tenant` unreadable for good (NIST SP 800-88: cryptographic erase)."""
+        self.tenants.erase(tenant)
+        self.forget(tenant)
+
+
+@lru_cache(maxsize=4096)
+def _bound(version: int, tenant: str, pool: str, column: str) -> bytes:
+    """The associated data, up to the row's identity."""
     name = column.encode()
-    return b"".join((_COLUMN, len(name).to_bytes(2, "big"), name, row_identity))
+    place = frame(tenant.encode()) + frame(pool.encode()) if version == VERSION_TENANTS else b""
+    return b"".join((LABELS["store/column"], bytes([version]), place, len(name).to_bytes(2, "big"), name))

@@ -1,0 +1,282 @@
+"""The keys of the tenants of one store: random, wrapped by the root key in the keyring, open in memory while not sealed.
+
+A tenant key is AES-256 material of its own, not derived from the root key, so that the root can be a key that never leaves
+an HSM, can be exchanged without touching a row, and so that dropping one entry erases one tenant. It is wrapped by
+AES-256-GCM and not by AES key wrap (RFC 5649), which binds no associated data: wrapped keys could then be swapped between
+tenants. Each generation of a tenant key is wrapped once or twice in its life, far from any bound on random nonces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from keystrand.core.errors import BadRequest, ConfigError, NotPermitted, StoreUnavailable, Tampered, TenantSealed
+from keystrand.core.identity import check_name
+from keystrand.core.labels import LABELS
+from keystrand.core.secret import Secret
+from keystrand.crypto.combine import frame
+
+VERSION: Final = 1
+KEY_BYTES: Final = 32
+GENERATION_BYTES: Final = 2
+GENERATIONS_MAX: Final = 2**16
+DEFAULT_TENANT: Final = "default"
+# the passphrase's own key, which sealed the rows of a site before there were tenants: generation 0 of the default tenant
+FOUNDING: Final = 0
+
+
+class KeyRoot(Protocol):
+    """What wraps tenant keys: a key in memory that a passphrase gives, or one that stays in an HSM."""
+
+    def wrap(self, associated: bytes, key: Secret, /) -> bytes:
+        """`key`, encrypted and bound to `associated`. Raises Unavailable where an HSM does not answer."""
+        ...
+
+    def unwrap(self, associated: bytes, wrapped: bytes, /) -> Secret:
+        """What was wrapped. Raises Tampered unless this root wrapped it for `associated`; Unavailable as above."""
+        ...
+
+
+class TenantEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One tenant: its wrapped keys by generation, and whether an operator sealed it."""
+
+    keys: Mapping[int, bytes]
+    sealed: bool = False
+
+
+class Keyring(Protocol):
+    """Where wrapped keys are kept. Nothing in it is secret; losing it loses every row."""
+
+    def read(self) -> Mapping[str, TenantEntry]: ...
+
+    def write(self, entries: Mapping[str, TenantEntry], /) -> None:
+        """Replace all, durable when it returns, or raise StoreUnavailable with the old ones in place."""
+        ...
+
+
+class MemoryKeyring:
+    """For tests and throw-away networks."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, TenantEntry] = {}
+
+    def read(self) -> Mapping[str, TenantEntry]:
+        return dict(self._entries)
+
+    def write(self, entries: Mapping[str, TenantEntry], /) -> None:
+        self._entries = dict(entries)
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    version: int
+    tenants: Mapping[str, TenantEntry]
+
+
+class KeyringFile:
+    """A JSON file (mode 600) beside the store, replaced as a whole."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+
+    def read(self) -> Mapping[str, TenantEntry]:
+        """Empty where there is no file. Raises ConfigError for one that is not a keyring: it is never replaced."""
+        try:
+            body = msgspec.json.decode(self._path.read_bytes(), type=_Body)
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
+            hint = "restore it from your backup"
+            raise ConfigError(f"not a keyring: {type(error).__name__}", path=str(self._path), hint=hint) from None
+        if body.version != VERSION:
+            raise ConfigError(f"keyring of version {body.version}, known here is {VERSION}", path=str(self._path))
+        return body.tenants
+
+    def write(self, entries: Mapping[str, TenantEntry], /) -> None:
+        content = msgspec.json.format(msgspec.json.encode(_Body(version=VERSION, tenants=entries)), indent=1)
+        temporary = self._path.with_name(self._path.name + ".new")
+        try:
+            _write_durably(temporary, content + b"\n")
+            temporary.replace(self._path)
+            _sync_folder(self._path.parent)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise StoreUnavailable(f"cannot write the keyring: {error.strerror}", hint=f"see {self._path}") from None
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def associated(tenant: str, generation: int) -> bytes:
+    """What a wrapped key is bound to: it unwraps as this generation of this tenant only."""
+    return LABELS["store/tenant"] + frame(tenant.encode()) + generation.to_bytes(GENERATION_BYTES, "big")
+
+
+class TenantKeys:
+    """The open keys of a store. Every key of a tenant that is not sealed is unwrapped at once, so that sealing rows never
+    waits for an HSM. Raises what root and keyring raise; Tampered where a wrapped key does not fit this root."""
+
+    def __init__(self, root: KeyRoot, keyring: Keyring, *, founding: Secret | None = None) -> None:
+        self._root = root
+        self._keyring = keyring
+        self._founding = founding
+        self._entries = dict(keyring.read())
+        self._open: dict[str, dict[int, Secret]] = {}
+        if DEFAULT_TENANT not in self._entries:
+            self.add(DEFAULT_TENANT)
+        for tenant, entry in self._entries.items():
+            if not entry.sealed:
+                self._open[tenant] = self._unwrap(tenant, entry)
+
+    def _unwrap(self, tenant: str, entry: TenantEntry) -> dict[int, Secret]:
+        keys = {
+            generation: self._root.unwrap(associated(tenant, generation), wrapped)
+            for generation, wrapped in entry.keys.items()
+        }
+        if tenant == DEFAULT_TENANT and self._founding is not None:
+            keys.setdefault(FOUNDING, Secret(self._founding.reveal()))
+        return keys
+
+    def _save(self, tenant: str, entry: TenantEntry) -> None:
+        entries = {**self._entries, tenant: entry}
+        self._keyring.write(entries)
+        self._entries = entries
+
+    def _entry(self, tenant: str) -> TenantEntry:
+        entry = self._entries.get(tenant)
+        if entry is None:
+            raise NotPermitted(f"tenant {tenant} has no key in this store", hint="add the tenant first")
+        return entry
+
+    def _keys(self, tenant: str) -> dict[int, Secret]:
+        keys = self._open.get(tenant)
+        if keys is None:
+            self._entry(tenant)
+            raise TenantSealed(f"tenant {tenant} is sealed", hint="an operator must unseal it")
+        return keys
+
+    @property
+    def tenants(self) -> frozenset[str]:
+        return frozenset(self._entries)
+
+    @property
+    def sealed(self) -> frozenset[str]:
+        return frozenset(self._entries.keys() - self._open.keys())
+
+    def current(self, tenant: str) -> int:
+        """The generation that seals new rows. Raises TenantSealed, NotPermitted."""
+        return max(self._keys(tenant))
+
+    def key(self, tenant: str, generation: int) -> Secret:
+        """Raises TenantSealed; NotPermitted for a tenant that is not here; Tampered for a generation that never was."""
+        key = self._keys(tenant).get(generation)
+        if key is None:
+            raise Tampered(
+                f"tenant {tenant} has no key of generation {generation}",
+                hint="restore the keyring that belongs to this store",
+            )
+        return key
+
+    def add(self, tenant: str) -> None:
+        """A tenant with a fresh key. Raises BadRequest where it exists or its name will not do."""
+        check_name(tenant, what="tenant")
+        if tenant in self._entries:
+            raise BadRequest(f"tenant {tenant} exists already")
+        self._put(tenant, {}, 1)
+
+    def rotate(self, tenant: str) -> int:
+        """A fresh key for new rows; older rows open with the older ones. The new generation."""
+        generation = max(self._keys(tenant), default=FOUNDING) + 1
+        assert generation < GENERATIONS_MAX
+        self._put(tenant, self._entry(tenant).keys, generation)
+        return generation
+
+    def _put(self, tenant: str, keys: Mapping[int, bytes], generation: int) -> None:
+        key = Secret(secrets.token_bytes(KEY_BYTES))
+        wrapped = self._root.wrap(associated(tenant, generation), key)
+        self._save(tenant, TenantEntry(keys={**keys, generation: wrapped}))
+        self._open.setdefault(tenant, {})[generation] = key
+
+    def seal(self, tenant: str) -> None:
+        """Forget the keys of `tenant`, now and at every start, until `unseal`. Needs no root key. Idempotent.
+
+        The keys are gone from memory even where the keyring cannot be written, which raises StoreUnavailable.
+        """
+        entry = self._entry(tenant)
+        self._forget(tenant)
+        self._save(tenant, msgspec.structs.replace(entry, sealed=True))
+
+    def unseal(self, tenant: str) -> None:
+        """Raises Unavailable where the root key cannot be reached; the tenant stays sealed then. Idempotent."""
+        entry = self._entry(tenant)
+        keys = self._unwrap(tenant, entry)
+        self._save(tenant, msgspec.structs.replace(entry, sealed=False))
+        self._open[tenant] = keys
+
+    def erase(self, tenant: str) -> None:
+        """Drop the keys for good: no row of `tenant` opens again, but with a copy of the keyring or from escrow."""
+        self._entry(tenant)
+        if tenant == DEFAULT_TENANT:
+            raise BadRequest("the default tenant cannot be erased", hint="erase the whole store, and its passphrase")
+        entries = {name: entry for name, entry in self._entries.items() if name != tenant}
+        self._keyring.write(entries)
+        self._entries = entries
+        self._forget(tenant)
+
+    def _forget(self, tenant: str) -> None:
+        for key in self._open.pop(tenant, {}).values():
+            key.wipe()
+
+    def move(self, root: KeyRoot) -> None:
+        """Wrap every key by `root` instead; rows stay as they are. All or nothing."""
+        moved = {}
+        for tenant, entry in self._entries.items():
+            keys = self._open.get(tenant) or self._unwrap(tenant, entry)
+            wrapped = {generation: root.wrap(associated(tenant, generation), key) for generation, key in keys.items()}
+            moved[tenant] = msgspec.structs.replace(entry, keys=wrapped)
+        self._keyring.write(moved)
+        self._entries, self._root = moved, root
+
+    # escrow
+
+    def for_escrow(self, tenant: str) -> Secret:
+        """All keys of a tenant that is not sealed: generation (2) || key (32), repeated."""
+        keys = sorted(self._keys(tenant).items())
+        return Secret(b"".join(generation.to_bytes(GENERATION_BYTES, "big") + key.reveal() for generation, key in keys))
+
+    def from_escrow(self, tenant: str, escrowed: Secret) -> None:
+        """Put back what `for_escrow` gave, in place of what is there; unseals. Raises BadRequest for anything else."""
+        check_name(tenant, what="tenant")
+        keys = dict(_pairs(escrowed.reveal()))
+        wrapped = {generation: self._root.wrap(associated(tenant, generation), key) for generation, key in keys.items()}
+        self._save(tenant, TenantEntry(keys=wrapped))
+        self._open[tenant] = keys
+
+
+def _pairs(raw: bytes) -> Iterable[tuple[int, Secret]]:
+    width = GENERATION_BYTES + KEY_BYTES
+    if not raw or len(raw) % width:
+        raise BadRequest("not the keys of a tenant", hint="are the shares those of another escrow?")
+    for start in range(0, len(raw), width):
+        head, key = raw[start : start + GENERATION_BYTES], raw[start + GENERATION_BYTES : start + width]
+        yield int.from_bytes(head, "big"), Secret(key)
