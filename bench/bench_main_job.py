@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -95,7 +97,19 @@ async def _until_up(client: HttpClient) -> None:
             await asyncio.sleep(0.1)
 
 
-async def measure_keys(pair: Pair, configs: dict[str, SiteConfig], pairs: int) -> LoadResult:
+def processor_s(folder: Path) -> dict[str, float]:
+    """Processor time that each program of the pair, and this client, have used so far."""
+    pids = {**json.loads((folder / "pids.json").read_text()), "client": os.getpid()}
+    return {name: _processor_s_of(pid) for name, pid in pids.items()}
+
+
+def _processor_s_of(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime, stime
+
+
+async def measure_keys(pair: Pair, configs: dict[str, SiteConfig], pairs: int) -> tuple[LoadResult, dict[str, float]]:
+    """The result, and the processor time that each program spent on it."""
     programs = Programs(pair.folder)
     for name, file in pair.site_files.items():
         programs.start(name, "serve", str(file))
@@ -108,7 +122,10 @@ async def measure_keys(pair: Pair, configs: dict[str, SiteConfig], pairs: int) -
         await feeder.feed(1_048_576, blocks=needed_bits // 1_048_576 + 2)
         await wait_ready(configs, programs, needed_bits // 2)
         await _load(clients, 500)
-        return await _load(clients, pairs)
+        before_s = processor_s(pair.folder)
+        result = await _load(clients, pairs)
+        after_s = processor_s(pair.folder)
+        return result, {name: after_s[name] - before_s[name] for name in after_s}
     finally:
         for client in clients.values():
             await client.close()
@@ -128,7 +145,7 @@ async def _load(clients: dict[str, HttpClient], pairs: int) -> LoadResult:
     )
 
 
-def rows_of(result: LoadResult, limit_per_s: float) -> list[Row]:
+def rows_of(result: LoadResult, spent_s: dict[str, float], limit_per_s: float) -> list[Row]:
     # a pair is two exchanges, so the edge alone could do half its request rate in pairs
     reference = ("constant answer, pairs/s", limit_per_s / 2)
     return [
@@ -139,6 +156,10 @@ def rows_of(result: LoadResult, limit_per_s: float) -> list[Row]:
         Row(name="enc_keys p50", value=1e3 * percentile(result.enc_s, 0.5), unit="ms"),
         Row(name="enc_keys p99", value=1e3 * percentile(result.enc_s, 0.99), unit="ms"),
         Row(name="dec_keys p99", value=1e3 * percentile(result.dec_s, 0.99), unit="ms"),
+        *(
+            Row(name=f"processor time per pair, {name}", value=1e6 * spent / result.pairs, unit="µs")
+            for name, spent in spent_s.items()
+        ),
     ]
 
 
@@ -147,8 +168,8 @@ async def run(pairs: int) -> list[Row]:
     try:
         pair = found_pair(folder / "pair")
         configs = {name: load_site(file) for name, file in pair.site_files.items()}
-        result = await measure_keys(pair, configs, pairs)
-        return rows_of(result, await measure_limit(configs["alpha"], 2 * pairs))
+        result, spent_s = await measure_keys(pair, configs, pairs)
+        return rows_of(result, spent_s, await measure_limit(configs["alpha"], 2 * pairs))
     finally:
         shutil.rmtree(folder)
 

@@ -6,7 +6,8 @@ ask ─ allocate, durable ─▶ Reserve ─▶ peer durable ─▶ Reserved ─
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections import deque
+from dataclasses import replace
 
 from keystrand.core.clock import new_uuid
 from keystrand.core.errors import KeystrandError, KeyUnavailable, PeerUnavailable, StrandUnavailable, Unavailable
@@ -19,20 +20,11 @@ from keystrand.kme.ask import Ask
 from keystrand.kme.pool import BATCH_MAX, Pool
 from keystrand.kme.quota import Quotas
 from keystrand.kme.site import Refuse, Reply, Site
+from keystrand.kme.stock import Batch, Stock
 from keystrand.kme.strands import Strands
 from keystrand.wire.peer import Refused, Reserve, Reserved, Void, Voided, WireKey
 
-
-@dataclass(slots=True)
-class Pending:
-    """A reservation whose keys wait in memory for the peer's word. A crash forgets it; recovery burns its bits."""
-
-    ticket: object
-    ask: Ask
-    message: Reserve
-    keys: list[Key] = field(repr=False)
-    deadline_s: float
-    repeat_s: float
+SPARE_FACTOR = 8  # a link has bits to spare for keys ahead of demand when it could serve so many such batches
 
 
 def key_context(
@@ -50,31 +42,64 @@ class Reservations:
         self.pool = pool
         self.strands = strands
         self.quotas = Quotas(site.clock)
-        self._pending: dict[str, Pending] = {}
+        self.stock = Stock()
+        self._pending: dict[str, Batch] = {}
 
     # ask -----------------------------------------------------------------------------------------------------------
 
-    def open(self, ticket: object, ask: Ask) -> None:
-        """Reserve and tell the peer. Raises Unavailable when there is nothing to reserve; changes nothing then."""
+    def open(self, ticket: object, ask: Ask, *, stocked: bool = False) -> None:
+        """Hand out keys that were agreed ahead, or reserve and tell the peer. Raises Unavailable; changes nothing then.
+
+        stocked: whether the peer is there, so that what it agreed to still holds.
+        """
         if len(self._pending) >= self.site.limits.pending_requests_max:
             raise Unavailable("too many requests are waiting for the peer KME")
         for rule in ask.rules:
             self.quotas.check(rule, ask.bits)
-        level, link = self._level_for(ask)
+        shelf = self.stock.shelf(ask)
+        if stocked and shelf.keys >= ask.number:
+            keys = [key for batch, share in shelf.pick(ask.number) for key in self._release(batch, share)]
+            self.site.outbox.append(Reply(ticket, keys))
+        else:
+            self._reserve(ticket, ask)
+        for rule in ask.rules:
+            self.quotas.spend(rule, ask.bits)
+        shelf.note(ask.number, self.site.clock.monotonic_s())
+        if stocked and (missing := shelf.missing(self.site.limits)):
+            self._restock(ask, missing)
+
+    def _restock(self, ask: Ask, number: int) -> None:
+        """Agree on `number` keys ahead of demand, at the level that the policy wants, from a link with bits to spare."""
+        ahead = replace(ask, number=min(number, self.site.limits.keys_per_request_max))
+        chosen = strands_for(ask.required)
+        if not chosen <= {Strand.QKD, Strand.PQC} or (Strand.PQC in chosen and not self.strands.usable(ask.peer)):
+            return
+        wanted_bits = SPARE_FACTOR * ahead.bits if Strand.QKD in chosen else 0
+        if any(self.pool.owned_bits(link) >= wanted_bits for link in self.site.links_to(ask.peer)):
+            self.stock.shelf(ask).coming += ahead.number
+            self._reserve_from(None, ahead, ask.required, self._link_for(ahead) if Strand.QKD in chosen else "")
+
+    def _reserve(self, ticket: object, ask: Ask) -> None:
+        self._reserve_from(ticket, ask, *self._level_for(ask))
+
+    def _reserve_from(self, ticket: object | None, ask: Ask, level: Protection, link: str) -> None:
         chosen = strands_for(level)
         parts = self._allocate(ask, chosen, link)
         epoch = self.strands.current(ask.peer) if Strand.PQC in chosen else None
         message = self._message(
             ask, chosen, link, [segments for segments, _ in parts], epoch.strand_id if epoch else ""
         )
-        keys = [
-            Key(
-                key_id=wire.key_id,
-                material=self._weave(ask, message, wire, piece, epoch.secret if epoch else None),
-                strands=chosen,
+        keys = deque(
+            (
+                Key(
+                    key_id=wire.key_id,
+                    material=self._weave(ask, message, wire, piece, epoch.secret if epoch else None),
+                    strands=chosen,
+                ),
+                wire,
             )
             for wire, (_, piece) in zip(message.keys, parts, strict=True)
-        ]
+        )
         self.site.store.add_request(
             OpenRequest(
                 request_id=message.request_id,
@@ -85,13 +110,11 @@ class Reservations:
                 created_s=self.site.clock.now_s(),
             )
         )
-        for rule in ask.rules:
-            self.quotas.spend(rule, ask.bits)
         if epoch:
             epoch.keys += ask.number
         now_s = self.site.clock.monotonic_s()
         limits = self.site.limits
-        self._pending[message.request_id] = Pending(
+        self._pending[message.request_id] = Batch(
             ticket, ask, message, keys, now_s + limits.peer_reply_timeout_s, now_s + limits.peer_retry_s
         )
         self.site.send(ask.peer, message)
@@ -176,27 +199,37 @@ class Reservations:
 
     def hear_reserved(self, peer: str, message: Reserved) -> None:
         """Both ends have it: record it, and only then let the keys go. A late answer to a burnt request does nothing."""
-        pending = self._pending.get(message.request_id)
-        if pending is None or pending.ask.peer != peer:
+        batch = self._pending.get(message.request_id)
+        if batch is None or batch.ask.peer != peer:
             return
         request = self.site.store.request(message.request_id)
         if request is None or request.void:
             return
-        self._release(pending, request)
         del self._pending[message.request_id]
-        self.site.outbox.append(Reply(pending.ticket, pending.keys))
+        if batch.ticket is None:
+            self.stock.put(batch)
+        else:
+            self.site.outbox.append(Reply(batch.ticket, self._release(batch, len(batch.keys))))
 
-    def _release(self, pending: Pending, request: OpenRequest) -> None:
-        """State and audit of the release, in one transaction (invariants I4, I5)."""
-        ask, store = pending.ask, self.site.store
-        if request.bits:
-            store.move_bits(request.link, Account.RESERVED, Account.DELIVERED, request.bits)
-        store.drop_request(request.request_id)
-        for key, wire in zip(pending.keys, pending.message.keys, strict=True):
+    def _release(self, batch: Batch, number: int) -> list[Key]:
+        """The next `number` keys of a batch, their state and audit changed in this transaction (invariants I4, I5)."""
+        ask, store = batch.ask, self.site.store
+        request = store.request(batch.message.request_id)
+        assert request is not None
+        bits = number * ask.size_bits if request.bits else 0
+        if bits:
+            store.move_bits(request.link, Account.RESERVED, Account.DELIVERED, bits)
+        if number < len(batch.keys):
+            store.put_request(replace(request, bits=request.bits - bits))
+        else:
+            store.drop_request(request.request_id)
+        leaving = [batch.keys.popleft() for _ in range(number)]
+        local = [r for r in ask.responders if self.site.policy.site_of[r] == self.site.name]
+        for key, wire in leaving:
             self._record_delivery(ask, key, wire, request)
-            for recipient in ask.responders:
-                if self.site.policy.site_of[recipient] == self.site.name:
-                    self._keep_local_copy(ask, key, recipient, request)
+            for recipient in local:
+                self._keep_local_copy(ask, key, recipient, request)
+        return [key for key, _ in leaving]
 
     def _record_delivery(self, ask: Ask, key: Key, wire: WireKey, request: OpenRequest) -> None:
         self.site.record(
@@ -243,8 +276,8 @@ class Reservations:
         self.site.store.add_copy(copy, key.material)
 
     def hear_refused(self, peer: str, message: Refused) -> None:
-        pending = self._pending.get(message.request_id)
-        if pending is None or pending.ask.peer != peer:
+        batch = self._pending.get(message.request_id)
+        if batch is None or batch.ask.peer != peer:
             return
         if message.reason == "strand":
             self.strands.forget(peer)
@@ -265,15 +298,23 @@ class Reservations:
         if request is not None and not request.void:
             self.burn(request, reason)
             self.site.send(request.peer, Void(request_ids=(request_id,)))
-        pending = self._pending.pop(request_id, None)
-        if pending is not None:
-            for key in pending.keys:
-                key.material.wipe()
+        batch = self._pending.pop(request_id, None)
+        if batch is None:
+            return
+        if batch.ticket is None:
+            self.stock.shelf(batch.ask).coming -= len(batch.keys)
+        else:
             error: KeystrandError = PeerUnavailable(
-                f"{pending.ask.peer} did not agree to the key ({reason}); its bits are burnt",
+                f"{batch.ask.peer} did not agree to the key ({reason}); its bits are burnt",
                 hint="repeat the request; if it persists, see `keystrand status`",
             )
-            self.site.outbox.append(Refuse(pending.ticket, error))
+            self.site.outbox.append(Refuse(batch.ticket, error))
+        batch.wipe()
+
+    def _give_up_stock(self, batches: list[Batch], reason: str) -> None:
+        for batch in batches:
+            batch.wipe()
+            self._give_up(batch.message.request_id, reason)
 
     def burn(self, request: OpenRequest, reason: str) -> None:
         if request.bits:
@@ -287,10 +328,11 @@ class Reservations:
         overdue = [request_id for request_id, p in self._pending.items() if now_s >= p.deadline_s]
         for request_id in overdue:
             self._give_up(request_id, "no answer in time")
-        for pending in self._pending.values():
-            if now_s >= pending.repeat_s:
-                pending.repeat_s = now_s + self.site.limits.peer_retry_s
-                self.site.send(pending.ask.peer, pending.message)
+        for batch in self._pending.values():
+            if now_s >= batch.repeat_s:
+                batch.repeat_s = now_s + self.site.limits.peer_retry_s
+                self.site.send(batch.ask.peer, batch.message)
+        self._give_up_stock(self.stock.idle(now_s - self.site.limits.stock_idle_s), "not drawn")
 
     def repeat_voids(self, peer: str) -> None:
         void = [r.request_id for r in self.site.store.requests() if r.void and r.peer == peer]
@@ -301,3 +343,4 @@ class Reservations:
         """Give up everything towards one peer."""
         for request_id in [i for i, p in self._pending.items() if p.ask.peer == peer]:
             self._give_up(request_id, reason)
+        self._give_up_stock(self.stock.of_peer(peer), reason)

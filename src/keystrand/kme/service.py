@@ -36,6 +36,7 @@ class PeerSession:
     """What we know of a peer since we last heard of it; gone with the process."""
 
     up: bool = False
+    met: bool = False  # it has said Hello since it is up, so that we know its epoch
     group: str = ""
     hello_s: float = 0.0
     probe_s: float = 0.0
@@ -170,7 +171,8 @@ class Kme:
         record = self.site.store.peer(ask.peer)
         if record.rolled_back:
             raise PeerFault(f"{ask.peer} was rolled back and has not begun a new epoch")
-        self.reservations.open(ticket, ask)
+        session = self.sessions[ask.peer]
+        self.reservations.open(ticket, ask, stocked=session.up and session.met)
 
     def get_key_with_ids(self, caller: str, other: str, key_ids: tuple[str, ...]) -> list[Key]:
         """The caller's copies of these keys, all or none, once. The runner releases them after the commit."""
@@ -198,7 +200,7 @@ class Kme:
     def peer_up(self, peer: str, group: str = "") -> None:
         """A mutually authenticated channel to `peer` stands; group is the TLS key exchange that it negotiated."""
         session = self.sessions[peer]
-        session.up, session.group = True, group
+        session.up, session.met, session.group = True, False, group
         session.hello_s = session.probe_s = session.repeat_s = self.site.clock.monotonic_s()
         self._hello(peer)
         self.pool.repeat(peer)
@@ -253,7 +255,7 @@ class Kme:
         if message.version != wire.VERSION or message.site != peer:
             raise PeerFault(f"{peer} speaks version {message.version} as {message.site}")
         record, session = self.site.store.peer(peer), self.sessions[peer]
-        session.echo = message.token
+        session.echo, session.met = message.token, True
         answers_us = message.echo == session.token and session.token != 0
         forgot = answers_us and message.epoch <= record.epoch and message.op_sent < session.op_heard
         if message.epoch > record.epoch:

@@ -5,6 +5,7 @@ Each class is the real service with one mistake of a kind that key managers have
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from typing import Final
 
@@ -17,9 +18,9 @@ from keystrand.core.protection import Protection
 from keystrand.core.secret import Secret
 from keystrand.core.states import Move
 from keystrand.kme.ask import Ask
-from keystrand.kme.reservation import Pending
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Site
+from keystrand.kme.stock import Batch
 from keystrand.wire.peer import Announce, Borrow, Known, Message, Reserve, Reserved, WireKey
 
 
@@ -54,12 +55,12 @@ class ReuseOnRetry(Kme):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._shelf: list[Pending] = []
+        self._shelf: list[Batch] = []
         give_up = self.reservations._give_up
 
         def keep(request_id: str, reason: str) -> None:
             if (pending := self.reservations._pending.get(request_id)) is not None:
-                copies = [replace(key, material=Secret(key.material.reveal())) for key in pending.keys]
+                copies = deque((replace(key, material=Secret(key.material.reveal())), at) for key, at in pending.keys)
                 self._shelf.append(replace(pending, keys=copies))
             give_up(request_id, reason)
 
@@ -74,9 +75,36 @@ class ReuseOnRetry(Kme):
                 p for p in self._shelf if p.ask.size_bits == fresh.ask.size_bits and p.ask.number == fresh.ask.number
             ]
             if fits:
-                fresh.keys = [
-                    replace(new, material=old.material) for new, old in zip(fresh.keys, fits[0].keys, strict=True)
-                ]
+                fresh.keys = deque(
+                    (replace(new, material=old.material), at)
+                    for (new, at), (old, _) in zip(fresh.keys, fits[0].keys, strict=True)
+                )
+
+
+class StockTwice(Kme):
+    """A key made ahead of demand stays on its shelf."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        release = self.reservations._release
+
+        def keep(batch: Batch, number: int) -> list[Key]:
+            if batch.ticket is not None or len(batch.keys) == number:
+                return release(batch, number)
+            first = batch.keys[0]
+            keys = release(batch, number)
+            batch.keys[0] = (replace(first[0], material=Secret(first[0].material.reveal())), first[1])
+            return keys
+
+        self.reservations._release = keep  # type: ignore[method-assign]
+
+
+class StockOfYesterday(Kme):
+    """Keys made ahead of demand are handed out although the peer has begun a new epoch and dropped them."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.reservations.stock.of_peer = lambda peer: []  # type: ignore[method-assign]
 
 
 class RepeatedDelivery(Kme):
@@ -209,6 +237,8 @@ PLANTED: Final[tuple[type[Kme], ...]] = (
     ReleaseBeforeAudit,
     SkippedAgreement,
     ReuseOnRetry,
+    StockTwice,
+    StockOfYesterday,
     RepeatedDelivery,
     AnyRecipient,
     PartialDelivery,

@@ -28,7 +28,13 @@ PEACE_S = 2 * CONVERGENCE_S  # without faults at the end: half with traffic, hal
 TICK_S = 0.5
 BLOCK_S = 45.0
 LIMITS = Limits(
-    key_ttl_s=120.0, block_ttl_s=900.0, block_size_bits=2048, strand_epoch_s=120.0, peer_reply_timeout_s=2.0
+    key_ttl_s=120.0,
+    block_ttl_s=900.0,
+    block_size_bits=2048,
+    strand_epoch_s=120.0,
+    peer_reply_timeout_s=2.0,
+    stock_from_per_s=2.0,  # one request is demand enough, so that keys made ahead meet every fault
+    stock_idle_s=60.0,
 )
 
 

@@ -1,0 +1,122 @@
+"""Keys agreed with the peer ahead of demand: where an SAE draws often, its next keys are already waiting at both ends.
+
+Nothing else changes. A batch is an ordinary reservation for one pair of SAEs, durable at both ends before it is shelved;
+a key leaves the shelf under its own audit record; what nobody drew soon is burnt at both ends. An SAE that draws now and
+then has no shelf, so a crash burns no more than its one request.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+from keystrand.core.key import Key
+from keystrand.core.limits import Limits
+from keystrand.kme.ask import Ask
+from keystrand.wire.peer import Reserve, WireKey
+
+HORIZON_S = 0.05  # a shelf holds about so much of the present demand: several times an answer of the peer
+MEMORY_S = 0.5  # demand is averaged over about so long
+
+Terms = tuple[str, tuple[str, ...], int, int]
+
+
+def terms_of(ask: Ask) -> Terms:
+    """What two requests must have in common to draw from one shelf."""
+    return ask.initiator, ask.responders, ask.size_bits, ask.required
+
+
+@dataclass(slots=True)
+class Batch:
+    """The keys of one Reserve, in memory until they are released or given up. A crash forgets it; recovery burns its bits.
+
+    ticket: who waits for all of them; None for a batch made ahead of demand.
+    """
+
+    ticket: object | None
+    ask: Ask
+    message: Reserve
+    keys: deque[tuple[Key, WireKey]] = field(repr=False)
+    deadline_s: float
+    repeat_s: float
+
+    def wipe(self) -> None:
+        for key, _ in self.keys:
+            key.material.wipe()
+        self.keys.clear()
+
+
+@dataclass(slots=True)
+class Shelf:
+    """Agreed keys of one kind, oldest batch first."""
+
+    batches: deque[Batch] = field(default_factory=deque)
+    keys: int = 0
+    coming: int = 0  # keys that the peer was asked to agree to
+    rate_per_s: float = 0.0
+    requests_per_s: float = 0.0
+    asked_s: float = 0.0
+
+    def note(self, number: int, now_s: float) -> None:
+        """Somebody asked for `number` keys."""
+        fading = math.exp((self.asked_s - now_s) / MEMORY_S)
+        self.rate_per_s = self.rate_per_s * fading + number / MEMORY_S
+        self.requests_per_s = self.requests_per_s * fading + 1 / MEMORY_S
+        self.asked_s = now_s
+
+    def missing(self, limits: Limits) -> int:
+        """How many keys to agree on now: none while the shelf is half full, and none without a steady demand."""
+        if self.requests_per_s < limits.stock_from_per_s:
+            return 0
+        target = min(limits.stock_keys_max, math.ceil(self.rate_per_s * HORIZON_S))
+        have = self.keys + self.coming
+        return target - have if 2 * have <= target else 0
+
+    def pick(self, number: int) -> list[tuple[Batch, int]]:
+        """Whole batches and a part of the last one that make `number` keys; the shelf counts them as gone."""
+        self.keys -= number
+        picked = []
+        while number:
+            batch = self.batches[0]
+            share = min(number, len(batch.keys))
+            picked.append((batch, share))
+            number -= share
+            if share == len(batch.keys):
+                self.batches.popleft()
+        return picked
+
+
+class Stock:
+    """All shelves of a site."""
+
+    def __init__(self) -> None:
+        self._shelves: dict[Terms, Shelf] = {}
+
+    def shelf(self, ask: Ask) -> Shelf:
+        terms = terms_of(ask)
+        shelf = self._shelves.get(terms)
+        if shelf is None:
+            shelf = self._shelves[terms] = Shelf()
+        return shelf
+
+    def put(self, batch: Batch) -> None:
+        """The peer has agreed to this batch."""
+        shelf = self.shelf(batch.ask)
+        shelf.batches.append(batch)
+        shelf.keys += len(batch.keys)
+        shelf.coming -= len(batch.keys)
+
+    def idle(self, asked_before_s: float) -> list[Batch]:
+        """Batches that nobody draws from any more; they and their shelves are forgotten here."""
+        idle = [terms for terms, shelf in self._shelves.items() if shelf.asked_s <= asked_before_s and not shelf.coming]
+        return [batch for terms in idle for batch in self._shelves.pop(terms).batches]
+
+    def of_peer(self, peer: str) -> list[Batch]:
+        """All batches agreed with one peer; their shelves are empty afterwards."""
+        batches: list[Batch] = []
+        for shelf in self._shelves.values():
+            if any(batch.ask.peer == peer for batch in shelf.batches):
+                batches += shelf.batches
+                shelf.batches, shelf.keys = deque(), 0
+        return batches
