@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypedDict, Unpack
 
 from keystrand.core.clock import Entropy
 from keystrand.core.errors import LinkUnavailable, PeerFault
@@ -53,32 +53,32 @@ class Work:
     refill: bytes = b""
 
 
+class Standing(TypedDict):
+    """What an end goes by beyond one run: `keep_sequence` makes the first unused number durable before it returns."""
+
+    link: str
+    next_sequence: int
+    entropy: Entropy
+    keep_sequence: Callable[[int], None]
+
+
 class End(ABC):
     """What both ends do alike: opening, tags, bounds, books."""
 
     role: str
     other_role: str
 
-    def __init__(
-        self,
-        profile: LinkProfile,
-        pool: AuthKeyPool,
-        *,
-        link: str,
-        next_sequence: int,
-        entropy: Entropy,
-        keep_sequence: Callable[[int], None],
-    ) -> None:
+    def __init__(self, profile: LinkProfile, pool: AuthKeyPool, **standing: Unpack[Standing]) -> None:
         self.profile = profile
         self.pool = pool
-        self.link = link
-        self.next_sequence = next_sequence
+        self.link = standing["link"]
+        self.next_sequence = standing["next_sequence"]
         self.run = b""
         self.opened = False
         self.qber = 0.0  # of the last block
         self.sifted_bits = 0  # key basis, of this run
-        self._entropy = entropy
-        self._keep_sequence = keep_sequence
+        self._entropy = standing["entropy"]
+        self._keep_sequence = standing["keep_sequence"]
         self._buffer = SiftedBuffer()
         self._pulses = 0
         self._pulses_cut = 0

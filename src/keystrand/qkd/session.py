@@ -22,10 +22,8 @@ never confirm it. The other way round cannot be: a number is delivered at both e
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Unpack
 
-from keystrand.core.clock import Entropy
 from keystrand.core.errors import PeerFault
 from keystrand.core.secret import Secret
 from keystrand.qkd.choices import Bits, ChoiceStream
@@ -33,7 +31,7 @@ from keystrand.qkd.distill import amplify, reconcile, verify
 from keystrand.qkd.distill.authenticate import PAIR_BYTES, AuthKeyPool
 from keystrand.qkd.distill.estimate import Counts
 from keystrand.qkd.distill.sift import announce, conclude, errors_by_intensity, match
-from keystrand.qkd.end import SOURCE, BlockRejected, End, Outcome, Work, estimate_qber
+from keystrand.qkd.end import SOURCE, BlockRejected, End, Outcome, Standing, Work, estimate_qber
 from keystrand.qkd.optics import Clicks
 from keystrand.qkd.profile import LinkProfile
 from keystrand.wire import classical as wire
@@ -49,21 +47,9 @@ class Transmitter(End):
 
     role, other_role = "transmitter", "receiver"
 
-    def __init__(
-        self,
-        profile: LinkProfile,
-        pool: AuthKeyPool,
-        *,
-        link: str,
-        next_sequence: int,
-        entropy: Entropy,
-        keep_sequence: Callable[[int], None],
-        seed: Secret,
-    ) -> None:
-        super().__init__(
-            profile, pool, link=link, next_sequence=next_sequence, entropy=entropy, keep_sequence=keep_sequence
-        )
-        self.run = entropy.bytes(16)
+    def __init__(self, profile: LinkProfile, pool: AuthKeyPool, *, seed: Secret, **standing: Unpack[Standing]) -> None:
+        super().__init__(profile, pool, **standing)
+        self.run = self._entropy.bytes(16)
         self._seed = seed
         self._stream = ChoiceStream(seed, profile.source)
         self._sent_pulses = 0
@@ -163,19 +149,8 @@ class Receiver(End):
 
     role, other_role = "receiver", "transmitter"
 
-    def __init__(
-        self,
-        profile: LinkProfile,
-        pool: AuthKeyPool,
-        *,
-        link: str,
-        next_sequence: int,
-        entropy: Entropy,
-        keep_sequence: Callable[[int], None],
-    ) -> None:
-        super().__init__(
-            profile, pool, link=link, next_sequence=next_sequence, entropy=entropy, keep_sequence=keep_sequence
-        )
+    def __init__(self, profile: LinkProfile, pool: AuthKeyPool, **standing: Unpack[Standing]) -> None:
+        super().__init__(profile, pool, **standing)
         self._unsifted: list[tuple[int, int, Clicks]] = []
         self._corrector: reconcile.Corrector | None = None
         self._proposed: tuple[Bits, Counts, int] | None = None  # corrected bits, counts, leakage: told in Verify
