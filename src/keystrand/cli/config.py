@@ -42,7 +42,7 @@ def _is_module(file: Path) -> bool:
 
 
 @command.command("show")
-@click.argument("file", type=FILE, default="site.toml")
+@click.argument("file", type=FILE, default="site.toml", envvar="KEYSTRAND_CONFIG")
 def show(file: Path) -> None:
     """Explain a site's file in words, with what deserves a second look."""
     from keystrand.config.explain import explain
