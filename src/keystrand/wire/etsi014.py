@@ -8,11 +8,10 @@ no NaN, bounded depth, integers that are integers, null nowhere a type is stated
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import msgspec
 
@@ -23,6 +22,7 @@ from keystrand.core.limits import Limits
 from keystrand.core.pool import PoolStatus
 from keystrand.core.protection import Strand
 from keystrand.core.secret import Secret
+from keystrand.wire.strict_json import read_base64, read_json
 
 # Messages that the standard fixes (6.2 to 6.5), word for word.
 SIZE_NOT_OCTETS: Final = "size shall be a multiple of 8"
@@ -36,7 +36,6 @@ INTEGER_MAX: Final = 2**31 - 1
 SHOWN_MAX: Final = 64
 DEPTH_MAX: Final = Limits().json_depth_max
 _DIGITS: Final = re.compile(r"[0-9]{1,10}")
-_BRACKETS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,12 +189,11 @@ def _parse_key(item: object) -> Key:
         raise PeerFault("the key container holds something that is not a key")
     try:
         key_id = check_key_id(item["key_ID"])
-        material = base64.b64decode(item["key"], validate=True)
-        canonical = base64.b64encode(material).decode() == item["key"]
-    except (BadRequest, ValueError):
-        raise PeerFault("a key of the container has no UUID or no base64 material") from None
-    if not material or not canonical:  # bits beside the octets are padding, never key (RFC 4648, 3.5)
-        raise PeerFault("a key of the container is empty or not canonical base64")
+        material = read_base64(item["key"])
+    except BadRequest:
+        raise PeerFault("a key of the container has no UUID or no canonical base64") from None
+    if not material:
+        raise PeerFault("a key of the container is empty")
     return Key(key_id=key_id, material=Secret(material), strands=_strands(item.get("key_extension")))
 
 
@@ -249,44 +247,10 @@ def error_of(status: int, body: bytes, *, retry_after_s: float = 1.0) -> Keystra
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError:
-        raise BadRequest("the body is not UTF-8") from None
-    _check_depth(text)
-    try:
-        value = _JSON.decode(text)
-    except BadRequest:
-        raise
-    except (ValueError, RecursionError):  # the decoder's own message may quote the body
-        raise BadRequest("the body is not JSON") from None
+    value = read_json(body, depth_max=DEPTH_MAX)
     if not isinstance(value, dict):
         raise BadRequest("the body is not a JSON object")
     return value
-
-
-def _check_depth(text: str) -> None:
-    if text.count("[") + text.count("{") <= DEPTH_MAX:
-        return
-    depth = 0
-    for token in _BRACKETS.finditer(text):
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
-        if depth > DEPTH_MAX:
-            raise BadRequest(f"the body is nested deeper than {DEPTH_MAX}")
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise BadRequest("a JSON member is given twice")
-    return members
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise BadRequest(f"{name} is not JSON")
-
-
-_JSON: Final = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
 
 
 def _shown(text: str, length: int = SHOWN_MAX) -> str:
