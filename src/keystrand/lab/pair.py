@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,13 @@ class Pair:
 
 
 def free_base_port(count: int, *, start: int = 18_440) -> int:
-    """The first of `count` consecutive free ports on loopback, below the ephemeral range."""
-    for base in range(start, 32_000 - count, count):
+    """The first of `count` consecutive free ports on loopback, below the ephemeral range.
+
+    The search begins at a place of this process's own: two that found sites at the same time would take the same ports.
+    """
+    bases = range(start, 32_000 - count, count)
+    first = os.getpid() % len(bases)
+    for base in (*bases[first:], *bases[:first]):
         if all(_is_free(port) for port in range(base, base + count)):
             return base
     raise RuntimeError("no free ports on loopback")
