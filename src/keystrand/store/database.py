@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 
 from keystrand.core.errors import ConfigError, IllegalTransition, StoreUnavailable
 from keystrand.store.schema import MIGRATIONS
+from keystrand.store.working import Held, Row
 
 STATEMENTS_CACHED: Final = 256
 
@@ -28,8 +29,6 @@ _PRAGMAS: Final = (
 # pages that were dropped), so the store stays shut until the process starts anew.
 _FATAL: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
-Row = tuple[Any, ...]
-
 
 class Database:
     """A connection that is the only one to write its file. Used from one thread at a time."""
@@ -38,6 +37,7 @@ class Database:
         self.path = path
         self._doomed: str | None = None  # why the open transaction cannot be committed any more
         self._shut: str | None = None  # why no transaction can be opened any more
+        self.held = Held(self._write_many, self._control)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.parent.stat().st_mode & 0o077:
             raise ConfigError(
@@ -88,9 +88,9 @@ class Database:
             self._fail(error)
 
     def write(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """How many rows it touched. Raises IllegalTransition outside of a transaction or against a constraint."""
-        if not self._connection.in_transaction:
-            raise IllegalTransition(self._doomed or "write outside of a transaction")
+        """Now; how many rows it touched. Raises IllegalTransition outside of a transaction or against a constraint."""
+        self._require_transaction()
+        self.held.settle()
         try:
             return self._connection.execute(sql, values).rowcount
         except sqlite3.IntegrityError as error:
@@ -98,7 +98,16 @@ class Database:
         except sqlite3.Error as error:
             self._fail(error)
 
-    def write_many(self, sql: str, rows: Sequence[Row]) -> None:
+    def hold(self, table: str, sql: str, values: Row) -> None:
+        """With the others at the end of the transaction, or before the next `write` or `settle`."""
+        self._require_transaction()
+        self.held.add(table, sql, values)
+
+    def _require_transaction(self) -> None:
+        if not self._connection.in_transaction:
+            raise IllegalTransition(self._doomed or "write outside of a transaction")
+
+    def _write_many(self, sql: str, rows: list[Row]) -> None:
         try:
             self._connection.executemany(sql, rows)
         except sqlite3.Error as error:
@@ -106,7 +115,7 @@ class Database:
 
     @contextmanager
     def transaction(self, flush: Callable[[], None]) -> Iterator[None]:
-        """BEGIN IMMEDIATE .. COMMIT. `flush` writes what was held back. Whatever raises, everything is rolled back."""
+        """BEGIN IMMEDIATE .. COMMIT. `flush` holds back the last of it. Whatever raises, everything is rolled back."""
         assert not self._connection.in_transaction, "a transaction is open already"
         if self._shut:
             raise StoreUnavailable(f"the store is shut since: {self._shut}", hint="check the disk, then restart")
@@ -116,24 +125,26 @@ class Database:
             yield
             self._check_sound()
             flush()
+            self.held.settle()
             self._control("COMMIT")
         except BaseException:
+            self.held.clear()
             self._roll_back()
             raise
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
+        """A part of the transaction that can fail alone. Nests."""
         assert self._connection.in_transaction, "a savepoint lives inside a transaction"
-        self._control("SAVEPOINT part")
+        self.held.begin_part()
         try:
             yield
         except BaseException:
             # SQLite may have ended the transaction by itself (disk full); then it is doomed and nothing is left to undo
             if self._connection.in_transaction:
-                self._control("ROLLBACK TO part")
-                self._control("RELEASE part")
+                self.held.undo_part()
             raise
-        self._control("RELEASE part")
+        self.held.end_part()
 
     def _check_sound(self) -> None:
         """A failure may have been swallowed on the way, and SQLite may have ended the transaction by itself."""

@@ -1,7 +1,7 @@
 """The embedded store: one SQLite file per site, key material sealed, everything of a transaction durable or undone.
 
-Ledger moves and audit records of a transaction are held back in memory and written once, before the commit: with group
-commit they are the rows that every request touches. Used from one thread (the engine's).
+What every request touches (peers, open requests, copies, the ledger, the audit log) is remembered and its writes are held
+back until the end of the transaction. Used from one thread (the engine's).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, OpenRequ
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 from keystrand.crypto.seal import Sealer
-from keystrand.store.database import Database, Row
+from keystrand.store.database import Database
 from keystrand.store.ledger import LIVING, check_move
 from keystrand.store.rows import (
     BLOCK_COLUMNS,
@@ -31,9 +32,11 @@ from keystrand.store.rows import (
     request_of,
     request_row,
 )
+from keystrand.store.working import Journal, Row, oldest
 
 BLOCK_COLUMN: Final = "blocks.material"
 COPY_COLUMN: Final = "copies.material"
+COPIES_REMEMBERED: Final = 4096  # keys: most are fetched within a second of being set aside
 
 _SELECT_BLOCK: Final = f"SELECT {BLOCK_COLUMNS} FROM blocks"  # noqa: S608
 _SELECT_COPY: Final = f"SELECT {COPY_COLUMNS} FROM copies"  # noqa: S608
@@ -43,9 +46,22 @@ _COPY_SEALED: Final = f"SELECT {COPY_COLUMNS}, material FROM copies WHERE key_id
 _INSERT_BLOCK: Final = f"INSERT INTO blocks VALUES ({', '.join('?' * 13)})"  # noqa: S608
 _INSERT_COPY: Final = f"INSERT INTO copies VALUES ({', '.join('?' * 14)})"  # noqa: S608
 _INSERT_REQUEST: Final = "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)"
+_UPSERT_LEDGER: Final = "INSERT INTO ledger VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET bits = excluded.bits"
 # the place of a block never changes; only these columns do, so that the indexes of the others stay untouched
 _UPDATE_BLOCK: Final = """UPDATE blocks SET state = ?, owner = ?, term = ?, epoch = ?, taken = ?, free_bits = ?,
     material = ? WHERE block_id = ? AND link = ? AND sequence = ? AND piece = ? AND length_bits = ? AND ingested_s = ?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A copy as this process remembers it. material: None once it is finished, or where only the file has it."""
+
+    copy: Copy
+    material: Secret | None = field(default=None, repr=False)
+
+    def wipe(self) -> None:
+        if self.material is not None:
+            self.material.wipe()
 
 
 class SqliteStore:
@@ -66,22 +82,22 @@ class SqliteStore:
     # transactions
 
     def _forget(self) -> None:
-        """Drop what is held back or remembered: the file is the truth."""
-        self._ledgers: dict[str, dict[Account, int]] = {}
+        """Drop what is remembered: the file is the truth."""
+        self._journal = Journal()
+        self._epoch: dict[str, int] = {}
+        self._peers: dict[str, PeerRecord] = {}
+        self._requests: dict[str, OpenRequest] | None = None  # all of them: a few thousand at most
+        self._copies: dict[str, dict[str, Waiting]] = {}  # of the latest keys, and of those of this transaction
+        self._finished: list[tuple[tuple[str, str], Waiting]] = []
+        self._accounts: dict[tuple[str, Account], int] = {}
         self._moved: dict[str, None] = {}
-        self._records: list[Row] = []
-        self._audit_head: tuple[int, bytes] | None = None
+        self._audit: dict[str, tuple[int, bytes]] = {}
 
     def _flush(self) -> None:
-        if self._moved:
-            rows = [(link, account, bits) for link in self._moved for account, bits in self._ledgers[link].items()]
-            self._db.write_many(
-                "INSERT INTO ledger VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET bits = excluded.bits", rows
-            )
-            self._moved.clear()
-        if self._records:
-            self._db.write_many("INSERT INTO audit VALUES (?, ?, ?)", self._records)
-            self._records.clear()
+        for link in self._moved:
+            for account in Account:
+                self._db.hold("ledger", _UPSERT_LEDGER, (link, account, self._accounts[link, account]))
+        self._moved.clear()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -92,38 +108,57 @@ class SqliteStore:
         except BaseException:
             self._forget()
             raise
+        self._journal.clear()
+        self._wipe_what_is_over()
+
+    def _wipe_what_is_over(self) -> None:
+        """After a commit: the material of finished copies, and of the oldest that are remembered, leaves the memory."""
+        for (key_id, recipient), entry in self._finished:
+            if self._copies.get(key_id, {}).get(recipient) is not entry:  # a failed part may have put it back
+                entry.wipe()
+        self._finished.clear()
+        for _, waiting in oldest(self._copies, COPIES_REMEMBERED):
+            for entry in waiting.values():
+                entry.wipe()
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """A part of a transaction that can fail alone. Nests."""
-        ledgers = {link: dict(accounts) for link, accounts in self._ledgers.items()}
-        moved, held, audit_head = dict(self._moved), len(self._records), self._audit_head
+        mark = self._journal.mark()
         try:
             with self._db.savepoint():
                 yield
         except BaseException:
-            self._ledgers, self._moved, self._audit_head = ledgers, moved, audit_head
-            del self._records[held:]
+            self._journal.undo(mark)
             raise
 
     # the site and its peers
 
     def epoch(self) -> int:
-        row = self._db.row("SELECT value FROM site WHERE name = 'epoch'")
-        return int(row[0]) if row else 1  # a site is born in epoch 1
+        if "epoch" not in self._epoch:
+            row = self._db.row("SELECT value FROM site WHERE name = 'epoch'")
+            self._epoch["epoch"] = int(row[0]) if row else 1  # a site is born in epoch 1
+        return self._epoch["epoch"]
 
     def set_epoch(self, epoch: int) -> None:
-        self._db.write("INSERT OR REPLACE INTO site VALUES ('epoch', ?)", (epoch,))
+        self._db.hold("site", "INSERT OR REPLACE INTO site VALUES ('epoch', ?)", (epoch,))
+        self._journal.put(self._epoch, "epoch", epoch)
 
     def peer(self, peer: str) -> PeerRecord:
-        row = self._db.row("SELECT epoch, op_sent, op_heard, rolled_back FROM peers WHERE peer = ?", (peer,))
-        if row is None:
-            return PeerRecord(peer=peer)
-        return PeerRecord(peer=peer, epoch=row[0], op_sent=row[1], op_heard=row[2], rolled_back=bool(row[3]))
+        known = self._peers.get(peer)
+        if known is None:
+            row = self._db.row("SELECT epoch, op_sent, op_heard, rolled_back FROM peers WHERE peer = ?", (peer,))
+            epoch, op_sent, op_heard, rolled_back = row or (0, 0, 0, 0)
+            known = PeerRecord(
+                peer=peer, epoch=epoch, op_sent=op_sent, op_heard=op_heard, rolled_back=bool(rolled_back)
+            )
+            self._peers[peer] = known
+        return known
 
     def put_peer(self, record: PeerRecord) -> None:
         values = (record.peer, record.epoch, record.op_sent, record.op_heard, int(record.rolled_back))
-        self._db.write("INSERT OR REPLACE INTO peers VALUES (?, ?, ?, ?, ?)", values)
+        self._db.hold("peers", "INSERT OR REPLACE INTO peers VALUES (?, ?, ?, ?, ?)", values)
+        self._journal.put(self._peers, record.peer, record)
 
     # device blocks
 
@@ -204,24 +239,36 @@ class SqliteStore:
 
     # requests
 
+    def _open_requests(self) -> dict[str, OpenRequest]:
+        if self._requests is None:
+            rows = self._db.rows(f"{_SELECT_REQUEST} ORDER BY peer, op, request_id")
+            self._requests = {row[0]: request_of(row) for row in rows}
+        return self._requests
+
     def add_request(self, request: OpenRequest) -> None:
-        self._db.write(_INSERT_REQUEST, request_row(request))
+        if request.request_id in self._open_requests():
+            raise IllegalTransition(f"request {request.request_id} is open already")
+        self._db.hold("requests", _INSERT_REQUEST, request_row(request))
+        self._journal.put(self._open_requests(), request.request_id, request)
 
     def put_request(self, request: OpenRequest) -> None:
+        if request.request_id not in self._open_requests():
+            raise KeyError(request.request_id)
         sql = "UPDATE requests SET peer = ?, link = ?, bits = ?, op = ?, void = ?, created_s = ? WHERE request_id = ?"
         row = request_row(request)
-        if not self._db.write(sql, (*row[1:], row[0])):
-            raise KeyError(request.request_id)
+        self._db.hold("requests", sql, (*row[1:], row[0]))
+        self._journal.put(self._open_requests(), request.request_id, request)
 
     def request(self, request_id: str) -> OpenRequest | None:
-        row = self._db.row(f"{_SELECT_REQUEST} WHERE request_id = ?", (request_id,))
-        return request_of(row) if row else None
+        return self._open_requests().get(request_id)
 
     def drop_request(self, request_id: str) -> None:
-        self._db.write("DELETE FROM requests WHERE request_id = ?", (request_id,))
+        if request_id in self._open_requests():
+            self._db.hold("requests", "DELETE FROM requests WHERE request_id = ?", (request_id,))
+            self._journal.drop(self._open_requests(), request_id)
 
     def requests(self) -> list[OpenRequest]:
-        return [request_of(row) for row in self._db.rows(f"{_SELECT_REQUEST} ORDER BY peer, op, request_id")]
+        return sorted(self._open_requests().values(), key=lambda r: (r.peer, r.op, r.request_id))
 
     # tombstones
 
@@ -237,58 +284,90 @@ class SqliteStore:
 
     # copies
 
+    def _waiting(self, key_id: str) -> dict[str, Waiting]:
+        """All copies of a key by recipient; those of the latest keys are at hand, with their material."""
+        known = self._copies.get(key_id)
+        if known is None:
+            rows = self._db.rows(f"{_SELECT_COPY} WHERE key_id = ? ORDER BY recipient", (key_id,))
+            known = {row[1]: Waiting(copy_of(row)) for row in rows}
+            if known:
+                self._copies[key_id] = known
+        return known
+
     def add_copy(self, copy: Copy, material: Secret) -> None:
+        if copy.recipient in self._waiting(copy.key_id):
+            raise IllegalTransition(f"{copy.recipient} has a copy of {copy.key_id} already")
         row = copy_row(copy)
         sealed = self._sealer.seal(COPY_COLUMN, identity(row), material.reveal())
-        self._db.write(_INSERT_COPY, (*row, int(copy.step in LIVING), sealed))
+        self._db.hold("copies", _INSERT_COPY, (*row, int(copy.step in LIVING), sealed))
+        if copy.key_id not in self._copies:
+            self._journal.put(self._copies, copy.key_id, {})
+        self._journal.put(self._copies[copy.key_id], copy.recipient, Waiting(copy, Secret(material.reveal())))
 
     def copies(self, key_id: str) -> list[Copy]:
-        return [copy_of(row) for row in self._db.rows(f"{_SELECT_COPY} WHERE key_id = ? ORDER BY recipient", (key_id,))]
+        return [entry.copy for _, entry in sorted(self._waiting(key_id).items())]
 
     def copies_of_request(self, peer: str, request_id: str) -> list[Copy]:
-        where = "peer = ? AND request_id = ? ORDER BY key_id, recipient"
-        return [copy_of(row) for row in self._db.rows(f"{_SELECT_COPY} WHERE {where}", (peer, request_id))]
+        return self._select_copies("peer = ? AND request_id = ? ORDER BY key_id, recipient", (peer, request_id))
+
+    def _select_copies(self, where: str, values: Row) -> list[Copy]:
+        self._db.held.settle()
+        return [copy_of(row) for row in self._db.rows(f"{_SELECT_COPY} WHERE {where}", values)]
 
     def copy_material(self, key_id: str, recipient: str) -> Secret:
-        row = self._db.row(_COPY_SEALED, (key_id, recipient))
-        if row is None or row[-1] is None:
+        entry = self._waiting(key_id).get(recipient)
+        if entry is None or entry.copy.step not in LIVING:
             raise KeyError((key_id, recipient))
-        return self._sealer.open(COPY_COLUMN, identity(row[:-1]), row[-1])
+        if entry.material is None:
+            row = self._db.row(_COPY_SEALED, (key_id, recipient))
+            if row is None or row[-1] is None:
+                raise KeyError((key_id, recipient))
+            return self._sealer.open(COPY_COLUMN, identity(row[:-1]), row[-1])
+        return Secret(entry.material.reveal())
 
     def finish_copy(self, key_id: str, recipient: str, step: Step) -> None:
         if step in LIVING:
             raise IllegalTransition(f"a copy that is {step.value} is not finished")
-        sql = "UPDATE copies SET step = ?, living = 0, material = NULL WHERE key_id = ? AND recipient = ?"
-        if not self._db.write(sql, (step.value, key_id, recipient)):
+        entry = self._waiting(key_id).get(recipient)
+        if entry is None:
             raise KeyError((key_id, recipient))
+        sql = "UPDATE copies SET step = ?, living = 0, material = NULL WHERE key_id = ? AND recipient = ?"
+        self._db.hold("copies", sql, (step.value, key_id, recipient))
+        self._journal.put(self._copies[key_id], recipient, Waiting(replace(entry.copy, step=step)))
+        self._finished.append(((key_id, recipient), entry))
 
     def copies_before(self, expires_s: float, limit: int) -> list[Copy]:
         where = "living = 1 AND expires_s < ? ORDER BY expires_s, key_id, recipient LIMIT ?"
-        return [copy_of(row) for row in self._db.rows(f"{_SELECT_COPY} WHERE {where}", (expires_s, limit))]
+        return self._select_copies(where, (expires_s, limit))
 
     def drop_finished_before(self, expires_s: float) -> None:
         self._db.write("DELETE FROM copies WHERE living = 0 AND expires_s < ?", (expires_s,))
+        for key_id, waiting in list(self._copies.items()):
+            old = [e for e in waiting.values() if e.copy.step not in LIVING and e.copy.expires_s < expires_s]
+            if old:
+                self._journal.drop(self._copies, key_id)  # what is left of it is read again
 
     # the ledger
 
     def move_bits(self, link: str, source: Account, target: Account, bits: int) -> None:
         if not self._db.in_transaction:
             raise IllegalTransition("write outside of a transaction")
-        accounts = self._accounts(link)
-        check_move(link, source, target, accounts[source], bits)
-        accounts[source] += bits if source is Account.INGESTED else -bits
-        accounts[target] += bits
-        self._moved[link] = None
+        self._read_ledger(link)
+        have = self._accounts[link, source]
+        check_move(link, source, target, have, bits)
+        self._journal.put(self._accounts, (link, source), have + (bits if source is Account.INGESTED else -bits))
+        self._journal.put(self._accounts, (link, target), self._accounts[link, target] + bits)
+        if link not in self._moved:
+            self._journal.put(self._moved, link, None)
 
-    def _accounts(self, link: str) -> dict[Account, int]:
-        accounts = self._ledgers.get(link)
-        if accounts is None:
+    def _read_ledger(self, link: str) -> None:
+        if (link, Account.INGESTED) not in self._accounts:
             rows: dict[str, int] = dict(self._db.rows("SELECT account, bits FROM ledger WHERE link = ?", (link,)))
-            accounts = self._ledgers[link] = {account: rows.get(account.value, 0) for account in Account}
-        return accounts
+            self._accounts.update({(link, account): rows.get(account.value, 0) for account in Account})
 
     def ledger(self, link: str) -> Mapping[Account, int]:
-        return dict(self._accounts(link))
+        self._read_ledger(link)
+        return {account: self._accounts[link, account] for account in Account}
 
     def links(self) -> list[str]:
         kept = {row[0] for row in self._db.rows("SELECT DISTINCT link FROM ledger")}
@@ -299,20 +378,19 @@ class SqliteStore:
     def audit_append(self, number: int, record: bytes, head: bytes) -> None:
         if not self._db.in_transaction or number != self.audit_head()[0]:
             raise IllegalTransition(f"audit record {number} is out of place")
-        self._records.append((number, record, head))
-        self._audit_head = (number + 1, head)
+        self._db.hold("audit", "INSERT INTO audit VALUES (?, ?, ?)", (number, record, head))
+        self._journal.put(self._audit, "head", (number + 1, head))
 
     def audit_head(self) -> tuple[int, bytes]:
-        if self._audit_head is None:
+        if "head" not in self._audit:
             row = self._db.row("SELECT number, head FROM audit ORDER BY number DESC LIMIT 1")
-            self._audit_head = (row[0] + 1, row[1]) if row else (0, bytes(32))
-        return self._audit_head
+            self._audit["head"] = (row[0] + 1, row[1]) if row else (0, bytes(32))
+        return self._audit["head"]
 
     def audit_rows(self, first: int, limit: int) -> list[tuple[int, bytes, bytes]]:
+        self._db.held.settle()
         sql = "SELECT number, record, head FROM audit WHERE number >= ? ORDER BY number LIMIT ?"
-        rows = [(number, record, head) for number, record, head in self._db.rows(sql, (first, limit))]
-        held = [row for row in self._records if row[0] >= first]
-        return rows + held[: limit - len(rows)]
+        return [(number, record, head) for number, record, head in self._db.rows(sql, (first, limit))]
 
     def put_checkpoint(self, size: int, note: str) -> None:
         self._db.write("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (size, note))
