@@ -30,7 +30,8 @@ def free_base_port(count: int, *, start: int = 18_440) -> int:
     """
     bases = range(start, 32_000 - count, count)
     first = os.getpid() % len(bases)
-    for base in (*bases[first:], *bases[:first]):
+    for place in range(len(bases)):
+        base = bases[(first + place) % len(bases)]
         if all(_is_free(port) for port in range(base, base + count)):
             return base
     raise RuntimeError("no free ports on loopback")
