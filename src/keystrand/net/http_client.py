@@ -6,7 +6,6 @@ A request that has been sent is never repeated: the server may have handed out a
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from typing import Final, cast
 
 from keystrand.core.errors import KeystrandError, PeerFault, PeerUnavailable
 from keystrand.core.limits import Limits
+from keystrand.net.blocking import IDLE_S, BlockingStream, authority
 from keystrand.net.http_exchange import RESPONSE_BYTES_MAX, Response, ResponseParser, print_request
 from keystrand.net.tls import TlsContexts, TlsPeer
 from keystrand.net.tls_engine import TlsEngine
@@ -22,13 +22,6 @@ from keystrand.net.tls_transport import TlsTransport, connect_tls
 REQUEST_TIMEOUT_S: Final = 30.0
 CONNECTIONS_MAX: Final = 16
 CONNECT_TRIES: Final = 2
-# less than any server keeps an idle connection, so that a request does not run into its close
-IDLE_S: Final = 30.0
-_READ_BYTES: Final = 65_536
-
-
-def _authority(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class _Exchange(asyncio.Protocol):
@@ -131,7 +124,7 @@ class HttpClient:
         self._body_bytes_max = body_bytes_max
         self._idle: deque[_Exchange] = deque()
         self._free = asyncio.Semaphore(connections_max)
-        self._authority = _authority(host, port)
+        self._authority = authority(host, port)
         self._closed = False
         self.peer: TlsPeer | None = None  # of the newest connection
 
@@ -212,9 +205,9 @@ class SyncHttpClient:
         self._limits = limits or Limits()
         self._timeout_s = timeout_s
         self._parser = ResponseParser(body_bytes_max)
-        self._authority = _authority(host, port)
+        self._authority = authority(host, port)
         self._lock = threading.Lock()
-        self._stream: _BlockingStream | None = None
+        self._stream: BlockingStream | None = None
         self.peer: TlsPeer | None = None  # of the newest connection
 
     def request(self, method: str, path: str, body: bytes | None = None) -> Response:
@@ -241,7 +234,7 @@ class SyncHttpClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _exchange(self, stream: _BlockingStream, wire: bytes) -> Response:
+    def _exchange(self, stream: BlockingStream, wire: bytes) -> Response:
         self._parser.reset()
         stream.write(wire)
         while self._parser.response is None:
@@ -254,7 +247,7 @@ class SyncHttpClient:
             self._drop()
         return self._parser.response
 
-    def _usable_stream(self) -> _BlockingStream:
+    def _usable_stream(self) -> BlockingStream:
         if self._stream is not None and self._stream.is_fresh():
             return self._stream
         self._drop()
@@ -268,13 +261,13 @@ class SyncHttpClient:
                 return self._stream
         raise AssertionError("unreachable")
 
-    def _open(self) -> _BlockingStream:
+    def _open(self) -> BlockingStream:
         engine = TlsEngine(
             self._contexts.client_connection(self._host),
             lambda connection: self._contexts.connected(connection, self._host, self._expect),
             handshake_bytes_max=self._limits.tls_handshake_bytes_max,
         )
-        stream = _BlockingStream(self._host, self._port, engine, self._limits.tls_handshake_timeout_s)
+        stream = BlockingStream(self._host, self._port, engine, self._limits.tls_handshake_timeout_s)
         self.peer = engine.peer
         return stream
 
@@ -282,88 +275,3 @@ class SyncHttpClient:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-
-
-class _BlockingStream:
-    """A TLS connection over a blocking socket; every wait ends at `deadline_s` (monotonic)."""
-
-    def __init__(self, host: str, port: int, engine: TlsEngine, timeout_s: float) -> None:
-        self.deadline_s = time.monotonic() + timeout_s
-        self.idle_since_s = time.monotonic()
-        self._engine = engine
-        self._early = b""  # plaintext that came with the end of the handshake
-        try:
-            self._socket = socket.create_connection((host, port), timeout_s)
-        except OSError as problem:
-            raise PeerUnavailable(f"{_authority(host, port)} does not answer: {problem}") from None
-        try:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._shake_hands()
-        except BaseException:
-            self._socket.close()
-            raise
-
-    def is_fresh(self) -> bool:
-        """Idle for not too long, and the server has not said goodbye meanwhile."""
-        if time.monotonic() - self.idle_since_s > IDLE_S or self._engine.finished:
-            return False
-        self._socket.settimeout(0)
-        try:
-            wire = self._socket.recv(_READ_BYTES)
-            return bool(wire) and not self._engine.receive(wire) and not self._engine.finished
-        except BlockingIOError:
-            return True
-        except (OSError, KeystrandError):
-            return False
-
-    def write(self, plaintext: bytes) -> None:
-        self._engine.send(plaintext)
-        self._push()
-
-    def read(self) -> bytes:
-        """Some plaintext; empty at the end. Raises PeerUnavailable for a cut or at the deadline."""
-        if self._early:
-            plaintext, self._early = self._early, b""
-            return plaintext
-        while not self._engine.finished:
-            plaintext = self._engine.receive(self._pull())
-            if plaintext:
-                return plaintext
-        return b""
-
-    def close(self) -> None:
-        try:
-            self._engine.close()
-            self.deadline_s = time.monotonic() + 1.0
-            self._push()
-        except PeerUnavailable:
-            pass  # it is gone already, and so are we
-        finally:
-            self._socket.close()
-
-    def _shake_hands(self) -> None:
-        self._engine.start()
-        self._push()
-        while self._engine.peer is None:
-            try:
-                self._early = self._engine.receive(self._pull())
-            finally:
-                self._push()
-
-    def _pull(self) -> bytes:
-        try:
-            self._socket.settimeout(max(self.deadline_s - time.monotonic(), 0.001))
-            wire = self._socket.recv(_READ_BYTES)
-        except OSError as problem:
-            raise PeerUnavailable(f"no answer: {problem}") from None
-        if not wire:
-            raise PeerUnavailable("the connection was cut")
-        return wire
-
-    def _push(self) -> None:
-        wire = self._engine.outgoing()
-        try:
-            self._socket.settimeout(max(self.deadline_s - time.monotonic(), 0.001))
-            self._socket.sendall(wire)
-        except OSError as problem:
-            raise PeerUnavailable(f"the server hung up: {problem}") from None
