@@ -14,8 +14,8 @@ HEAD = """\
 
 <!-- Printed by `python docs/limits.py`; a test compares, and fails for a limit that is not explained here. -->
 
-Set them in the `[limits]` section of a site's file; what is left out has the default. All must be positive. Figures that
-a standard fixes are not here.
+Set them in the `[limits]` section of a site's file; what is left out has the default. All must be positive and finite.
+Figures that a standard fixes are not here.
 
 | name | default | unit | meaning |
 |---|---|---|---|
@@ -46,6 +46,9 @@ MEANINGS = {
     "peer_frame_bytes_max": "largest frame on the stream between two KMEs",
     "device_frame_bytes_max": "largest frame on the stream from a module",
     "pending_requests_max": "most reservations that wait for peers at a time",
+    "stock_keys_max": "most keys that are agreed ahead of demand, for each pair of SAEs that draws often",
+    "stock_from_per_s": "a pair of SAEs that asks so many times per second draws often",
+    "stock_idle_s": "keys agreed ahead that nobody drew for so long are burnt at both ends",
     "tombstones_max": "most callers whose refusals are counted one by one, to bound what a flood can make us remember",
     "strand_epoch_s": "a fresh ML-KEM exchange with each peer this often; after twice as long the strand counts as missing",
     "strand_epoch_keys_max": "most keys made under one ML-KEM exchange",
