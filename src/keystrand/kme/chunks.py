@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import msgspec
 
-from keystrand.core.key import Key, Segment
+from keystrand.core.errors import Unavailable
+from keystrand.core.key import Segment
 from keystrand.core.labels import LABELS
 from keystrand.core.pool import Copy, OpenRequest
-from keystrand.core.protection import Strand
+from keystrand.core.protection import Strand, strands_for
+from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 from keystrand.kme.ask import Ask
-from keystrand.kme.pool import Pool
-from keystrand.kme.quota import Quotas
-from keystrand.kme.reservation import Pending, Reservations
+from keystrand.kme.pool import BATCH_MAX
+from keystrand.kme.reservation import Reservations
 from keystrand.kme.site import Site
 from keystrand.kme.strands import Strands
 from keystrand.wire.peer import Refused, Reserve, Reserved, Void, WireKey
@@ -61,74 +62,114 @@ class Outcome:
     repeatable: bool = False
 
 
-class Chunks(Reservations):
-    """The reservations of streams. `settled` hears the outcome of each; nothing here answers an SAE."""
+@dataclass(slots=True)
+class Flight:
+    """A request on its way, its chunks in memory until the peer answers. A crash forgets it; recovery burns its bits."""
+
+    ask: ChunkAsk
+    message: Reserve
+    materials: list[Secret] = field(repr=False)
+    deadline_s: float
+    repeat_s: float
+
+
+class Chunks:
+    """The requests of all streams. `settled` hears the outcome of each; nothing here answers an SAE."""
 
     def __init__(
-        self, site: Site, pool: Pool, strands: Strands, quotas: Quotas, settled: Callable[[Outcome], None]
+        self, site: Site, reservations: Reservations, strands: Strands, settled: Callable[[Outcome], None]
     ) -> None:
-        super().__init__(site, pool, strands)
-        self.quotas = quotas  # an SAE has one quota, however it draws
+        self.site = site
+        self.reservations = reservations
+        self.strands = strands
         self._settled = settled
+        self._flights: dict[str, Flight] = {}
 
     def reserve(self, ask: ChunkAsk) -> None:
-        """Raises Unavailable, and has changed nothing then."""
-        self.open(None, ask)
-
-    def give_up_stream(self, ksid: str, reason: str) -> None:
-        """Burn what is on its way for this stream, and tell the peer."""
-        for request_id, pending in list(self._pending.items()):
-            if isinstance(pending.ask, ChunkAsk) and pending.ask.ksid == ksid:
-                self._give_up(request_id, reason)
+        """Reserve and tell the peer. Raises Unavailable when there is nothing to reserve; changes nothing then."""
+        ordinary, quotas = self.reservations, self.reservations.quotas  # an SAE has one quota, however it draws
+        if len(self._flights) >= BATCH_MAX:
+            raise Unavailable("too many streams are waiting for the peer KME")
+        for rule in ask.rules:
+            quotas.check(rule, ask.bits)
+        level, link = ordinary._level_for(ask)
+        chosen = strands_for(level)
+        parts = ordinary._allocate(ask, chosen, link)
+        epoch = self.strands.current(ask.peer) if Strand.PQC in chosen else None
+        plan = [segments for segments, _ in parts]
+        message = self._message(ask, chosen, link, plan, epoch.strand_id if epoch else "")
+        secret = epoch.secret if epoch else None
+        materials = [
+            ordinary._weave(ask, message, wire, piece, secret)
+            for wire, (_, piece) in zip(message.keys, parts, strict=True)
+        ]
+        self._send(ask, message, materials)
+        for rule in ask.rules:
+            quotas.spend(rule, ask.bits)
+        if epoch:
+            epoch.keys += ask.number
 
     def _message(
-        self, ask: Ask, chosen: frozenset[Strand], link: str, plan: list[tuple[Segment, ...]], strand_id: str
+        self, ask: ChunkAsk, chosen: frozenset[Strand], link: str, plan: list[tuple[Segment, ...]], strand_id: str
     ) -> Reserve:
-        assert isinstance(ask, ChunkAsk)
-        message = super()._message(ask, chosen, link, plan, strand_id)
+        """An ordinary request, but for the names of the keys and how long they live."""
+        message = self.reservations._message(ask, chosen, link, plan, strand_id)
         keys = tuple(WireKey(key_id, key.segments) for key_id, key in zip(ask.key_ids(), message.keys, strict=True))
         return msgspec.structs.replace(message, keys=keys, ttl_s=ask.ttl_s)
+
+    def _send(self, ask: ChunkAsk, message: Reserve, materials: list[Secret]) -> None:
+        request = OpenRequest(
+            request_id=message.request_id,
+            peer=ask.peer,
+            link=message.link,
+            bits=ask.bits if message.link else 0,
+            op=message.op,
+            created_s=self.site.clock.now_s(),
+        )
+        self.site.store.add_request(request)
+        now_s, limits = self.site.clock.monotonic_s(), self.site.limits
+        deadline_s, repeat_s = now_s + limits.peer_reply_timeout_s, now_s + limits.peer_retry_s
+        self._flights[message.request_id] = Flight(ask, message, materials, deadline_s, repeat_s)
+        self.site.send(ask.peer, message)
 
     # the peer answers ----------------------------------------------------------------------------------------------
 
     def hear_reserved(self, peer: str, message: Reserved) -> None:
         """Both ends have the chunks: the initiator's copies wait for it (invariant I3)."""
-        pending = self._pending.get(message.request_id)
-        if pending is None or pending.ask.peer != peer:
+        flight = self._flights.get(message.request_id)
+        if flight is None or flight.ask.peer != peer:
             return
         request = self.site.store.request(message.request_id)
         if request is None or request.void:
             return
-        ask = pending.ask
-        assert isinstance(ask, ChunkAsk)
-        for key, wire in zip(pending.keys, pending.message.keys, strict=True):
-            self._keep(ask, key, wire, request)
+        strands = frozenset(Strand(name) for name in flight.message.strands)
+        for wire, material in zip(flight.message.keys, flight.materials, strict=True):
+            self.site.store.add_copy(self._copy(flight.ask, wire, strands, request), material)
+            material.wipe()
         self.site.store.drop_request(request.request_id)
-        del self._pending[message.request_id]
-        self._settled(Outcome(ask, agreed=True))
+        del self._flights[message.request_id]
+        self._settled(Outcome(flight.ask, agreed=True))
 
-    def _keep(self, ask: ChunkAsk, key: Key, wire: WireKey, request: OpenRequest) -> None:
+    def _copy(self, ask: ChunkAsk, wire: WireKey, strands: frozenset[Strand], request: OpenRequest) -> Copy:
         now_s = self.site.clock.now_s()
-        copy = Copy(
-            key_id=key.key_id,
+        return Copy(
+            key_id=wire.key_id,
             recipient=ask.initiator,
             initiator=ask.initiator,
             peer=ask.peer,
             link=request.link,
             request_id=request.request_id,
             length_bits=ask.size_bits,
-            strands=key.strands,
+            strands=strands,
             segments=tuple(Segment(*parts) for parts in wire.segments),
             step=Step.READY,
             reserved_s=now_s,
             expires_s=now_s + ask.ttl_s,
         )
-        self.site.store.add_copy(copy, key.material)
-        key.material.wipe()
 
     def hear_refused(self, peer: str, message: Refused) -> None:
-        pending = self._pending.get(message.request_id)
-        if pending is None or pending.ask.peer != peer:
+        flight = self._flights.get(message.request_id)
+        if flight is None or flight.ask.peer != peer:
             return
         if message.reason == "strand":
             self.strands.forget(peer)
@@ -137,23 +178,32 @@ class Chunks(Reservations):
 
     # giving up -----------------------------------------------------------------------------------------------------
 
-    def _give_up(self, request_id: str, reason: str) -> None:
-        """Burn. The peer may have handed out its copies, so these places of the stream are never filled again."""
-        self._end(request_id, reason, repeatable=False)
-
     def _end(self, request_id: str, reason: str, *, repeatable: bool) -> None:
+        """Burn. Unless the peer refused, it may have handed out its copies: those places are never filled again."""
         request = self.site.store.request(request_id)
         if request is not None and not request.void:
-            self.burn(request, reason)
+            self.reservations.burn(request, reason)
             self.site.send(request.peer, Void(request_ids=(request_id,)))
-        pending: Pending | None = self._pending.pop(request_id, None)
-        if pending is None:
-            return
-        for key in pending.keys:
-            key.material.wipe()
-        assert isinstance(pending.ask, ChunkAsk)
-        self._settled(Outcome(pending.ask, agreed=False, repeatable=repeatable))
+        flight = self._flights.pop(request_id)
+        for material in flight.materials:
+            material.wipe()
+        self._settled(Outcome(flight.ask, agreed=False, repeatable=repeatable))
 
-    def waits_for_peer(self, ksid: str) -> bool:
-        """Is a request of this stream on its way?"""
-        return any(isinstance(p.ask, ChunkAsk) and p.ask.ksid == ksid for p in self._pending.values())
+    def give_up(self, reason: str, *, ksid: str = "", peer: str = "") -> None:
+        """Burn what is on its way for one stream, or towards one peer."""
+        for request_id, flight in list(self._flights.items()):
+            if flight.ask.ksid == ksid or flight.ask.peer == peer:
+                self._end(request_id, reason, repeatable=False)
+
+    def on_their_way(self, ksid: str) -> bool:
+        return any(flight.ask.ksid == ksid for flight in self._flights.values())
+
+    def tick(self) -> None:
+        """Repeat what was not answered, give up what is overdue."""
+        now_s = self.site.clock.monotonic_s()
+        for request_id in [i for i, flight in self._flights.items() if now_s >= flight.deadline_s]:
+            self._end(request_id, "no answer in time", repeatable=False)
+        for flight in self._flights.values():
+            if now_s >= flight.repeat_s:
+                flight.repeat_s = now_s + self.site.limits.peer_retry_s
+                self.site.send(flight.ask.peer, flight.message)
