@@ -1,1 +1,1 @@
-"""The one door to the cryptography library: seal, combine, KEM, identities."""
+"""The one door to the cryptography library and to PKCS#11: seal, combine, KEM, identities, HSM, escrow."""
