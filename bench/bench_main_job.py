@@ -15,6 +15,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.load014 import LoadResult, load, percentile
@@ -108,8 +111,30 @@ def _processor_s_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime, stime
 
 
-async def measure_keys(pair: Pair, configs: dict[str, SiteConfig], pairs: int) -> tuple[LoadResult, dict[str, float]]:
-    """The result, and the processor time that each program spent on it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One load on the pair: `pairs` requests for `number` keys each, at a pace or (0) as fast as they are answered."""
+
+    pairs: int
+    number: int = 1
+    pairs_per_s: float = 0.0
+
+    @property
+    def bits(self) -> int:
+        return self.pairs * self.number * SIZE_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run saw, and the processor time that each program spent on it."""
+
+    load: LoadResult
+    spent_s: dict[str, float]
+
+
+@asynccontextmanager
+async def running(pair: Pair, configs: dict[str, SiteConfig], bits: int) -> AsyncIterator[dict[str, HttpClient]]:
+    """Both sites up, their pools filled for `bits` at either end; yields a client for each."""
     programs = Programs(pair.folder)
     for name, file in pair.site_files.items():
         programs.start(name, "serve", str(file))
@@ -118,14 +143,9 @@ async def measure_keys(pair: Pair, configs: dict[str, SiteConfig], pairs: int) -
     try:
         await wait_ready(configs, programs, 0)
         await feeder.connect()
-        needed_bits = 2 * (pairs + 1000) * SIZE_BITS
-        await feeder.feed(1_048_576, blocks=needed_bits // 1_048_576 + 2)
-        await wait_ready(configs, programs, needed_bits // 2)
-        await _load(clients, 500)
-        before_s = processor_s(pair.folder)
-        result = await _load(clients, pairs)
-        after_s = processor_s(pair.folder)
-        return result, {name: after_s[name] - before_s[name] for name in after_s}
+        await feeder.feed(1_048_576, blocks=2 * bits // 1_048_576 + 2)
+        await wait_ready(configs, programs, bits)
+        yield clients
     finally:
         for client in clients.values():
             await client.close()
@@ -133,19 +153,35 @@ async def measure_keys(pair: Pair, configs: dict[str, SiteConfig], pairs: int) -
         programs.stop()
 
 
-async def _load(clients: dict[str, HttpClient], pairs: int) -> LoadResult:
+async def measure(pair: Pair, configs: dict[str, SiteConfig], runs: Sequence[Run]) -> list[Outcome]:
+    """The runs one after the other on one pair, after a short one that nobody counts."""
+    warm = Run(pairs=500)
+    outcomes = []
+    async with running(pair, configs, sum(run.bits for run in (warm, *runs))) as clients:
+        for run in (warm, *runs):
+            before_s = processor_s(pair.folder)
+            result = await _load(clients, run)
+            after_s = processor_s(pair.folder)
+            outcomes.append(Outcome(result, {name: after_s[name] - before_s[name] for name in after_s}))
+    return outcomes[1:]
+
+
+async def _load(clients: dict[str, HttpClient], run: Run) -> LoadResult:
     return await load(
         clients["alpha"],
         clients["bravo"],
         initiator_id="gateway-alpha",
         responder_id="gateway-bravo",
-        pairs=pairs,
+        pairs=run.pairs,
+        number=run.number,
+        pairs_per_s=run.pairs_per_s,
         connections=CONNECTIONS,
         size_bits=SIZE_BITS,
     )
 
 
-def rows_of(result: LoadResult, spent_s: dict[str, float], limit_per_s: float) -> list[Row]:
+def rows_of(outcome: Outcome, limit_per_s: float) -> list[Row]:
+    result = outcome.load
     # a pair is two exchanges, so the edge alone could do half its request rate in pairs
     reference = ("constant answer, pairs/s", limit_per_s / 2)
     return [
@@ -158,7 +194,7 @@ def rows_of(result: LoadResult, spent_s: dict[str, float], limit_per_s: float) -
         Row(name="dec_keys p99", value=1e3 * percentile(result.dec_s, 0.99), unit="ms"),
         *(
             Row(name=f"processor time per pair, {name}", value=1e6 * spent / result.pairs, unit="µs")
-            for name, spent in spent_s.items()
+            for name, spent in outcome.spent_s.items()
         ),
     ]
 
@@ -168,8 +204,8 @@ async def run(pairs: int) -> list[Row]:
     try:
         pair = found_pair(folder / "pair")
         configs = {name: load_site(file) for name, file in pair.site_files.items()}
-        result, spent_s = await measure_keys(pair, configs, pairs)
-        return rows_of(result, spent_s, await measure_limit(configs["alpha"], 2 * pairs))
+        (outcome,) = await measure(pair, configs, [Run(pairs=pairs)])
+        return rows_of(outcome, await measure_limit(configs["alpha"], 2 * pairs))
     finally:
         shutil.rmtree(folder)
 

@@ -58,19 +58,25 @@ async def load(
     pairs: int,
     connections: int = 16,
     size_bits: int = 256,
+    number: int = 1,
+    pairs_per_s: float = 0.0,
 ) -> LoadResult:
-    """Ask for `pairs` keys over `connections` lines at once; the callers keep that many connections alive.
+    """Ask `pairs` times for `number` keys over `connections` lines at once; the callers keep that many connections alive.
 
-    A refusal (a drained pool, say) counts as an attempt and is reported, never repeated.
+    pairs_per_s: begin them at this pace, all lines together; 0: as fast as they are answered. A refusal (a drained pool, say)
+    counts as an attempt and is reported, never repeated.
     """
     tally = _Tally(pairs)
-    body = wire.print_key_request(wire.KeyRequest(number=1, size_bits=size_bits))
+    body = wire.print_key_request(wire.KeyRequest(number=number, size_bits=size_bits))
     draw, pick_up = f"/api/v1/keys/{responder_id}/enc_keys", f"/api/v1/keys/{initiator_id}/dec_keys"
     begun_s = time.perf_counter()
 
     async def line() -> None:
         while tally.left > 0:
             tally.left -= 1
+            if pairs_per_s:
+                due_s = begun_s + (pairs - tally.left) / pairs_per_s
+                await asyncio.sleep(due_s - time.perf_counter())
             await _pair(tally, initiator, responder, draw, pick_up, body)
 
     await asyncio.gather(*(line() for _ in range(connections)))
@@ -87,16 +93,16 @@ async def _pair(tally: _Tally, initiator: Caller, responder: Caller, draw: str, 
     if drawn.status != 200:
         tally.refuse(drawn.status)
         return
-    (ours,) = wire.parse_container(drawn.body)
+    ours = wire.parse_container(drawn.body)
     begun_s = time.perf_counter()
-    picked = await responder.request("POST", pick_up, wire.print_key_ids([ours.key_id]))
+    picked = await responder.request("POST", pick_up, wire.print_key_ids([key.key_id for key in ours]))
     tally.dec_s.append(time.perf_counter() - begun_s)
     if picked.status != 200:
         tally.refuse(picked.status)
         return
-    (theirs,) = wire.parse_container(picked.body)
+    theirs = {key.key_id: key.material for key in wire.parse_container(picked.body)}
     tally.pairs += 1
-    tally.mismatches += theirs.key_id != ours.key_id or not theirs.material.matches(ours.material)
+    tally.mismatches += sum(not ours_.material.matches(theirs[ours_.key_id]) for ours_ in ours)
 
 
 def table(result: LoadResult) -> str:

@@ -1,0 +1,101 @@
+"""The key service as a shared service: single keys, batches of 64, and the latency at half of its capacity.
+
+Two real sites as in bench_main_job (durable, audited, mutual TLS with X25519MLKEM768), everything on one machine, the client
+included; the limit is the same HTTP server answering a constant, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.bench_main_job import Outcome, Run, measure, measure_limit
+from bench.load014 import percentile
+from bench.report import Row, publish
+from keystrand.config.load import load_site
+from keystrand.lab.pair import found_pair
+
+BATCH = 64
+
+
+def rows_of(single: Outcome, batch: Outcome, half: Outcome, limit_per_s: float) -> list[Row]:
+    keys_per_s = batch.load.pairs_per_s * BATCH
+    runs = {"single": single, "batches": batch, "half load": half}
+    return [
+        Row(
+            name="enc+dec pairs, one key per request",
+            value=single.load.pairs_per_s,
+            unit="1/s",
+            goal=3000,
+            # a pair is two exchanges, so the edge alone could do half its request rate in pairs
+            reference=("constant answer, pairs/s", limit_per_s / 2),
+        ),
+        Row(name="share of the edge's limit", value=2 * single.load.pairs_per_s / limit_per_s, unit=""),
+        Row(name=f"keys in batches of {BATCH}", value=keys_per_s, unit="1/s", goal=20_000),
+        Row(
+            name="enc_keys p99 at half load",
+            value=1e3 * percentile(half.load.enc_s, 0.99),
+            unit="ms",
+            goal=20,
+            better="lower",
+        ),
+        Row(
+            name="dec_keys p99 at half load",
+            value=1e3 * percentile(half.load.dec_s, 0.99),
+            unit="ms",
+            goal=20,
+            better="lower",
+        ),
+        Row(
+            name="mismatched keys",
+            value=sum(run.load.mismatches for run in runs.values()),
+            unit="count",
+            goal=0,
+            better="lower",
+        ),
+        Row(
+            name="refusals",
+            value=sum(sum(run.load.refusals.values()) for run in runs.values()),
+            unit="count",
+            goal=0,
+            better="lower",
+        ),
+        *(
+            Row(name=f"processor time per request, {kind}, {name}", value=1e6 * spent / run.load.pairs, unit="µs")
+            for kind, run in runs.items()
+            for name, spent in run.spent_s.items()
+        ),
+    ]
+
+
+async def run(pairs: int) -> list[Row]:
+    folder = Path(tempfile.mkdtemp(prefix="keystrand-bench-"))
+    try:
+        pair = found_pair(folder / "pair")
+        configs = {name: load_site(file) for name, file in pair.site_files.items()}
+        batches = max(1, pairs // 16)
+        single, batch = await measure(pair, configs, [Run(pairs=pairs), Run(pairs=batches, number=BATCH)])
+        shutil.rmtree(folder)
+        pair = found_pair(folder / "pair")
+        configs = {name: load_site(file) for name, file in pair.site_files.items()}
+        pace = Run(pairs=pairs // 2, pairs_per_s=single.load.pairs_per_s / 2)
+        (half,) = await measure(pair, configs, [pace])
+        return rows_of(single, batch, half, await measure_limit(configs["alpha"], 2 * pairs))
+    finally:
+        shutil.rmtree(folder)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=20_000)
+    options = parser.parse_args()
+    import uvloop
+
+    return 0 if publish("keys", uvloop.run(run(options.pairs))) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
