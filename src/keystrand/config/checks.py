@@ -83,7 +83,7 @@ def _name(text: str, where: Where) -> Iterator[Fault]:
 
 
 def _files(config: SiteConfig) -> Iterator[Fault]:
-    yield from _private(config.site.root_key_file, ("site", "root_key_file"))
+    yield from _root_key(config)
     yield from _private(config.site.audit_key_file, ("site", "audit_key_file"))
     yield from _tls(config.tls)
     if config.peer.trust is not None:
@@ -97,6 +97,20 @@ def _files(config: SiteConfig) -> Iterator[Fault]:
     if config.gateway is not None:
         yield from _readable(config.gateway.certificate, ("gateway", "certificate"))
         yield from _private(config.gateway.private_key, ("gateway", "private_key"))
+
+
+def _root_key(config: SiteConfig) -> Iterator[Fault]:
+    where = ("site", "root_key")
+    if config.site.root_key == "pkcs11" and config.hsm is None:
+        yield Fault(where, "the root key is in an HSM, and none is named", "add a table [hsm]")
+    if config.site.root_key_file is not None:
+        yield from _private(config.site.root_key_file, ("site", "root_key_file"))
+    elif config.site.root_key == "passphrase":
+        yield Fault(("site", "root_key_file"), "is missing", 'add root_key_file = "…", or root_key = "pkcs11"')
+    if config.hsm is not None:
+        yield from _readable(config.hsm.module, ("hsm", "module"))
+        yield from _private(config.hsm.pin_file, ("hsm", "pin_file"))
+        yield from _name(config.hsm.key_label, ("hsm", "key_label"))
 
 
 def _tls(tls: Tls) -> Iterator[Fault]:

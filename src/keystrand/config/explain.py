@@ -61,7 +61,9 @@ def _cautions(config: SiteConfig) -> Iterator[str]:
         yield "caution: no revocation list: a lost certificate stays valid until it expires"
     if config.peers and config.peer_trust == config.tls.trust:
         yield "caution: whoever vouches for peers also vouches for SAEs here; name another trust in [peer]"
-    if config.site.root_key_file.is_relative_to(config.site.state_dir):
+    if config.site.root_key_file and config.site.root_key_file.is_relative_to(config.site.state_dir):
         yield "caution: the passphrase lies beside the store that it seals; a copy of the directory has both"
+    if config.site.root_key == "pkcs11" and config.site.root_key_file:
+        yield "caution: root_key_file is not used under an HSM; once the store has moved, remove it"
     if any(e.waiver and e.waiver.protection < Protection.PQC for e in config.policy):
         yield "caution: a waiver allows keys that are not quantum-safe"

@@ -17,6 +17,7 @@ from keystrand.config.values import Address
 from keystrand.core.limits import Limits
 from keystrand.core.policy import Policy, Rule, Waiver
 from keystrand.core.protection import Protection
+from keystrand.crypto.hsm import TokenPlace
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,8 +30,34 @@ class Site(Section, frozen=True, kw_only=True):
     name: Annotated[str, Meta(description="name of the site, the same in every peer's file")]
     kme_id: Annotated[str, Meta(description="ID of this KME, as in its certificate and in ETSI GS QKD 014 status")]
     state_dir: Annotated[Path, Meta(description="directory of the store and the audit log; made if missing")]
-    root_key_file: Annotated[Path, Meta(description="file with the passphrase that seals the store (mode 600)")]
     audit_key_file: Annotated[Path, Meta(description="file with the Ed25519 key that signs the audit log (mode 600)")]
+    root_key: Annotated[
+        Literal["passphrase", "pkcs11"],
+        Meta(description="what seals the store: the passphrase in root_key_file, or the key in the HSM of [hsm]"),
+    ] = "passphrase"
+    root_key_file: Annotated[
+        Path | None, Meta(description="file with the passphrase that seals the store (mode 600)")
+    ] = None
+
+
+class HsmToken(Section, frozen=True, kw_only=True):
+    """A token of a hardware security module, reached through its vendor's PKCS#11 library. Needs the extra `hsm`."""
+
+    module: Annotated[Path, Meta(description="the vendor's PKCS#11 library")]
+    token_label: Annotated[str, Meta(description="label of the token", min_length=1, max_length=32)]
+    pin_file: Annotated[Path, Meta(description="file with the user PIN (mode 600)")]
+    key_label: Annotated[str, Meta(description="label of the root key in the token")] = "keystrand-root"
+    deadline_ms: Annotated[int, Meta(description="how long a call may take before it is refused", ge=50, le=60_000)] = (
+        2_000
+    )
+
+    def place(self) -> TokenPlace:
+        return TokenPlace(
+            module=self.module,
+            token_label=self.token_label,
+            pin_file=self.pin_file,
+            deadline_s=self.deadline_ms / 1000,
+        )
 
 
 class Tls(Section, frozen=True, kw_only=True):
@@ -189,6 +216,7 @@ class SiteConfig(Section, frozen=True, kw_only=True):
     saes: Mapping[str, Sae] = {}
     policy: tuple[PolicyEntry, ...] = ()
     gateway: Gateway | None = None
+    hsm: HsmToken | None = None
     limits: Limits = Limits()
     log: Log = Log()
 
@@ -201,6 +229,11 @@ class SiteConfig(Section, frozen=True, kw_only=True):
     def salt_file(self) -> Path:
         """Salt and parameters that turn the passphrase into the root key."""
         return self.site.state_dir / "root.salt"
+
+    @property
+    def keyring_file(self) -> Path:
+        """The wrapped keys of the tenants."""
+        return self.site.state_dir / "tenants.keys"
 
     @property
     def peer_trust(self) -> Path:

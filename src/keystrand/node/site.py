@@ -20,7 +20,6 @@ from keystrand.core.errors import ConfigError, KeystrandError
 from keystrand.core.events import Event, Sink
 from keystrand.crypto.combine import StrandCombiner
 from keystrand.crypto.kem import MlKem768
-from keystrand.crypto.seal import RootKey, Sealer
 from keystrand.crypto.sign import Signer, Verifier
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Effect, Emit, Link, Send, Site
@@ -33,6 +32,7 @@ from keystrand.node.keys import EngineKeys
 from keystrand.node.notary import Notary
 from keystrand.node.peers import Line, PeerLines
 from keystrand.node.readings import Readings
+from keystrand.node.sealing import sealer_of
 from keystrand.observe.audit import AuditLog
 from keystrand.observe.feed import Feed
 from keystrand.observe.gauges import Gauges
@@ -69,8 +69,7 @@ def open_store(config: SiteConfig) -> SqliteStore:
     """The site's sealed store; its directory is made on first use."""
     state = config.site.state_dir
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    root = RootKey.from_passphrase_file(config.site.root_key_file, state / "root.salt")
-    return SqliteStore(state / "site.db", Sealer(root))
+    return SqliteStore(config.store_file, sealer_of(config))
 
 
 class SiteNode:

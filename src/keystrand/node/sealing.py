@@ -1,0 +1,72 @@
+"""Which root key seals a site's store, and how a store gets from one to another."""
+
+from __future__ import annotations
+
+from keystrand.config.schema import SiteConfig
+from keystrand.core.errors import ConfigError
+from keystrand.crypto.hsm import Hsm
+from keystrand.crypto.keyring import KeyringFile, KeyRoot
+from keystrand.crypto.seal import RootKey, Sealer
+from keystrand.crypto.vault import HsmRoot
+
+
+def root_of(config: SiteConfig) -> KeyRoot:
+    """The root key that the configuration names. Raises ConfigError; Unavailable where an HSM does not answer."""
+    return hsm_root(config) if config.site.root_key == "pkcs11" else passphrase_root(config)
+
+
+def passphrase_root(config: SiteConfig) -> RootKey:
+    if config.site.root_key_file is None:
+        raise ConfigError("no root_key_file is named in [site]", hint="state the file with the passphrase")
+    return RootKey.from_passphrase_file(config.site.root_key_file, config.salt_file)
+
+
+def hsm_of(config: SiteConfig) -> Hsm:
+    if config.hsm is None:
+        raise ConfigError("no HSM is configured", hint="add a table [hsm]")
+    return Hsm(config.hsm.place())
+
+
+def hsm_root(config: SiteConfig) -> HsmRoot:
+    hsm = hsm_of(config)
+    assert config.hsm is not None
+    return HsmRoot(hsm, config.hsm.key_label)
+
+
+def sealer_of(config: SiteConfig) -> Sealer:
+    """What seals the rows of this site. A site has a keyring once it has tenants or an HSM.
+
+    Raises what `root_of` does; ConfigError where an HSM is named for a store that was not moved to it.
+    """
+    root, keyring = root_of(config), KeyringFile(config.keyring_file)
+    if config.keyring_file.exists():
+        return Sealer(root, keyring)
+    if config.site.root_key == "passphrase":
+        return Sealer(root)
+    if config.store_file.exists():
+        hint = "restore tenants.keys from your backup; a store under a passphrase must be moved to the HSM first"
+        raise ConfigError("there is a store, but no keyring for it", path=str(config.keyring_file), hint=hint)
+    return Sealer(root, keyring)
+
+
+def create_hsm_root(config: SiteConfig) -> None:
+    """Have the token of [hsm] make the root key. Raises BadRequest where it has one of that label."""
+    hsm = hsm_of(config)
+    assert config.hsm is not None
+    HsmRoot.create(hsm, config.hsm.key_label)
+
+
+def move_to_hsm(config: SiteConfig) -> None:
+    """Wrap the tenant keys of a site under a passphrase by the root key of [hsm] instead. No row is touched.
+
+    The site must be stopped. From then on it needs root_key = "pkcs11"; the passphrase opens nothing any more but copies
+    of the store and the keyring from before.
+    """
+    target = hsm_root(config)
+    Sealer(passphrase_root(config), KeyringFile(config.keyring_file)).tenants.move(target)
+
+
+def move_to_passphrase(config: SiteConfig) -> None:
+    """The way back, before an HSM is retired."""
+    target = passphrase_root(config)
+    Sealer(hsm_root(config), KeyringFile(config.keyring_file)).tenants.move(target)
