@@ -1,7 +1,7 @@
 """Keys of Keystrand in an enterprise key manager: pushed once, and ended there when they are revoked here.
 
 The Name of the object is our key ID, so that every step can be repeated: what is there already is found before anything
-is registered again. One exporter at a time per key, as KMIP has no way to say "register unless the name is taken".
+is registered again. Register cannot say "unless the name is taken"; copies that a lost answer left behind are cleared away.
 """
 
 from __future__ import annotations
@@ -33,11 +33,13 @@ T = TypeVar("T")
 @dataclass(slots=True, kw_only=True)
 class KmsExport:
     """annotate: how protection and link travel: "custom" attributes, "application" specific information for a server
-    that takes no custom ones, or "none". deadline_s: for one push or withdrawal, its retries included.
+    that takes no custom ones, or "none". use_import: by Import instead of Register, so that the object has our key ID as
+    its Unique Identifier. deadline_s: no attempt begins after it.
     """
 
     client: KmipClient
     annotate: Annotation = "custom"
+    use_import: bool = False
     deadline_s: float = DEADLINE_S
     clock: Clock = field(default_factory=SystemClock)
     sleep: Callable[[float], None] = time.sleep
@@ -63,10 +65,15 @@ class KmsExport:
     def _push(self, key: Key, link: str) -> str:
         found = self.client.locate(attributes.named(key.key_id))
         if not found:
-            uid = self.client.register(key.material, self._described(key, link))
+            uid = self._hand_over(key, self._described(key, link))
             self.client.activate(uid)
             return uid
         return self._confirm(sorted(found), key)
+
+    def _hand_over(self, key: Key, described: list[Attribute]) -> str:
+        if self.use_import:
+            return self.client.import_key(key.key_id, key.material, described)
+        return self.client.register(key.material, described)
 
     def _confirm(self, found: list[str], key: Key) -> str:
         """Earlier attempts registered it: once, or more often where a server was slow to do what it had not answered.

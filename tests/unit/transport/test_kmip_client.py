@@ -196,6 +196,25 @@ def test_protection_and_link_are_custom_attributes(version):
     assert sent["Cryptographic Length"] == 256
 
 
+@pytest.mark.parametrize("version", [V1_4, V2_1], ids=str)
+def test_an_import_carries_our_key_ID_and_every_attribute(version):
+    made = success(Operation.IMPORT, ttlv.text(Tag.UNIQUE_IDENTIFIER, KEY_ID))
+    client = Scripted(success(Operation.LOCATE), made, success(Operation.ACTIVATE), version=version)
+    assert KmsExport(client=client, use_import=True).push(a_key(), link="alpha-bravo") == KEY_ID
+    payload = client.script.asked[1].items[0].payload
+    assert payload.items[0].text == KEY_ID
+    assert messages.parse_key(payload).length_bits == 256
+    sent = {item.name: item.value for item in attributes.parse_attributes(payload, version)}
+    assert sent["State"] == State.PRE_ACTIVE
+    assert "Name" in sent
+
+
+def test_a_version_without_Import_is_said_so():
+    client = Scripted(success(Operation.LOCATE), version=V1_2)
+    with pytest.raises(BadRequest, match=r"KMIP 1\.2 has no Import"):
+        KmsExport(client=client, use_import=True).push(a_key(), link="alpha-bravo")
+
+
 def test_a_compromise_is_dated_and_a_mere_end_is_not():
     client = Scripted(success(Operation.REVOKE), success(Operation.REVOKE))
     client.revoke("1", Revocation.KEY_COMPROMISE, "lost")
