@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -18,51 +16,28 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from softhsm import PIN, Faults, make_token, needs_softhsm, softhsm_home
 
 from keystrand.core.errors import BadRequest, ConfigError, Tampered, TenantSealed, Unavailable, UnknownKey
 from keystrand.core.secret import Secret
-from keystrand.crypto.hsm import Hsm, TokenPlace, thread_of
+from keystrand.crypto.hsm import Hsm, TokenPlace
 from keystrand.crypto.keyring import KeyringFile
 from keystrand.crypto.seal import RootKey, Sealer
 from keystrand.crypto.vault import HsmRoot, HsmVault
 
-SOFTHSM = next((p for p in Path("/usr").glob("lib*/**/softhsm/libsofthsm2.so")), None)
-SHIM = Path(__file__).with_name("faulty_module.c")
-PIN = "87654321"
-
-if SOFTHSM is None or shutil.which("softhsm2-util") is None:
-    pytest.skip("needs SoftHSM: apt-get install softhsm2", allow_module_level=True)
 pkcs11 = pytest.importorskip("pkcs11", reason="needs python-pkcs11: the extra `hsm`")
-
-pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [needs_softhsm, pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """SoftHSM's own folder. Copies of the library, so that what it remembers is this file's alone."""
-    folder = tmp_path_factory.mktemp("softhsm")
-    (folder / "tokens").mkdir()
-    conf = folder / "softhsm2.conf"
-    conf.write_text(f"directories.tokendir = {folder / 'tokens'}\nobjectstore.backend = file\nlog.level = ERROR\n")
-    for name in ("module.so", "behind.so"):
-        shutil.copy(SOFTHSM or "", folder / name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SOFTHSM2_CONF", str(conf))
-        patch.setenv("FAULTY_MODULE", str(folder / "behind.so"))
-        patch.setenv("FAULTY_CONTROL", str(folder / "control"))
-        yield folder
+        yield softhsm_home(tmp_path_factory.mktemp("softhsm"), patch)
 
 
 @pytest.fixture
 def place(home: Path, tmp_path: Path) -> TokenPlace:
-    """A fresh token."""
-    label = f"t-{uuid.uuid4().hex[:12]}"
-    words = ["softhsm2-util", "--init-token", "--free", "--label", label, "--so-pin", "12345678", "--pin", PIN]
-    subprocess.run(words, check=True, capture_output=True)
-    pin_file = tmp_path / "pin"
-    pin_file.write_text(PIN + "\n")
-    pin_file.chmod(0o600)
-    return TokenPlace(module=home / "module.so", token_label=label, pin_file=pin_file, deadline_s=20.0)
+    return make_token(home, tmp_path)
 
 
 @pytest.fixture
@@ -70,35 +45,11 @@ def hsm(place: TokenPlace) -> Hsm:
     return Hsm(place)
 
 
-class Faults:
-    """Says how the module in between behaves."""
-
-    def __init__(self, control: Path, place: TokenPlace) -> None:
-        self._control, self.place = control, place
-        self.set("ok")
-
-    def set(self, line: str) -> None:
-        temporary = self._control.with_name("control.new")
-        temporary.write_text(line + "\n")
-        temporary.replace(self._control)
-
-
 @pytest.fixture
 def faults(home: Path, place: TokenPlace) -> Iterator[Faults]:
-    if shutil.which("cc") is None:
-        pytest.skip("needs a C compiler for a module that fails at will: apt-get install gcc libc6-dev")
-    shim = home / "faulty.so"
-    if not shim.exists():
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, SHIM], check=True)
-    made = Faults(home / "control", replace(place, module=shim))
+    made = Faults(home, place)
     yield made
-    made.set("ok")
-    until = time.monotonic() + 20
-    while time.monotonic() < until:  # a call may still be asleep
-        with contextlib.suppress(Unavailable):
-            thread_of(shim.resolve()).run(lambda: None, 5.0)
-            return
-        time.sleep(0.05)
+    made.end()
 
 
 # the root key --------------------------------------------------------------------------------------------------------
