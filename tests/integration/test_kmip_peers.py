@@ -21,7 +21,12 @@ KEY = "8a0c9ae1-76e0-4a66-a2bd-7ba0e5fd5a3c"
 FOREIGN = "11111111-76e0-4a66-a2bd-7ba0e5fd5a3c"
 MISSING = "22222222-76e0-4a66-a2bd-7ba0e5fd5a3c"
 MATERIAL = bytes(range(32))
-VERSIONS = [enums.KMIPVersion.KMIP_1_2, enums.KMIPVersion.KMIP_1_4, enums.KMIPVersion.KMIP_2_0]
+VERSIONS = [
+    enums.KMIPVersion.KMIP_1_2,
+    enums.KMIPVersion.KMIP_1_3,
+    enums.KMIPVersion.KMIP_1_4,
+    enums.KMIPVersion.KMIP_2_0,
+]
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +127,7 @@ async def test_attributes_are_listed_and_read(with_client):
 
 async def test_attributes_of_KMIP_2_0_are_read_by_reference(with_client):
     wanted = ["State", "Cryptographic Length", "Name"]
-    _, shown = await with_client(lambda client: client.get_attributes(KEY, wanted), VERSIONS[2])
+    _, shown = await with_client(lambda client: client.get_attributes(KEY, wanted), VERSIONS[-1])
     assert {item.attribute_name.value for item in shown} == set(wanted)
 
 

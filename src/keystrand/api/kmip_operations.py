@@ -112,7 +112,7 @@ class Responder:
             payload = await batch.perform(ask)
         except Exception as error:  # the edge answers whatever happens; the event says what
             reason, words = _reason_of(error, batch.version)
-            self._emit(_word(ask.operation), reason, type(error).__name__)
+            self._emit(_word(ask.operation), reason, _cause(error))
             return ResponseItem(
                 operation=ask.operation,
                 status=ResultStatus.OPERATION_FAILED,
@@ -167,6 +167,11 @@ def _reason_of(error: Exception, version: Version) -> tuple[Reason, str]:
         case KeystrandError():
             return Reason.GENERAL_FAILURE, "the operation is refused"
     return Reason.GENERAL_FAILURE, "the operation failed"
+
+
+def _cause(error: Exception) -> str:
+    """A word out of a few, for events and metrics."""
+    return error.reason.name.title().replace("_", "") if isinstance(error, _Refused) else type(error).__name__
 
 
 def _word(operation: int) -> str:

@@ -353,6 +353,7 @@ async def test_query_lists_exactly_what_is_offered(edge):
 @pytest.mark.parametrize("operation", [*sorted(set(range(1, 0x3C)) - set(OPERATIONS)), 0xFFFFFFFF])
 async def test_every_other_operation_is_not_supported(edge, operation):
     assert (await edge.one(operation, uid())).reason == Reason.OPERATION_NOT_SUPPORTED
+    assert [event.fields["reason"] for event in edge.ears.heard] == ["OperationNotSupported"]
 
 
 # faults ---------------------------------------------------------------------------------------------------------------
