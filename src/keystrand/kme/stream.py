@@ -112,6 +112,11 @@ class Streams:
         """Is the end of `caller` open?"""
         return self._end_of(caller, ksid) is not None
 
+    def timeout_s(self, caller: str, ksid: str) -> float:
+        """How long a GET_KEY of `caller` may wait."""
+        stream = self._end_of(caller, ksid)
+        return stream.qos.timeout_ms / 1000 if stream is not None else 0.0
+
     def _end_of(self, caller: str, ksid: str) -> Stream | None:
         """One answer for streams that do not exist and for those of others: no oracle."""
         stream = self._streams.get(ksid)
