@@ -63,7 +63,6 @@ async def draw(site: Running, number: int = 3) -> None:
     assert all(a.material.matches(b.material) for a, b in zip(keys, wire.parse_container(fetched.body), strict=True))
 
 
-@pytest.mark.proves("R060")
 async def test_a_site_is_founded_on_an_hsm_and_serves_while_it_is_away(pair: Pair, faults: Faults) -> None:
     choose(pair, "pkcs11")
     create_hsm_root(load_site(pair.site_files["alpha"]))

@@ -55,7 +55,6 @@ def faults(home: Path, place: TokenPlace) -> Iterator[Faults]:
 # the root key --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.proves("R060")
 def test_the_root_key_wraps_and_never_leaves(hsm: Hsm) -> None:
     root = HsmRoot.create(hsm, "root")
     wrapped = root.wrap(b"acme", Secret(b"k" * 32))
