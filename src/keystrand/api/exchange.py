@@ -114,13 +114,13 @@ async def read_body(scope: Scope, receive: Receive, *, bytes_max: int) -> bytes:
     return bytes(chunks)
 
 
-async def send_answer(send: Send, answer: Answer) -> None:
+async def send_answer(send: Send, answer: Answer, *, content_type: bytes = b"application/json") -> None:
     """Every answer with content says its length, and every answer forbids to be stored."""
     headers = [(b"cache-control", b"no-store"), *answer.headers]
     if answer.status != 204:  # RFC 9110, 8.6: 204 has none
         headers.append((b"content-length", b"%d" % len(answer.body)))
     if answer.body:
-        headers.append((b"content-type", b"application/json"))
+        headers.append((b"content-type", content_type))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
 
