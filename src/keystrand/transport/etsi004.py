@@ -70,26 +70,30 @@ class KeyStreams:
         self._timeout_s = GRACE_S + qos.timeout_ms / 1000
         answer = await self._call(OpenConnect(source=source, destination=destination, qos=qos, ksid=ksid))
         if not isinstance(answer, Opened):
-            raise PeerFault("the KME answers something else than OPEN_CONNECT")
+            raise self._mistaken("OPEN_CONNECT")
         return answer
 
     async def get_key(self, ksid: UUID, index: int, metadata_bytes_max: int = METADATA_BYTES_MAX) -> Chunk:
         """The chunk at `index`; its material is the caller's, to wipe."""
         answer = await self._call(GetKey(ksid=ksid, index=index, metadata_bytes_max=metadata_bytes_max))
         if not isinstance(answer, Chunk):
-            raise PeerFault("the KME answers something else than GET_KEY")
+            raise self._mistaken("GET_KEY")
         return answer
 
     async def close_stream(self, ksid: UUID) -> Status:
         """CLOSE this end of a stream; the connection stays."""
         answer = await self._call(Close(ksid))
         if not isinstance(answer, Closed):
-            raise PeerFault("the KME answers something else than CLOSE")
+            raise self._mistaken("CLOSE")
         return answer.status
 
     async def close(self) -> None:
         """End the connection. Streams stay open at the KME."""
         await self._stream.close()
+
+    def _mistaken(self, call: str) -> PeerFault:
+        self._stream.abort()  # whatever comes next would be taken for the answer to another call
+        return PeerFault(f"the KME answers something else than {call}")
 
     async def _call(self, request: Request) -> Answer:
         async with self._turn:
@@ -102,5 +106,5 @@ class KeyStreams:
                 self._stream.abort()
                 raise PeerUnavailable("the KME does not answer in time") from None
             except (PeerFault, asyncio.CancelledError):
-                self._stream.abort()  # whatever comes next would be taken for the answer to another call
+                self._stream.abort()
                 raise
