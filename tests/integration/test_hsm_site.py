@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from test_site_pair import DEC, ENC, Running, running, settled
 
 from keystrand.config.founding import append
 from keystrand.config.load import load_site
-from keystrand.core.errors import BadRequest, ConfigError, Tampered, Unavailable
+from keystrand.core.errors import BadRequest, ConfigError, StoreUnavailable, Tampered, Unavailable
 from keystrand.lab.pair import Pair, found_pair
 from keystrand.node.sealing import create_hsm_root, move_to_hsm, move_to_passphrase
 from keystrand.node.site import SiteNode, open_store
@@ -87,6 +88,8 @@ async def test_a_site_moves_to_an_hsm_and_back_and_keeps_its_keys(pair: Pair) ->
     create_hsm_root(config)
     with pytest.raises(BadRequest, match="already"):
         create_hsm_root(config)
+    with closing(open_store(config)), pytest.raises(StoreUnavailable, match=r"open|process|use"):
+        move_to_hsm(config)
     move_to_hsm(config)
     with pytest.raises(Tampered, match="another root key"):
         open_store(config)  # the file still says passphrase

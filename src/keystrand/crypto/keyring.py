@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -132,6 +133,18 @@ def associated(tenant: str, generation: int) -> bytes:
     return LABELS["store/tenant"] + frame(tenant.encode()) + generation.to_bytes(GENERATION_BYTES, "big")
 
 
+OpenKeys = dict[int, Secret]  # by generation
+
+
+@dataclass(frozen=True, slots=True)
+class FreshKey:
+    """A key that no row is sealed with yet."""
+
+    generation: int
+    key: Secret
+    wrapped: bytes
+
+
 class TenantKeys:
     """The open keys of a store. Every key of a tenant that is not sealed is unwrapped at once, so that sealing rows never
     waits for an HSM. Raises what root and keyring raise; Tampered where a wrapped key does not fit this root."""
@@ -141,14 +154,14 @@ class TenantKeys:
         self._keyring = keyring
         self._founding = founding
         self._entries = dict(keyring.read())
-        self._open: dict[str, dict[int, Secret]] = {}
+        self._open: dict[str, OpenKeys] = {}
         if DEFAULT_TENANT not in self._entries:
             self.add(DEFAULT_TENANT)
         for tenant, entry in self._entries.items():
             if not entry.sealed:
                 self._open[tenant] = self._unwrap(tenant, entry)
 
-    def _unwrap(self, tenant: str, entry: TenantEntry) -> dict[int, Secret]:
+    def _unwrap(self, tenant: str, entry: TenantEntry) -> OpenKeys:
         keys = {
             generation: self._root.unwrap(associated(tenant, generation), wrapped)
             for generation, wrapped in entry.keys.items()
@@ -168,7 +181,7 @@ class TenantKeys:
             raise NotPermitted(f"tenant {tenant} has no key in this store", hint="add the tenant first")
         return entry
 
-    def _keys(self, tenant: str) -> dict[int, Secret]:
+    def _keys(self, tenant: str) -> OpenKeys:
         keys = self._open.get(tenant)
         if keys is None:
             self._entry(tenant)
@@ -197,25 +210,39 @@ class TenantKeys:
             )
         return key
 
-    def add(self, tenant: str) -> None:
+    # A call that asks the root key may take as long as an HSM's deadline. So that a thread with other work need not wait,
+    # `fetch` and `draw` may run in any thread; they change nothing, and what they return is handed to `unseal`, `rotate`.
+
+    def fetch(self, tenant: str) -> OpenKeys:
+        """The keys of `tenant`, unwrapped. Raises Unavailable, Tampered, NotPermitted."""
+        return self._unwrap(tenant, self._entry(tenant))
+
+    def draw(self, tenant: str) -> FreshKey:
+        """The next key of `tenant`, or the first one of a new tenant. Raises Unavailable, TenantSealed."""
+        generation = max(self._keys(tenant) if tenant in self._entries else (), default=FOUNDING) + 1
+        assert generation < GENERATIONS_MAX
+        key = Secret(secrets.token_bytes(KEY_BYTES))
+        return FreshKey(generation, key, self._root.wrap(associated(tenant, generation), key))
+
+    def add(self, tenant: str, fresh: FreshKey | None = None) -> None:
         """A tenant with a fresh key. Raises BadRequest where it exists or its name will not do."""
         check_name(tenant, what="tenant")
         if tenant in self._entries:
             raise BadRequest(f"tenant {tenant} exists already")
-        self._put(tenant, {}, 1)
+        self._put(tenant, {}, fresh or self.draw(tenant))
 
-    def rotate(self, tenant: str) -> int:
+    def rotate(self, tenant: str, fresh: FreshKey | None = None) -> int:
         """A fresh key for new rows; older rows open with the older ones. The new generation."""
-        generation = max(self._keys(tenant), default=FOUNDING) + 1
-        assert generation < GENERATIONS_MAX
-        self._put(tenant, self._entry(tenant).keys, generation)
-        return generation
+        older = self._keys(tenant)
+        fresh = fresh or self.draw(tenant)
+        if fresh.generation in older:
+            raise BadRequest(f"tenant {tenant} was rotated meanwhile", hint="it has a fresh key already")
+        self._put(tenant, self._entry(tenant).keys, fresh)
+        return fresh.generation
 
-    def _put(self, tenant: str, keys: Mapping[int, bytes], generation: int) -> None:
-        key = Secret(secrets.token_bytes(KEY_BYTES))
-        wrapped = self._root.wrap(associated(tenant, generation), key)
-        self._save(tenant, TenantEntry(keys={**keys, generation: wrapped}))
-        self._open.setdefault(tenant, {})[generation] = key
+    def _put(self, tenant: str, keys: Mapping[int, bytes], fresh: FreshKey) -> None:
+        self._save(tenant, TenantEntry(keys={**keys, fresh.generation: fresh.wrapped}))
+        self._open.setdefault(tenant, {})[fresh.generation] = fresh.key
 
     def seal(self, tenant: str) -> None:
         """Forget the keys of `tenant`, now and at every start, until `unseal`. Needs no root key. Idempotent.
@@ -226,10 +253,12 @@ class TenantKeys:
         self._forget(tenant)
         self._save(tenant, msgspec.structs.replace(entry, sealed=True))
 
-    def unseal(self, tenant: str) -> None:
+    def unseal(self, tenant: str, keys: OpenKeys | None = None) -> None:
         """Raises Unavailable where the root key cannot be reached; the tenant stays sealed then. Idempotent."""
         entry = self._entry(tenant)
-        keys = self._unwrap(tenant, entry)
+        keys = keys or self._unwrap(tenant, entry)
+        if not keys.keys() >= entry.keys.keys():
+            raise BadRequest(f"these are not all keys of tenant {tenant}", hint="fetch them again")
         self._save(tenant, msgspec.structs.replace(entry, sealed=False))
         self._open[tenant] = keys
 

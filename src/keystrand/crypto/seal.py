@@ -38,8 +38,10 @@ from keystrand.crypto.keyring import (
     FOUNDING,
     GENERATION_BYTES,
     KEY_BYTES,
+    FreshKey,
     Keyring,
     KeyRoot,
+    OpenKeys,
     TenantKeys,
 )
 
@@ -313,8 +315,8 @@ class Sealer:
 
     @property
     def tenants(self) -> TenantKeys:
-        """The keys of the tenants. Raises ConfigError where the store has no keyring. After `seal`, `rotate`, `erase` or
-        `from_escrow` on it, call `forget`; the methods here do."""
+        """The keys of the tenants: to add, fetch, draw, move and escrow. Raises ConfigError where the store has no keyring.
+        Seal, rotate, erase and restore by the methods below, which drop pool keys as well."""
         if self._tenants is None:
             raise ConfigError("this store has no keyring, so it has one tenant only")
         return self._tenants
@@ -331,15 +333,22 @@ class Sealer:
         self.forget(tenant)
         self.tenants.seal(tenant)
 
-    def unseal_tenant(self, tenant: str) -> None:
-        """Fetch the keys of `tenant` again. Raises Unavailable where the HSM does not answer."""
-        self.tenants.unseal(tenant)
+    def unseal_tenant(self, tenant: str, keys: OpenKeys | None = None) -> None:
+        """Use the keys of `tenant` again. keys: from `tenants.fetch`, made in another thread so that this one need not wait
+        for an HSM; left out: fetched here. Raises Unavailable where the HSM does not answer."""
+        self.tenants.unseal(tenant, keys)
 
-    def rotate_tenant(self, tenant: str) -> int:
-        """Seal new rows of `tenant` under a fresh key; older rows still open. The new generation."""
-        generation = self.tenants.rotate(tenant)
+    def rotate_tenant(self, tenant: str, fresh: FreshKey | None = None) -> int:
+        """Seal new rows of `tenant` under a fresh key; older rows still open. The new generation. fresh: from
+        `tenants.draw`, as above."""
+        generation = self.tenants.rotate(tenant, fresh)
         self.forget(tenant)
         return generation
+
+    def restore_tenant(self, tenant: str, escrowed: Secret) -> None:
+        """Put keys from escrow in place of those that are there; see `tenants.for_escrow`."""
+        self.tenants.from_escrow(tenant, escrowed)
+        self.forget(tenant)
 
     def erase_tenant(self, tenant: str) -> None:
         """Make all rows of `tenant` unreadable for good (NIST SP 800-88: cryptographic erase)."""

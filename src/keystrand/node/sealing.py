@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import ConfigError
 from keystrand.crypto.hsm import Hsm
 from keystrand.crypto.keyring import KeyringFile, KeyRoot
 from keystrand.crypto.seal import RootKey, Sealer
 from keystrand.crypto.vault import HsmRoot
+from keystrand.store.sqlite import SqliteStore
 
 
 def root_of(config: SiteConfig) -> KeyRoot:
@@ -59,14 +62,21 @@ def create_hsm_root(config: SiteConfig) -> None:
 def move_to_hsm(config: SiteConfig) -> None:
     """Wrap the tenant keys of a site under a passphrase by the root key of [hsm] instead. No row is touched.
 
-    The site must be stopped. From then on it needs root_key = "pkcs11"; the passphrase opens nothing any more but copies
-    of the store and the keyring from before.
+    Raises StoreUnavailable while the site runs. From then on it needs root_key = "pkcs11"; the passphrase opens nothing any
+    more but copies of the store and the keyring from before.
     """
-    target = hsm_root(config)
-    Sealer(passphrase_root(config), KeyringFile(config.keyring_file)).tenants.move(target)
+    old = passphrase_root(config)
+    with _stopped(config, old):
+        Sealer(old, KeyringFile(config.keyring_file)).tenants.move(hsm_root(config))
 
 
 def move_to_passphrase(config: SiteConfig) -> None:
     """The way back, before an HSM is retired."""
     target = passphrase_root(config)
-    Sealer(hsm_root(config), KeyringFile(config.keyring_file)).tenants.move(target)
+    with _stopped(config, target):
+        Sealer(hsm_root(config), KeyringFile(config.keyring_file)).tenants.move(target)
+
+
+def _stopped(config: SiteConfig, root: RootKey) -> closing[SqliteStore]:
+    """Hold the site's store, so that no other process writes its keyring. Nothing is sealed through it."""
+    return closing(SqliteStore(config.store_file, Sealer(root)))

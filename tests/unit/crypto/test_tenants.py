@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -257,6 +258,33 @@ def test_every_flipped_bit_of_a_wrapped_key_is_refused(root: RootKey) -> None:
             root.unwrap(associated("acme", 1), wrapped[:length])
 
 
+def test_keys_fetched_and_drawn_in_another_thread_are_put_to_use_without_the_root(root: RootKey) -> None:
+    away = AwayRoot(root)
+    sealer = Sealer(away, MemoryKeyring())
+    sealer.tenants.add("acme", sealer.tenants.draw("acme"))
+    first = sealer.seal("c", b"r", b"one", tenant="acme")
+    sealer.seal_tenant("acme")
+    with ThreadPoolExecutor(1) as pool:
+        keys = pool.submit(sealer.tenants.fetch, "acme").result()
+        assert sealer.tenants.sealed == {"acme"}  # fetching changes nothing
+        away.away = True
+        sealer.unseal_tenant("acme", keys)
+        away.away = False
+        fresh, late = (pool.submit(sealer.tenants.draw, "acme").result() for _ in range(2))
+    away.away = True
+    assert sealer.rotate_tenant("acme", fresh) == 2
+    with pytest.raises(BadRequest, match="meanwhile"):
+        sealer.rotate_tenant("acme", late)
+    assert sealer.open("c", b"r", first, tenant="acme").reveal() == b"one"
+    second = sealer.seal("c", b"r", b"two", tenant="acme")
+    away.away = False
+    again = Sealer(away, sealer.tenants._keyring)
+    assert again.open("c", b"r", second, tenant="acme").reveal() == b"two"
+    again.seal_tenant("acme")
+    with pytest.raises(BadRequest, match="not all keys"):
+        again.unseal_tenant("acme", {1: Secret(bytes(32))})
+
+
 # older stores and other roots ----------------------------------------------------------------------------------------
 
 
@@ -337,7 +365,7 @@ def test_custodians_give_a_tenant_back_to_a_new_site(sealer: Sealer, tmp_path: P
     second = sealer.seal("c", b"r", b"two", tenant="acme")
     record, shares = split(sealer.tenants.for_escrow("acme"), 2, 3)
     other = Sealer(RootKey.generate(), KeyringFile(tmp_path / "other.keys"))
-    other.tenants.from_escrow("acme", combine(record, shares[1:]))
+    other.restore_tenant("acme", combine(record, shares[1:]))
     assert other.open("c", b"r", first, tenant="acme").reveal() == b"one"
     assert other.open("c", b"r", second, tenant="acme").reveal() == b"two"
     sealer.seal_tenant("zeta")
@@ -345,7 +373,7 @@ def test_custodians_give_a_tenant_back_to_a_new_site(sealer: Sealer, tmp_path: P
         sealer.tenants.for_escrow("zeta")
     for wrong in (b"", bytes(33), bytes(35)):
         with pytest.raises(BadRequest):
-            other.tenants.from_escrow("zeta", Secret(wrong))
+            other.restore_tenant("zeta", Secret(wrong))
 
 
 # the file ------------------------------------------------------------------------------------------------------------
