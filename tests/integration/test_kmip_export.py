@@ -20,7 +20,7 @@ from keystrand.testing.managedobjects import MemoryObjects
 from keystrand.transport.kmip import KmipClient
 from keystrand.transport.kmip_export import KmsExport
 from keystrand.wire import kmip_attributes as attributes
-from keystrand.wire.kmip_names import V1_2, V1_3, V1_4, V2_0, V2_1, Operation, Revocation, State
+from keystrand.wire.kmip_names import V1_0, V1_2, V1_3, V1_4, V2_0, V2_1, Operation, Revocation, State
 
 pytest.importorskip("kmip", reason="PyKMIP, the peer of these tests, is not installed")
 
@@ -76,7 +76,8 @@ def a_key(length_bytes=32, fill=7):
 
 
 @pytest.fixture(
-    params=[(V1_2,), (V1_3,), (V1_4,), (V2_0,), (V2_1, V2_0, V1_4, V1_2)], ids=lambda versions: str(versions[0])
+    params=[(V1_0,), (V1_2,), (V1_3,), (V1_4,), (V2_0,), (V2_1, V2_0, V1_4, V1_2)],
+    ids=lambda versions: str(versions[0]),
 )
 def client(request, estate, kms):
     contexts = estate.contexts("sae-vpn-a", LEGACY)

@@ -21,12 +21,7 @@ KEY = "8a0c9ae1-76e0-4a66-a2bd-7ba0e5fd5a3c"
 FOREIGN = "11111111-76e0-4a66-a2bd-7ba0e5fd5a3c"
 MISSING = "22222222-76e0-4a66-a2bd-7ba0e5fd5a3c"
 MATERIAL = bytes(range(32))
-VERSIONS = [
-    enums.KMIPVersion.KMIP_1_2,
-    enums.KMIPVersion.KMIP_1_3,
-    enums.KMIPVersion.KMIP_1_4,
-    enums.KMIPVersion.KMIP_2_0,
-]
+VERSIONS = list(enums.KMIPVersion)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +37,7 @@ def objects():
     return found
 
 
-def proxy(estate, port, version=VERSIONS[0], holder="sae-vpn-a", home=None):
+def proxy(estate, port, version=enums.KMIPVersion.KMIP_1_2, holder="sae-vpn-a", home=None):
     home = home or estate.home
     return ProxyKmipClient(
         hostname=HERE,
@@ -60,7 +55,7 @@ async def with_client(estate, objects):
     """Runs a function of PyKMIP's client in a thread, against our server."""
     server = await estate.serve(objects, Ears())
 
-    async def run(use, version=VERSIONS[0]):
+    async def run(use, version=enums.KMIPVersion.KMIP_1_2):
         def work():
             with proxy(estate, server.port, version) as client:
                 return use(client)
@@ -159,7 +154,7 @@ async def test_what_is_not_offered_says_so(with_client):
 
 async def test_versions_and_abilities_are_told(with_client):
     found = await with_client(lambda client: client.proxy.discover_versions())
-    assert [str(version) for version in found.protocol_versions] == ["2.1", "2.0", "1.4", "1.3", "1.2"]
+    assert [str(version) for version in found.protocol_versions] == ["2.1", "2.0", "1.4", "1.3", "1.2", "1.1", "1.0"]
     functions = [enums.QueryFunction.QUERY_OPERATIONS, enums.QueryFunction.QUERY_OBJECTS]
     found = await with_client(lambda client: client.proxy.query(query_functions=functions))
     assert enums.Operation.LOCATE in found.operations

@@ -132,7 +132,7 @@ class Responder:
 
 def _refusal_of(request: Request) -> ResponseItem | None:
     """Why nothing of the batch is done."""
-    if request.version not in VERSIONS:
+    if request.version not in VERSIONS and not _only_discovers(request):
         words = f"KMIP {request.version} is not spoken here; ask with Discover Versions"
         late = request.version >= V2_0
         return failure(Reason.UNSUPPORTED_PROTOCOL_VERSION if late else Reason.INVALID_MESSAGE, words)
@@ -141,6 +141,12 @@ def _refusal_of(request: Request) -> ResponseItem | None:
     if request.batch_error not in (BatchError.STOP, BatchError.CONTINUE):
         return failure(Reason.FEATURE_NOT_SUPPORTED, "a batch cannot be undone")
     return None
+
+
+def _only_discovers(request: Request) -> bool:
+    """Whether a client of another version asks which one to speak: Discover Versions looks the same in all of them."""
+    known = any(request.version.major == ours.major for ours in VERSIONS)
+    return known and all(ask.operation == Operation.DISCOVER_VERSIONS for ask in request.items)
 
 
 def _nearest(version: Version) -> Version:

@@ -1,4 +1,4 @@
-"""Tags and enumerations of KMIP, as far as Keystrand speaks it (OASIS KMIP Specification 1.2 to 2.1, chapter 11)."""
+"""Tags and enumerations of KMIP, as far as Keystrand speaks it (OASIS KMIP Specification 1.0 to 2.1, chapter 11 of 2.1)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ class Version(NamedTuple):
         return f"{self.major}.{self.minor}"
 
 
+V1_0, V1_1 = Version(1, 0), Version(1, 1)  # some clients of today still begin with these
 V1_2, V1_3, V1_4, V2_0, V2_1 = Version(1, 2), Version(1, 3), Version(1, 4), Version(2, 0), Version(2, 1)
-VERSIONS: Final = (V2_1, V2_0, V1_4, V1_3, V1_2)  # in order of preference
+VERSIONS: Final = (V2_1, V2_0, V1_4, V1_3, V1_2, V1_1, V1_0)  # in order of preference
 
 
 class Tag(IntEnum):

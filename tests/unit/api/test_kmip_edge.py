@@ -324,7 +324,7 @@ async def test_asynchronous_operations_are_refused(edge, indicator):
 @pytest.mark.parametrize(
     ("version", "answered", "expected"),
     [
-        (Version(1, 0), V1_4, Reason.INVALID_MESSAGE),
+        (Version(1, 9), V1_4, Reason.INVALID_MESSAGE),
         (Version(3, 0), V1_2, Reason.UNSUPPORTED_PROTOCOL_VERSION),
         (Version(2, 9), V2_1, Reason.UNSUPPORTED_PROTOCOL_VERSION),
     ],
@@ -338,9 +338,18 @@ async def test_a_version_that_is_not_spoken_is_refused_in_one_that_is(edge, vers
 
 
 async def test_discover_versions_answers_the_ones_that_both_speak(edge):
-    asked = [messages.print_version(version) for version in (Version(1, 0), V1_2, V2_0)]
+    asked = [messages.print_version(version) for version in (Version(1, 9), V1_2, V2_0)]
     outcome = await edge.one(Operation.DISCOVER_VERSIONS, *asked, version=V1_2)
     assert [messages.parse_version(item) for item in outcome.payload] == [V2_0, V1_2]
+
+
+@pytest.mark.parametrize(("version", "status"), [(Version(1, 9), 0), (Version(2, 9), 0), (Version(3, 0), 1)], ids=str)
+async def test_a_client_of_another_version_may_ask_which_one_to_speak(edge, version, status):
+    wire = await edge.raw(messages.print_request(version, [(Operation.DISCOVER_VERSIONS, payload())]))
+    assert messages.parse_response(wire)[0].status == status
+    ask = (Operation.DISCOVER_VERSIONS, payload()), (Operation.ACTIVATE, payload(uid()))
+    assert (await edge.batch(*ask, version=version))[0].status == 1
+    assert edge.state is State.PRE_ACTIVATION
 
 
 async def test_query_lists_exactly_what_is_offered(edge):

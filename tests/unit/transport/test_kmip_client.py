@@ -78,7 +78,7 @@ def versions(*found):
 
 @pytest.mark.parametrize(
     ("theirs", "spoken"),
-    [((V1_2, V2_0), V2_0), ((Version(3, 0), V2_1, V1_4), V2_1), ((Version(1, 0), V1_4), V1_4)],
+    [((V1_2, V2_0), V2_0), ((Version(3, 0), V2_1, V1_4), V2_1), ((Version(1, 9), V1_4), V1_4)],
 )
 def test_the_newest_common_version_is_agreed_once(theirs, spoken):
     client = Scripted(versions(*theirs), version=None)
@@ -92,7 +92,7 @@ def test_a_server_that_has_left_1_x_is_asked_in_2_1():
     assert [request.version for request in client.script.asked] == [V1_2, V2_1]
 
 
-@pytest.mark.parametrize("theirs", [(), (Version(1, 0), Version(3, 0))])
+@pytest.mark.parametrize("theirs", [(), (Version(1, 9), Version(3, 0))])
 def test_without_a_common_version_nothing_is_said(theirs):
     with pytest.raises(PeerFault, match="speaks KMIP"):
         Scripted(versions(*theirs), version=None).get("1")
