@@ -21,6 +21,10 @@ class Limits:
     block_size_bits: int = 8192  # a delivered block is cut into pool blocks of this size
     device_block_size_bits_max: int = 16_000_000
     pool_size_bits_max: int = 512_000_000
+    cryptoperiod_s: float = 86_400.0  # a key is deactivated after this long
+    rotation_uses: int = 4_294_967_296  # a key is due for rotation after so many uses (NIST SP 800-38D, 8.3),
+    rotation_bytes: int = 68_719_476_736  # or so many bytes
+    register_ttl_s: float = 2_592_000.0  # what is known of a finished key is forgotten after this long
     peer_reply_timeout_s: float = 2.0
     peer_retry_s: float = 1.0
     peer_frame_bytes_max: int = 4_194_304

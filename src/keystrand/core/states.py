@@ -51,6 +51,7 @@ class Step(StrEnum):
 
     RESERVED = "reserved"  # bits set aside at this KME, the peer not yet heard
     READY = "ready"  # durable at both KMEs, waiting for this recipient
+    WITHHELD = "withheld"  # as ready, but its key is suspended
     DELIVERED = "delivered"  # handed out; the material is gone from the store
     BURNT = "burnt"  # ambiguous after a fault: never handed out
     EXPIRED = "expired"  # nobody came in time
@@ -62,6 +63,8 @@ class Move(StrEnum):
 
     AGREE = "agree"
     DELIVER = "deliver"
+    WITHHOLD = "withhold"
+    RESTORE = "restore"
     BURN = "burn"
     EXPIRE = "expire"
     REVOKE = "revoke"
@@ -76,6 +79,13 @@ STEPS: Final[dict[Step, dict[Move, Step]]] = {
     },
     Step.READY: {
         Move.DELIVER: Step.DELIVERED,
+        Move.WITHHOLD: Step.WITHHELD,
+        Move.BURN: Step.BURNT,
+        Move.EXPIRE: Step.EXPIRED,
+        Move.REVOKE: Step.REVOKED,
+    },
+    Step.WITHHELD: {
+        Move.RESTORE: Step.READY,
         Move.BURN: Step.BURNT,
         Move.EXPIRE: Step.EXPIRED,
         Move.REVOKE: Step.REVOKED,
@@ -93,6 +103,25 @@ def advance(state: State, change: Change) -> State:
         return TRANSITIONS[state][change]
     except KeyError:
         raise IllegalTransition(f"{change.value} is not allowed in {state.value}") from None
+
+
+def sources(change: Change) -> frozenset[State]:
+    """The states in which `change` is legal."""
+    return frozenset(state for state, table in TRANSITIONS.items() if change in table)
+
+
+def changes_to(state: State, target: State) -> tuple[Change, ...]:
+    """The shortest legal way from one state to another. Raises IllegalTransition when there is none."""
+    ways: list[tuple[State, tuple[Change, ...]]] = [(state, ())]
+    seen = {state}
+    for at, way in ways:
+        if at is target:
+            return way
+        for change, following in TRANSITIONS[at].items():
+            if following not in seen:
+                seen.add(following)
+                ways.append((following, (*way, change)))
+    raise IllegalTransition(f"no way from {state.value} to {target.value}")
 
 
 def advance_step(step: Step, move: Move) -> Step:

@@ -11,12 +11,44 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, OpenRequest, PeerRecord, PoolBlock
+from keystrand.core.register import KeyRecord, Origin, Scope, Stage, Use
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 
 
+class KeyRegister(Protocol):
+    """Records of managed keys, who uses them, where bits came from, and what peers must still hear.
+
+    `after` and the order of records: (created_s, key ID). Writes of a transaction are seen by its reads.
+    """
+
+    def add(self, record: KeyRecord) -> None: ...  # the hot path: never reads; a key ID that is known stays as it is
+    def get(self, key_id: str) -> KeyRecord | None: ...
+    def put(self, record: KeyRecord) -> None: ...  # what can change of it
+    def find(self, scope: Scope, after: tuple[float, str] | None, limit: int) -> list[KeyRecord]: ...
+    def due(self, stage: Stage, before_s: float, limit: int) -> list[KeyRecord]: ...
+    def changed(
+        self, peer: str, after: tuple[float, str] | None, limit: int
+    ) -> list[KeyRecord]: ...  # not by the clock
+    def drop(self, key_id: str) -> None: ...
+    def count(self) -> dict[str, int]: ...  # by state; reads every row
+
+    def put_use(self, use: Use) -> None: ...
+    def uses(self, key_id: str) -> list[Use]: ...
+
+    def add_origin(self, origin: Origin) -> None: ...
+    def origins(self, link: str, first: int, last: int) -> list[Origin]: ...
+
+    def put_notice(self, peer: str, notice_id: str, frame: bytes) -> None: ...
+    def notices(self, peer: str, limit: int) -> list[tuple[str, bytes]]: ...  # oldest first
+    def drop_notice(self, peer: str, notice_id: str) -> None: ...
+
+
 class KeyStore(Protocol):
     """Durable state of one KME. Reading sealed material that was altered, swapped or rolled back raises Tampered."""
+
+    @property
+    def register(self) -> KeyRegister: ...
 
     # one commit for a batch of operations, and a way to take a single one of them back
     def transaction(self) -> AbstractContextManager[None]: ...
@@ -70,8 +102,9 @@ class KeyStore(Protocol):
     def copies(self, key_id: str) -> list[Copy]: ...
     def copies_of_request(self, peer: str, request_id: str) -> list[Copy]: ...
     def copy_material(self, key_id: str, recipient: str) -> Secret: ...  # raises KeyError, Tampered
+    def step_copy(self, key_id: str, recipient: str, step: Step) -> None: ...  # between READY and WITHHELD
     def finish_copy(self, key_id: str, recipient: str, step: Step) -> None: ...  # erases the material
-    def copies_before(self, expires_s: float, limit: int) -> list[Copy]: ...  # READY or RESERVED ones
+    def copies_before(self, expires_s: float, limit: int) -> list[Copy]: ...  # READY, WITHHELD or RESERVED ones
     def drop_finished_before(self, expires_s: float) -> None: ...
 
     # the ledger
@@ -84,9 +117,9 @@ AuditValue = str | int | float | bool | Sequence[str]
 
 
 class AuditTrail(Protocol):
-    """Appends to the site's tamper-evident log, in the store's transaction."""
+    """Appends to the site's tamper-evident log, in the store's transaction; the number of the record."""
 
-    def append(self, kind: str, fields: Mapping[str, AuditValue]) -> None: ...
+    def append(self, kind: str, fields: Mapping[str, AuditValue]) -> int: ...
 
 
 class KemPrivateKey(Protocol):

@@ -92,8 +92,9 @@ class Site:
     def emit(self, kind: str, **fields: Scalar) -> None:
         self.outbox.append(Emit(Event(kind, self.clock.now_s(), fields)))
 
-    def record(self, kind: str, **fields: AuditValue) -> None:
-        self.audit_trail.append(kind, fields)
+    def record(self, kind: str, **fields: AuditValue) -> int:
+        """Into the log; the number of the record."""
+        return self.audit_trail.append(kind, fields)
 
     def note(self, kind: str, **fields: Scalar) -> None:
         """Both: a record in the log and an event of the same name."""

@@ -102,12 +102,16 @@ class AuditLog:
         self._site = site
         self.origin = origin(site)
 
-    def append(self, kind: str, fields: Mapping[str, AuditValue]) -> None:
-        """One record, in the store's open transaction. Raises TypeError for what a record must not hold (bytes, Secret)."""
+    def append(self, kind: str, fields: Mapping[str, AuditValue]) -> int:
+        """One record, in the store's open transaction; its number.
+
+        Raises TypeError for what a record must not hold (bytes, Secret).
+        """
         _check_fields(fields)
         number, head = self._store.audit_head()
         record = _encode({**fields, "n": number, "at": self._clock.now_s(), "site": self._site, "kind": kind})
         self._store.audit_append(number, record, link(head, sha256(record).digest()))
+        return number
 
     def head(self) -> Head:
         size, head = self._store.audit_head()

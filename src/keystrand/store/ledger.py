@@ -8,7 +8,7 @@ from keystrand.core.errors import IllegalTransition
 from keystrand.core.pool import Account
 from keystrand.core.states import Step
 
-LIVING: Final = frozenset({Step.READY, Step.RESERVED})  # the steps of a copy that still has material
+LIVING: Final = frozenset({Step.READY, Step.RESERVED, Step.WITHHELD})  # the steps of a copy that still has material
 
 
 def check_move(link: str, source: Account, target: Account, have: int, bits: int) -> None:

@@ -17,6 +17,7 @@ from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, OpenRequ
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 from keystrand.store.ledger import LIVING, check_move
+from keystrand.store.register_memory import REGISTER_TABLES, MemoryRegister
 
 _TABLES: Final = (
     "site",  # name -> number
@@ -34,6 +35,7 @@ _TABLES: Final = (
     "audit",  # number -> (record, head)
     "checkpoints",  # size -> note
     "witnessed",  # origin -> (size, head, note)
+    *REGISTER_TABLES,
 )
 
 Table = dict[Any, Any]
@@ -74,6 +76,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._undo: list[tuple[str, Any, Any]] | None = None
         self._load({name: {} for name in _TABLES})
+        self.register = MemoryRegister(lambda name: self._tables[name], self._put, self._places_of_keys)
 
     # transactions
 
@@ -130,7 +133,9 @@ class MemoryStore:
         self._copies_by_request = _Ordered()
         self._copies_by_expiry = _Ordered()
         self._tombstones_by_age = _Ordered()
-        for name in ("blocks", "copies", "tombstones"):
+        self._keys_by_age = _Ordered()
+        self._keys_by_due = _Ordered()
+        for name in ("blocks", "copies", "tombstones", "register"):
             for key, value in tables[name].items():
                 self._index(name, key, value, add=True)
 
@@ -164,6 +169,12 @@ class MemoryStore:
             self._index_copy(value, add=add)
         elif name == "tombstones":
             (self._tombstones_by_age.add if add else self._tombstones_by_age.remove)("", (value, *key))
+        elif name == "register":
+            _toggle(self._keys_by_age, "", (value.created_s, key), add=add)
+            _toggle(self._keys_by_due, value.stage, (value.due_s, key), add=add)
+
+    def _places_of_keys(self, order: str, group: Any) -> list[tuple[Any, ...]]:
+        return (self._keys_by_due if order == "due" else self._keys_by_age).of(group)
 
     def _index_block(self, block: PoolBlock, *, add: bool) -> None:
         place = (block.sequence, block.index, block.block_id)
@@ -316,6 +327,14 @@ class MemoryStore:
         key = (key_id, recipient)
         self._put("copies", key, replace(self._tables["copies"][key], step=step))
         self._put("copy_materials", key, None)
+
+    def step_copy(self, key_id: str, recipient: str, step: Step) -> None:
+        if step not in LIVING:
+            raise IllegalTransition(f"a copy that is {step.value} is finished")
+        key = (key_id, recipient)
+        if key not in self._tables["copy_materials"]:
+            raise KeyError(key)
+        self._put("copies", key, replace(self._tables["copies"][key], step=step))
 
     def copies_before(self, expires_s: float, limit: int) -> list[Copy]:
         rows = self._copies_by_expiry.before(True, expires_s)[:limit]

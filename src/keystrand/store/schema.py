@@ -61,4 +61,26 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """CREATE TABLE witnessed (origin TEXT PRIMARY KEY, size INTEGER NOT NULL, head BLOB NOT NULL,
             note TEXT NOT NULL) STRICT, WITHOUT ROWID""",
     ),
+    # the register of keys
+    (
+        """CREATE TABLE register (key_id TEXT NOT NULL, initiator TEXT NOT NULL, responders TEXT NOT NULL,
+            peer TEXT NOT NULL, link TEXT NOT NULL, first_sequence INTEGER NOT NULL, last_sequence INTEGER NOT NULL,
+            strands TEXT NOT NULL, size_bits INTEGER NOT NULL, tenant TEXT NOT NULL, tags TEXT NOT NULL,
+            created_s REAL NOT NULL, activated_s REAL NOT NULL, expires_s REAL NOT NULL,
+            stage INTEGER NOT NULL, due_s REAL NOT NULL, state TEXT NOT NULL, turn INTEGER NOT NULL,
+            changed_s REAL NOT NULL, actor TEXT NOT NULL, reason TEXT NOT NULL, compromised_s REAL NOT NULL,
+            destroyed_n INTEGER NOT NULL, rotation_due_s REAL NOT NULL, uses INTEGER NOT NULL,
+            used_bytes INTEGER NOT NULL) STRICT""",
+        # rows in the order of their making, so that only this index is touched at random
+        "CREATE UNIQUE INDEX register_key ON register (key_id)",
+        "CREATE INDEX register_made ON register (created_s, key_id)",
+        "CREATE INDEX register_due ON register (stage, due_s, key_id)",
+        """CREATE TABLE uses (key_id TEXT NOT NULL, sae TEXT NOT NULL, consumer TEXT NOT NULL, last_s REAL NOT NULL,
+            PRIMARY KEY (key_id, sae, consumer)) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE origins (link TEXT NOT NULL, sequence INTEGER NOT NULL, source TEXT NOT NULL,
+            ingested_s REAL NOT NULL, PRIMARY KEY (link, sequence)) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE notices (number INTEGER PRIMARY KEY AUTOINCREMENT, peer TEXT NOT NULL,
+            notice_id TEXT NOT NULL, frame BLOB NOT NULL) STRICT""",
+        "CREATE UNIQUE INDEX notices_place ON notices (peer, notice_id)",
+    ),
 )

@@ -20,6 +20,7 @@ from keystrand.core.states import Step
 from keystrand.crypto.seal import Sealer
 from keystrand.store.database import Database
 from keystrand.store.ledger import LIVING, check_move
+from keystrand.store.register import SqlRegister
 from keystrand.store.rows import (
     BLOCK_COLUMNS,
     COPY_COLUMNS,
@@ -74,6 +75,7 @@ class SqliteStore:
     def __init__(self, path: str | Path, sealer: Sealer) -> None:
         self._db = Database(Path(path))
         self._sealer = sealer
+        self.register = SqlRegister(self._db)
         self._forget()
 
     def close(self) -> None:
@@ -335,6 +337,16 @@ class SqliteStore:
         self._db.hold("copies", sql, (step.value, key_id, recipient))
         self._journal.put(self._copies[key_id], recipient, Waiting(replace(entry.copy, step=step)))
         self._finished.append(((key_id, recipient), entry))
+
+    def step_copy(self, key_id: str, recipient: str, step: Step) -> None:
+        if step not in LIVING:
+            raise IllegalTransition(f"a copy that is {step.value} is finished")
+        material = self.copy_material(key_id, recipient)  # the seal covers the step, so a new step needs a new seal
+        copy = replace(self._waiting(key_id)[recipient].copy, step=step)
+        sealed = self._sealer.seal(COPY_COLUMN, identity(copy_row(copy)), material.reveal())
+        sql = "UPDATE copies SET step = ?, material = ? WHERE key_id = ? AND recipient = ?"
+        self._db.hold("copies", sql, (step.value, sealed, key_id, recipient))
+        self._journal.put(self._copies[key_id], recipient, Waiting(copy, material))
 
     def copies_before(self, expires_s: float, limit: int) -> list[Copy]:
         where = "living = 1 AND expires_s < ? ORDER BY expires_s, key_id, recipient LIMIT ?"

@@ -22,6 +22,7 @@ from keystrand.core.protection import Strand
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 from keystrand.crypto.seal import RootKey, Sealer
+from keystrand.store.schema import MIGRATIONS
 from keystrand.store.sqlite import SqliteAuditFile, SqliteStore
 
 
@@ -323,7 +324,7 @@ def test_an_io_error_shuts_the_store_until_it_is_opened_anew(
 
 
 def test_a_schema_of_a_later_release_is_refused(store: SqliteStore, path: Path) -> None:
-    assert store._db.rows("SELECT version FROM migrations") == [(1,)]
+    assert store._db.rows("SELECT version FROM migrations") == [(n,) for n in range(1, len(MIGRATIONS) + 1)]
     store.close()
     edit(path, "INSERT INTO migrations VALUES (99, 0.0)")
     with pytest.raises(ConfigError, match="schema 99"):

@@ -1,0 +1,164 @@
+"""What a KME knows of a managed key after its material has gone: who shares it, how it was made, where its life stands.
+
+Both ends of a key keep a record. What an operator does at one end is told to the other, and the two are merged so that
+any order and any repetition of the telling comes to the same: later stages of life win, and among live states the one
+that was changed more often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from keystrand.core.protection import Protection, Strand
+from keystrand.core.states import State
+
+LEVEL = {
+    State.PRE_ACTIVATION: 0,
+    State.ACTIVE: 0,
+    State.SUSPENDED: 0,
+    State.DEACTIVATED: 1,
+    State.COMPROMISED: 2,
+    State.DESTROYED: 3,
+}
+
+
+class Stage(IntEnum):
+    """What time will do next to a record, when `due_s` has come."""
+
+    ROTATE = 0
+    EXPIRE = 1
+    COLLECT = 2
+
+
+class KeyRecord(NamedTuple):
+    """One managed key. A tuple because one is made for every key on its way out.
+
+    first_sequence, last_sequence: the device blocks of `link` that its bits came from, -1 without QKD strand.
+    tags: each "name=value". expires_s: end of the cryptoperiod. turn: how often it was suspended or resumed.
+    actor, reason: of the last change. destroyed_n: number of the audit record of its destruction, -1 before.
+    rotation_due_s: when rotation fell due, 0 before. All times are Unix seconds.
+    """
+
+    key_id: str
+    initiator: str
+    responders: tuple[str, ...]
+    peer: str
+    link: str
+    first_sequence: int
+    last_sequence: int
+    strands: frozenset[Strand]
+    size_bits: int
+    tenant: str
+    tags: tuple[str, ...]
+    created_s: float
+    activated_s: float
+    expires_s: float
+    stage: Stage
+    due_s: float
+    state: State = State.ACTIVE
+    turn: int = 0
+    changed_s: float = 0.0
+    actor: str = ""
+    reason: str = ""
+    compromised_s: float = 0.0
+    destroyed_n: int = -1
+    rotation_due_s: float = 0.0
+    uses: int = 0
+    used_bytes: int = 0
+
+    @property
+    def protection(self) -> Protection:
+        return Protection.of(self.strands)
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        return tuple((self.initiator, responder) for responder in self.responders)
+
+    def concerns(self, sae: str) -> bool:
+        return sae == self.initiator or sae in self.responders
+
+
+def merged(state: State, turn: int, other: State, other_turn: int) -> tuple[State, int]:
+    """State and turn that two ends agree on. Commutative, associative, idempotent."""
+    latest = max(turn, other_turn)
+    if LEVEL[state] or LEVEL[other]:
+        return max(state, other, key=LEVEL.__getitem__), latest
+    return (State.SUSPENDED if latest % 2 else State.ACTIVE), latest
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A consumer of a key, by its own word: the SAE that reports, and what it calls the thing that uses the key."""
+
+    key_id: str
+    sae: str
+    consumer: str
+    last_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A device block as it came in: from which source, and when."""
+
+    link: str
+    sequence: int
+    source: str
+    ingested_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Which keys are meant: all criteria that are given must hold; without any, every key.
+
+    source: the QKD module that delivered some of the bits, as it calls itself ("simulated-bb84", vendor and model).
+    since_s, until_s: keys that were made then, or of bits that came in then.
+    """
+
+    key_ids: tuple[str, ...] = ()
+    states: frozenset[State] = frozenset()
+    tags: tuple[str, ...] = ()
+    tenant: str | None = None
+    sae: str | None = None
+    peer: str | None = None
+    link: str | None = None
+    source: str | None = None
+    since_s: float | None = None
+    until_s: float | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return self == Scope()
+
+    @property
+    def is_of_bits(self) -> bool:
+        """Whether it speaks of where bits came from, and of nothing that bits in the pool do not have yet."""
+        origin = (self.peer, self.link, self.source, self.since_s, self.until_s)
+        owner = self.key_ids or self.states or self.tags or self.tenant is not None or self.sae is not None
+        return not owner and any(part is not None for part in origin)
+
+    def in_window(self, at_s: float) -> bool:
+        return (self.since_s is None or at_s >= self.since_s) and (self.until_s is None or at_s < self.until_s)
+
+    def covers_block(self, block: Origin) -> bool:
+        return self.source in (None, block.source) and self.in_window(block.ingested_s)
+
+    def covers(self, record: KeyRecord, blocks: Callable[[KeyRecord], Iterable[Origin]]) -> bool:
+        """Whether `record` is meant. `blocks` tells what its bits came from; asked only where that matters."""
+        named = (
+            (not self.key_ids or record.key_id in self.key_ids)
+            and (not self.states or record.state in self.states)
+            and set(self.tags) <= set(record.tags)
+            and self.tenant in (None, record.tenant)
+            and (self.sae is None or record.concerns(self.sae))
+            and self.peer in (None, record.peer)
+            and self.link in (None, record.link)
+        )
+        if not named or (self.source is None and self.in_window(record.created_s)):
+            return named
+        came = list(blocks(record))
+        if self.source is not None and not any(block.source == self.source for block in came):
+            return False
+        return self.in_window(record.created_s) or any(self.in_window(block.ingested_s) for block in came)

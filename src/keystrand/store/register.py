@@ -1,0 +1,198 @@
+"""The register of keys in SQL: who shares which key, where its life stands, who uses it, and what the peers must still hear.
+
+Rows are added with the other writes that every request makes, held back until the end of the transaction; they are read
+only for operators, for notices of the peer and for jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from keystrand.core.errors import IllegalTransition
+from keystrand.core.protection import Strand
+from keystrand.core.register import KeyRecord, Origin, Scope, Stage, Use
+from keystrand.core.states import State
+from keystrand.store.database import Database
+from keystrand.store.working import Row
+
+FIXED: Final = (
+    "key_id, initiator, responders, peer, link, first_sequence, last_sequence, strands, size_bits, tenant, tags, "
+    "created_s, activated_s, expires_s"
+)
+CHANGING: Final = (
+    "stage, due_s, state, turn, changed_s, actor, reason, compromised_s, destroyed_n, rotation_due_s, uses, used_bytes"
+)
+
+# a peer that uses a key ID again finds the record of the first key in its place
+_INSERT: Final = f"INSERT INTO register VALUES ({', '.join('?' * len(KeyRecord._fields))}) ON CONFLICT DO NOTHING"  # noqa: S608
+_SELECT: Final = f"SELECT {FIXED}, {CHANGING} FROM register"  # noqa: S608
+_UPDATE: Final = f"UPDATE register SET {' = ?, '.join(CHANGING.split(', '))} = ? WHERE key_id = ?"  # noqa: S608
+_CAME_FROM: Final = """EXISTS (SELECT 1 FROM origins o WHERE o.link = register.link
+    AND o.sequence BETWEEN register.first_sequence AND register.last_sequence"""
+
+
+def listed(words: Iterable[str], mark: str) -> str:
+    """Words in one column, so that each can be found whole: `mark` stands before and after every one."""
+    return "".join(f"{mark}{word}" for word in words) + mark
+
+
+def unlisted(text: str, mark: str) -> tuple[str, ...]:
+    return tuple(text.split(mark)[1:-1])
+
+
+_STRANDS: Final[dict[frozenset[Strand], str]] = {}
+
+
+def _strands_text(strands: frozenset[Strand]) -> str:
+    known = _STRANDS.get(strands)
+    if known is None:
+        known = _STRANDS[strands] = " ".join(sorted(strands))
+    return known
+
+
+def key_row(record: KeyRecord) -> Row:
+    return (
+        record[0],
+        record[1],
+        listed(record[2], " "),
+        *record[3:7],
+        _strands_text(record[7]),
+        record[8],
+        record[9],
+        listed(record[10], "\n"),
+        *record[11:14],
+        *changing_row(record),
+    )
+
+
+def changing_row(record: KeyRecord) -> Row:
+    return (int(record[14]), record[15], record[16].value, *record[17:])
+
+
+def key_of(row: Row) -> KeyRecord:
+    responders, tags = unlisted(row[2], " "), unlisted(row[10], "\n")
+    strands = frozenset(Strand(word) for word in row[7].split())
+    facts = (*row[:2], responders, *row[3:7], strands, *row[8:10], tags, *row[11:14])
+    return KeyRecord._make((*facts, Stage(row[14]), row[15], State(row[16]), *row[17:]))
+
+
+def where_of(scope: Scope) -> tuple[list[str], list[Any]]:
+    """Conditions and their values. `replace` instead of a pattern: names may hold what patterns give a meaning to."""
+    parts: list[tuple[str, Sequence[Any]]] = []
+    for column, wanted in (
+        ("key_id", scope.key_ids),
+        ("state", sorted(state.value for state in scope.states)),
+    ):
+        if wanted:
+            parts.append((f"{column} IN ({', '.join('?' * len(wanted))})", wanted))
+    for tag in scope.tags:
+        parts.append(("replace(tags, ?, '') <> tags", (listed((tag,), "\n"),)))
+    if scope.sae is not None:
+        sql = "(initiator = ? OR replace(responders, ?, '') <> responders)"
+        parts.append((sql, (scope.sae, listed((scope.sae,), " "))))
+    for column, value in (("tenant", scope.tenant), ("peer", scope.peer), ("link", scope.link)):
+        if value is not None:
+            parts.append((f"{column} = ?", (value,)))
+    if scope.source is not None:
+        parts.append((f"{_CAME_FROM} AND o.source = ?)", (scope.source,)))
+    if scope.since_s is not None or scope.until_s is not None:
+        parts.append(_window(scope))
+    return [sql for sql, _ in parts], [value for _, values in parts for value in values]
+
+
+def _window(scope: Scope) -> tuple[str, Sequence[Any]]:
+    limits = [("{} >= ?", scope.since_s), ("{} < ?", scope.until_s)]
+    given = [(sql, at_s) for sql, at_s in limits if at_s is not None]
+    made, came = (" AND ".join(sql.format(column) for sql, _ in given) for column in ("created_s", "o.ingested_s"))
+    return f"(({made}) OR {_CAME_FROM} AND {came}))", [at_s for _, at_s in given] * 2
+
+
+class SqlRegister:
+    """Implements KeyRegister over a database of the site."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        self._db.held.settle()
+        return self._db.rows(sql, values)
+
+    # keys
+
+    def add(self, record: KeyRecord) -> None:
+        self._db.hold("register", _INSERT, key_row(record))
+
+    def get(self, key_id: str) -> KeyRecord | None:
+        rows = self._rows(f"{_SELECT} WHERE key_id = ?", (key_id,))
+        return key_of(rows[0]) if rows else None
+
+    def put(self, record: KeyRecord) -> None:
+        self._db.hold("register", _UPDATE, (*changing_row(record), record.key_id))
+
+    def find(self, scope: Scope, after: tuple[float, str] | None, limit: int) -> list[KeyRecord]:
+        conditions, values = where_of(scope)
+        if after is not None:
+            conditions.append("(created_s, key_id) > (?, ?)")
+            values += after
+        where = " AND ".join(conditions) or "TRUE"
+        sql = f"{_SELECT} WHERE {where} ORDER BY created_s, key_id LIMIT ?"
+        return [key_of(row) for row in self._rows(sql, (*values, limit))]
+
+    def due(self, stage: Stage, before_s: float, limit: int) -> list[KeyRecord]:
+        sql = f"{_SELECT} WHERE stage = ? AND due_s <= ? ORDER BY due_s, key_id LIMIT ?"
+        return [key_of(row) for row in self._rows(sql, (int(stage), before_s, limit))]
+
+    def changed(self, peer: str, after: tuple[float, str] | None, limit: int) -> list[KeyRecord]:
+        sql = f"{_SELECT} WHERE peer = ? AND (turn > 0 OR state <> ?) AND actor <> ?"
+        at_s, key_id = after or (-1.0, "")
+        sql += " AND (created_s, key_id) > (?, ?) ORDER BY created_s, key_id LIMIT ?"
+        return [key_of(row) for row in self._rows(sql, (peer, State.ACTIVE.value, "clock", at_s, key_id, limit))]
+
+    def drop(self, key_id: str) -> None:
+        self._db.hold("register", "DELETE FROM register WHERE key_id = ?", (key_id,))
+        self._db.hold("uses", "DELETE FROM uses WHERE key_id = ?", (key_id,))
+
+    def count(self) -> dict[str, int]:
+        return {
+            str(state): number for state, number in self._rows("SELECT state, count(*) FROM register GROUP BY state")
+        }
+
+    # who uses them
+
+    def put_use(self, use: Use) -> None:
+        sql = """INSERT INTO uses VALUES (?, ?, ?, ?)
+            ON CONFLICT (key_id, sae, consumer) DO UPDATE SET last_s = excluded.last_s"""
+        self._db.hold("uses", sql, (use.key_id, use.sae, use.consumer, use.last_s))
+
+    def uses(self, key_id: str) -> list[Use]:
+        sql = "SELECT key_id, sae, consumer, last_s FROM uses WHERE key_id = ? ORDER BY sae, consumer"
+        return [Use(*row) for row in self._rows(sql, (key_id,))]
+
+    # where the bits came from
+
+    def add_origin(self, origin: Origin) -> None:
+        values = (origin.link, origin.sequence, origin.source, origin.ingested_s)
+        try:
+            self._db.write("INSERT INTO origins VALUES (?, ?, ?, ?)", values)
+        except IllegalTransition:
+            raise IllegalTransition(f"block {origin.sequence} of {origin.link} has its origin already") from None
+
+    def origins(self, link: str, first: int, last: int) -> list[Origin]:
+        sql = """SELECT link, sequence, source, ingested_s FROM origins
+            WHERE link = ? AND sequence BETWEEN ? AND ? ORDER BY sequence"""
+        return [Origin(*row) for row in self._rows(sql, (link, first, last))]
+
+    # what a peer must still hear
+
+    def put_notice(self, peer: str, notice_id: str, frame: bytes) -> None:
+        self._db.hold(
+            "notices", "INSERT INTO notices (peer, notice_id, frame) VALUES (?, ?, ?)", (peer, notice_id, frame)
+        )
+
+    def notices(self, peer: str, limit: int) -> list[tuple[str, bytes]]:
+        sql = "SELECT notice_id, frame FROM notices WHERE peer = ? ORDER BY number LIMIT ?"
+        return [(notice_id, frame) for notice_id, frame in self._rows(sql, (peer, limit))]
+
+    def drop_notice(self, peer: str, notice_id: str) -> None:
+        self._db.hold("notices", "DELETE FROM notices WHERE peer = ? AND notice_id = ?", (peer, notice_id))
