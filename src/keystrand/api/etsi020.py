@@ -51,6 +51,10 @@ class InterdomainService(Protocol):
     the keys are held. Each request may come again, and late; it has the same outcome then.
     """
 
+    async def holds(self, peer: str, key_ids: tuple[str, ...], /) -> bool:
+        """Is there a record of any of these keys? Then 400 and 401 would be untrue, and 503 is the answer to what is off."""
+        ...
+
     async def receive_keys(self, peer: str, keys: ExtKeys, /) -> tuple[Ack, ...] | None:
         """Take keys of another network. With a callback_url the result is not used: acks follow. Without one it is the
         outcome of every key, and None where that is not known in time. The material of `keys` is wiped afterwards."""
@@ -189,7 +193,7 @@ async def _versions(edge: _Edge, peer: InterdomainPeer, body: bytes) -> Answer:
 async def _ext_keys(edge: _Edge, peer: InterdomainPeer, body: bytes) -> Answer:
     keys = wire.parse_ext_keys(body)
     try:
-        _check_callback(edge, peer, keys.callback_url)
+        await _check_new(edge, peer, keys)
         unknown = ", ".join(sorted(keys.mandatory.keys() - edge.supported))
         if unknown:
             words = f"not supported: {unknown[:200]}"
@@ -210,6 +214,15 @@ async def _void(edge: _Edge, peer: InterdomainPeer, body: bytes) -> Answer:
     void = wire.parse_void(body)
     _check_callback(edge, peer, void.callback_url)
     return _outcome(void.callback_url, await edge.service.void_keys(peer.kme_id, void))
+
+
+async def _check_new(edge: _Edge, peer: InterdomainPeer, keys: ExtKeys) -> None:
+    try:
+        _check_callback(edge, peer, keys.callback_url)
+    except Refused as problem:
+        if await edge.service.holds(peer.kme_id, keys.key_ids):
+            raise Refused(ProblemType.SERVER_ERROR, str(problem), details=problem.details) from None
+        raise
 
 
 def _check_callback(edge: _Edge, peer: InterdomainPeer, url: str | None) -> None:

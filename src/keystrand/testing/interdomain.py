@@ -32,8 +32,11 @@ class MemoryInterdomain:
 
     # InterdomainService
 
+    async def holds(self, peer: str, key_ids: tuple[str, ...], /) -> bool:
+        return any(self.engine.stage(key_id) for key_id in key_ids)
+
     async def receive_keys(self, peer: str, keys: ExtKeys, /) -> tuple[Ack, ...] | None:
-        if not all(self.engine.stage(key_id) for key_id in keys.key_ids):  # known keys are answered from their record
+        if not await self.holds(peer, keys.key_ids):
             self._check_routes(keys)
         now_s = self.clock.now_s()
         new = self.engine.receive_keys(peer, keys, now_s=now_s)
