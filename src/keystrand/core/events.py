@@ -63,8 +63,11 @@ KINDS: Final = MappingProxyType(
         "peer.down": _W,
         "peer.fault": _A,
         "peer.rollback": _A,
-        # protection
+        # policy and protection
+        "policy.loaded": _N,
+        "policy.refused": _W,
         "downgrade.waived": _A,
+        "downgrade.fallback": _A,  # a rule that fails open did
         "downgrade.refused": _W,
         # audit
         "audit.checkpoint": _I,

@@ -90,8 +90,7 @@ class Chunks:
         ordinary, quotas = self.reservations, self.reservations.quotas  # an SAE has one quota, however it draws
         if len(self._flights) >= BATCH_MAX:
             raise Unavailable("too many streams are waiting for the peer KME")
-        for rule in ask.rules:
-            quotas.check(rule, ask.bits)
+        quotas.check(ask)
         level, link = ordinary._level_for(ask)
         chosen = strands_for(level)
         parts = ordinary._allocate(ask, chosen, link)
@@ -104,8 +103,7 @@ class Chunks:
             for wire, (_, piece) in zip(message.keys, parts, strict=True)
         ]
         self._send(ask, message, materials)
-        for rule in ask.rules:
-            quotas.spend(rule, ask.bits)
+        quotas.spend(ask)
         if epoch:
             epoch.keys += ask.number
 

@@ -10,7 +10,7 @@ from keystrand.core.pool import Account, Copy
 from keystrand.core.protection import Protection, Strand
 from keystrand.core.secret import Secret
 from keystrand.core.states import Move, Step, advance_step
-from keystrand.kme.ask import require_local
+from keystrand.kme.ask import accepts, require_local
 from keystrand.kme.pool import BATCH_MAX, Pool
 from keystrand.kme.reservation import key_context
 from keystrand.kme.site import Site
@@ -90,12 +90,15 @@ class Pickups:
         level = Protection.of(Strand(name) for name in message.strands)
         if site_of.get(message.initiator) != peer or not message.responders:
             return False
-        try:
-            rules = [self.site.policy.rule_for(message.initiator, responder) for responder in message.responders]
-        except NotPermitted:
-            return False
         served_here = any(site_of.get(responder) == self.site.name for responder in message.responders)
-        return served_here and all(level >= rule.floor_at(now_s) for rule in rules)
+        return served_here and accepts(
+            self.site.policy,
+            message.initiator,
+            message.responders,
+            level=level,
+            size_bits=message.size_bits,
+            now_s=now_s,
+        )
 
     def _set_aside(self, peer: str, message: Reserve) -> None:
         segments = [Segment(*parts) for key in message.keys for parts in key.segments]
@@ -175,7 +178,7 @@ class Pickups:
         if mine is None:
             raise NotPermitted(f"{caller} is not a recipient of this key")
         rule = self.site.policy.rule_for(mine.initiator, caller)
-        if Protection.of(mine.strands) < rule.floor_at(self.site.clock.now_s()):
+        if Protection.of(mine.strands) < rule.lowest_at(self.site.clock.now_s()):
             raise NotPermitted(f"the policy of {mine.initiator} -> {caller} asks for more than this key has")
         waiting = mine.step in WAITING and self.site.clock.now_s() < mine.expires_s
         return mine if waiting else None

@@ -1,49 +1,110 @@
-"""Quotas: a token bucket of key bits per ordered pair, so that no SAE draws a link empty."""
+"""Quotas: token buckets of key bits and of keys, per ordered pair, per SAE and per tenant: no one draws a link empty."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
-from keystrand.core.clock import Clock
 from keystrand.core.errors import QuotaExceeded
-from keystrand.core.policy import Rule
+from keystrand.core.policy import Policy, Quota, Rule, Sae, Tenant
+from keystrand.kme.ask import Ask
+from keystrand.kme.site import Site
+
+BITS: Final = "bits"
+KEYS: Final = "keys"
+Scope = tuple[str, str, str]  # what is counted, for whom (words), in which unit
 
 
 @dataclass(slots=True)
 class Bucket:
-    bits: float
+    """Fills at `rate_per_s` up to `burst`. Times are monotonic seconds."""
+
+    scope: Scope
+    rate_per_s: float
+    burst: int
+    left: float
     at_s: float
+
+    def fill(self, now_s: float) -> float:
+        self.left = min(self.burst, self.left + (now_s - self.at_s) * self.rate_per_s)
+        self.at_s = now_s
+        return self.left
 
 
 class Quotas:
-    """Buckets of all pairs; monotonic time, in memory (a restart refills them)."""
+    """The buckets of a site; in memory, so a restart refills them. A changed policy keeps what is left in each."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._buckets: dict[tuple[str, str], Bucket] = {}
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._policy = site.policy
+        self._buckets: dict[Scope, Bucket] = {}
+        self._of_rule: dict[tuple[str, str], tuple[Bucket, ...]] = {}
 
-    def _bucket(self, rule: Rule) -> Bucket:
-        now_s = self._clock.monotonic_s()
-        pair = (rule.initiator, rule.responder)
-        bucket = self._buckets.setdefault(pair, Bucket(float(rule.quota_burst_bits), now_s))
-        bucket.bits = min(rule.quota_burst_bits, bucket.bits + (now_s - bucket.at_s) * rule.quota_bps)
-        bucket.at_s = now_s
-        return bucket
+    def check(self, ask: Ask) -> None:
+        """Raises QuotaExceeded when this is more than may be drawn now. Takes nothing."""
+        buckets = self._buckets_of(ask)
+        if not buckets:
+            return
+        now_s = self._site.clock.monotonic_s()
+        for bucket in buckets:
+            wanted = ask.bits if bucket.scope[2] is BITS else ask.number
+            if bucket.fill(now_s) < wanted:
+                raise _exceeded(bucket, wanted)
 
-    def check(self, rule: Rule, bits: int) -> None:
-        """Raises QuotaExceeded when `bits` are more than the pair may draw now. Takes nothing."""
-        if rule.quota_bps and (bucket := self._bucket(rule)).bits < bits:
-            raise QuotaExceeded(
-                f"quota of {rule.initiator} -> {rule.responder}: asked for {bits} bits, {int(bucket.bits)} left",
-                hint=f"wait, or raise quota_bps ({rule.quota_bps:g}) in the policy",
-                retry_after_s=max(1.0, (bits - bucket.bits) / rule.quota_bps),
-            )
-
-    def spend(self, rule: Rule, bits: int) -> None:
-        """Take `bits` that `check` allowed."""
-        if rule.quota_bps:
-            self._bucket(rule).bits -= bits
+    def spend(self, ask: Ask) -> None:
+        """Take what `check` allowed."""
+        for bucket in self._buckets_of(ask):
+            bucket.left -= ask.bits if bucket.scope[2] is BITS else ask.number
 
     def left_bits(self, rule: Rule) -> float | None:
-        """What the pair may draw now; None without quota."""
-        return self._bucket(rule).bits if rule.quota_bps else None
+        """What the pair of `rule` may draw now; None without any quota in bits."""
+        now_s = self._site.clock.monotonic_s()
+        return min((b.fill(now_s) for b in self._buckets_for(rule) if b.scope[2] is BITS), default=None)
+
+    def _buckets_of(self, ask: Ask) -> tuple[Bucket, ...]:
+        """Each bucket once: an SAE or a tenant pays for a key once, however many share it."""
+        if len(ask.rules) == 1:
+            return self._buckets_for(ask.rules[0])
+        return tuple({bucket.scope: bucket for rule in ask.rules for bucket in self._buckets_for(rule)}.values())
+
+    def _buckets_for(self, rule: Rule) -> tuple[Bucket, ...]:
+        if self._site.policy is not self._policy:
+            self._policy = self._site.policy
+            self._of_rule.clear()
+        pair = (rule.initiator, rule.responder)
+        known = self._of_rule.get(pair)
+        if known is None:
+            known = self._of_rule[pair] = tuple(self._renewed(self._policy, rule))
+        return known
+
+    def _renewed(self, policy: Policy, rule: Rule) -> Iterator[Bucket]:
+        for scope, rate_per_s, burst in _terms(policy, rule):
+            now_s = self._site.clock.monotonic_s()
+            bucket = self._buckets.setdefault(scope, Bucket(scope, rate_per_s, burst, burst, now_s))
+            bucket.fill(now_s)
+            bucket.rate_per_s, bucket.burst = rate_per_s, burst
+            yield bucket
+
+
+def _terms(policy: Policy, rule: Rule) -> Iterator[tuple[Scope, float, int]]:
+    """The quotas that a draw under `rule` counts against."""
+    holders: tuple[tuple[str, Quota], ...] = (
+        (f"{rule.initiator} -> {rule.responder}", rule.quota),
+        (f"SAE {rule.initiator}", policy.saes.get(rule.initiator, Sae()).quota),
+        (f"tenant {rule.tenant}", policy.tenants.get(rule.tenant, Tenant()).quota),
+    )
+    for who, quota in holders:
+        if quota.bps:
+            yield ("quota_bps", who, BITS), quota.bps, quota.burst_bits
+        if quota.keys_per_s:
+            yield ("quota_keys_per_s", who, KEYS), quota.keys_per_s, quota.burst_keys
+
+
+def _exceeded(bucket: Bucket, wanted: int) -> QuotaExceeded:
+    name, who, unit = bucket.scope
+    return QuotaExceeded(
+        f"quota of {who}: asked for {wanted} {unit}, {int(bucket.left)} left",
+        hint=f"wait, or raise {name} ({bucket.rate_per_s:g}) in the policy",
+        retry_after_s=max(1.0, (wanted - bucket.left) / bucket.rate_per_s),
+    )

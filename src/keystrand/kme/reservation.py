@@ -10,15 +10,24 @@ from collections import deque
 from dataclasses import replace
 
 from keystrand.core.clock import new_uuid
-from keystrand.core.errors import KeystrandError, KeyUnavailable, PeerUnavailable, StrandUnavailable, Unavailable
+from keystrand.core.errors import (
+    KeystrandError,
+    KeyUnavailable,
+    PeerUnavailable,
+    QuotaExceeded,
+    StrandUnavailable,
+    Unavailable,
+)
 from keystrand.core.key import Key, Segment
 from keystrand.core.pool import Account, Copy, OpenRequest
 from keystrand.core.protection import Protection, Strand, strands_for
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 from keystrand.kme.ask import Ask
+from keystrand.kme.fallback import Fallbacks
 from keystrand.kme.pool import BATCH_MAX, Pool
 from keystrand.kme.quota import Quotas
+from keystrand.kme.share import Shares
 from keystrand.kme.site import Refuse, Reply, Site
 from keystrand.kme.stock import Batch, Stock
 from keystrand.kme.strands import Strands
@@ -41,7 +50,9 @@ class Reservations:
         self.site = site
         self.pool = pool
         self.strands = strands
-        self.quotas = Quotas(site.clock)
+        self.quotas = Quotas(site)
+        self.shares = Shares(site)
+        self.fallbacks = Fallbacks(site)
         self.stock = Stock()
         self._pending: dict[str, Batch] = {}
 
@@ -54,16 +65,14 @@ class Reservations:
         """
         if len(self._pending) >= self.site.limits.pending_requests_max:
             raise Unavailable("too many requests are waiting for the peer KME")
-        for rule in ask.rules:
-            self.quotas.check(rule, ask.bits)
+        self.quotas.check(ask)
         shelf = self.stock.shelf(ask)
         if stocked and shelf.keys >= ask.number:
             keys = [key for batch, share in shelf.pick(ask.number) for key in self._release(batch, share)]
             self.site.outbox.append(Reply(ticket, keys))
         else:
             self._reserve(ticket, ask)
-        for rule in ask.rules:
-            self.quotas.spend(rule, ask.bits)
+        self.quotas.spend(ask)
         shelf.note(ask.number, self.site.clock.monotonic_s())
         if stocked and (missing := shelf.missing(self.site.limits)):
             self._restock(ask, missing)
@@ -73,6 +82,8 @@ class Reservations:
         ahead = replace(ask, number=min(number, self.site.limits.keys_per_request_max))
         chosen = strands_for(ask.required)
         if not chosen <= {Strand.QKD, Strand.PQC} or (Strand.PQC in chosen and not self.strands.usable(ask.peer)):
+            return
+        if Strand.QKD in chosen and not self.shares.allows(ahead, self._have_bits(ask.peer)):
             return
         wanted_bits = SPARE_FACTOR * ahead.bits if Strand.QKD in chosen else 0
         if any(self.pool.owned_bits(link) >= wanted_bits for link in self.site.links_to(ask.peer)):
@@ -123,13 +134,10 @@ class Reservations:
         """The level to serve and the link to serve it from: the required one, or a waived lower one if that fails."""
         problem: Unavailable | None = None
         for level in sorted((p for p in Protection if ask.floor <= p <= ask.required), reverse=True):
-            chosen = strands_for(level)
             try:
-                if not chosen or Strand.CLASSICAL in chosen:
-                    raise StrandUnavailable(f"this KME makes no keys of level {level.label}")
-                if Strand.PQC in chosen:
-                    self.strands.current(ask.peer)
-                link = self._link_for(ask) if Strand.QKD in chosen else ""
+                link = self._source_for(ask, level)
+            except QuotaExceeded:
+                raise  # the bits are there, but not for this SAE: nothing is missing
             except Unavailable as error:
                 problem = problem or error
                 continue
@@ -143,7 +151,31 @@ class Reservations:
                 )
             return level, link
         assert problem is not None
-        raise problem
+        return self._fall_back(ask, problem)
+
+    def _source_for(self, ask: Ask, level: Protection) -> str:
+        """The link that keys of this level come from, or "" where they need none. Raises Unavailable."""
+        chosen = strands_for(level)
+        if not chosen or Strand.CLASSICAL in chosen:
+            raise StrandUnavailable(f"this KME makes no keys of level {level.label}")
+        if Strand.PQC in chosen:
+            self.strands.current(ask.peer)
+        return self._link_for(ask) if Strand.QKD in chosen else ""
+
+    def _fall_back(self, ask: Ask, problem: Unavailable) -> tuple[Protection, str]:
+        """What the rule allows when it fails open. Raises `problem` where it fails closed, or has nothing either."""
+        level = self.fallbacks.level_for(ask)
+        if level is None:
+            raise problem
+        try:
+            link = self._source_for(ask, level)
+        except Unavailable:
+            raise problem from None
+        self.fallbacks.use(ask, level, problem)
+        return level, link
+
+    def _have_bits(self, peer: str) -> int:
+        return sum(self.pool.owned_bits(link) for link in self.site.links_to(peer))
 
     def _link_for(self, ask: Ask) -> str:
         """The link with the most bits of our own; asks the peer to lend when they do not suffice."""
@@ -156,6 +188,7 @@ class Reservations:
                 f"{ask.peer}: asked for {ask.bits} bits, {have_bits} at hand",
                 hint="ask for fewer or smaller keys, or see `keystrand status` for the refill rate",
             )
+        self.shares.check(ask, self._have_bits(ask.peer))
         return links[0]
 
     def _allocate(
@@ -163,7 +196,10 @@ class Reservations:
     ) -> list[tuple[tuple[Segment, ...], Secret | None]]:
         if Strand.QKD not in chosen:
             return [((), None)] * ask.number
-        return [(segments, piece) for segments, piece in self.pool.allocate(link, ask.number, ask.size_bits)]
+        have_bits = self._have_bits(ask.peer)
+        parts = self.pool.allocate(link, ask.number, ask.size_bits)
+        self.shares.spend(ask, have_bits)
+        return [(segments, piece) for segments, piece in parts]
 
     def _message(
         self, ask: Ask, chosen: frozenset[Strand], link: str, plan: list[tuple[Segment, ...]], strand_id: str

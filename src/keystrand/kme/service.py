@@ -129,7 +129,9 @@ class Kme:
             raise NotPermitted(f"no rule joins {caller} and {other}")
         stored = 0
         if rule is not None:
-            stored = self._deliverable(peer, limits.key_size_bits_default, strands_for(rule.require))
+            stored = self._deliverable(
+                peer, limits.key_size_bits_default, strands_for(rule.require_at(site.clock.now_s()))
+            )
         return PoolStatus(
             source_kme_id=site.kme_id,
             target_kme_id=site.peer_kme_ids[peer],
