@@ -203,6 +203,7 @@ async def test_one_client_cannot_take_all_places(estate, server, ears):
 
 
 async def test_strangers_who_say_nothing_do_not_hold_places_for_ever(estate, server):
+    # PYSEC-2018-22: PyKMIP's server could be kept busy by connections that open and say nothing
     silent = [await asyncio.open_connection(HERE, server.port) for _ in range(40)]
     await asyncio.sleep(0.1)
     assert server.connections == 20

@@ -25,6 +25,7 @@ from keystrand.wire.kmip_ttlv import Type
 DEADLINE_S: Final = 30.0
 RETRY_S: Final = 0.25
 RETRY_S_MAX: Final = 4.0
+GONE: Final = (State.DESTROYED, State.DESTROYED_COMPROMISED)
 
 Annotation = Literal["custom", "application", "none"]
 T = TypeVar("T")
@@ -80,17 +81,17 @@ class KmsExport:
 
         Whoever finds several keeps the same one.
         """
-        for uid in found:
-            self._check_same(uid, key)
-        uid, *copies = found
+        states = {uid: self.client.state(uid) for uid in found}
+        uid, *copies = [uid for uid in found if states[uid] not in GONE] or found  # some servers list what is gone
+        if states[uid] not in (State.PRE_ACTIVE, State.ACTIVE):
+            words = states[uid].name.replace("_", " ").lower()
+            raise NotPermitted(f"key {key.key_id} is {words} there", hint="ask for a new key and push that")
+        for one in (uid, *copies):
+            self._check_same(one, key)
         for copy in copies:
             self._end(copy, compromised=False, message="a copy by accident")
-        state = self.client.state(uid)
-        if state is State.PRE_ACTIVE:
+        if states[uid] is State.PRE_ACTIVE:
             self.client.activate(uid)
-        elif state is not State.ACTIVE:
-            words = state.name.replace("_", " ").lower()
-            raise NotPermitted(f"key {key.key_id} is {words} there", hint="ask for a new key and push that")
         return uid
 
     def _check_same(self, uid: str, key: Key) -> None:
@@ -112,7 +113,7 @@ class KmsExport:
             state = self.client.state(uid)
             if (code := _revocation(state, compromised)) is not None:
                 self.client.revoke(uid, code, message)
-            if state not in (State.DESTROYED, State.DESTROYED_COMPROMISED):
+            if state not in GONE:
                 self.client.destroy(uid)
         except UnknownKey:
             return  # gone meanwhile, which is what was wanted
@@ -152,6 +153,5 @@ class KmsExport:
 def _revocation(state: State, compromised: bool) -> Revocation | None:
     """The reason to give, or None where there is nothing to revoke."""
     if compromised:
-        ended = (State.COMPROMISED, State.DESTROYED, State.DESTROYED_COMPROMISED)
-        return None if state in ended else Revocation.KEY_COMPROMISE
+        return None if state in (State.COMPROMISED, *GONE) else Revocation.KEY_COMPROMISE
     return Revocation.CESSATION_OF_OPERATION if state is State.ACTIVE else None

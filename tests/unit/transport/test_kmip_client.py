@@ -300,6 +300,45 @@ def test_names_are_checked_before_anything_is_sent(key_id, link):
     assert client.calls == 0
 
 
+class Shelf:
+    """A key manager that holds objects by Unique Identifier, and lists them when they are gone, too."""
+
+    def __init__(self, **states):
+        self.states, self.done = states, []
+
+    def locate(self, *wanted):
+        return list(self.states)
+
+    def state(self, uid):
+        return self.states[uid]
+
+    def get(self, uid):
+        if self.states[uid] in (State.DESTROYED, State.DESTROYED_COMPROMISED):
+            raise UnknownKey("gone")
+        return Secret(bytes(32))
+
+    def activate(self, uid):
+        self.states[uid] = State.ACTIVE
+
+    def revoke(self, uid, code, message=""):
+        self.states[uid] = State.DEACTIVATED
+
+    def destroy(self, uid):
+        self.states[uid] = State.DESTROYED
+
+
+def test_an_object_that_is_gone_does_not_hide_the_one_that_is_there():
+    client = Shelf(a=State.DESTROYED, b=State.PRE_ACTIVE, c=State.ACTIVE)
+    assert export(client)[0].push(a_key(), link="alpha-bravo") == "b"
+    assert client.states == {"a": State.DESTROYED, "b": State.ACTIVE, "c": State.DESTROYED}
+
+
+@pytest.mark.parametrize("state", [State.DEACTIVATED, State.COMPROMISED, State.DESTROYED, State.DESTROYED_COMPROMISED])
+def test_a_key_that_was_ended_is_not_registered_anew(state):
+    with pytest.raises(NotPermitted, match="there"):
+        export(Shelf(a=state))[0].push(a_key(), link="alpha-bravo")
+
+
 class Gone:
     """A key manager whose objects vanish while they are being ended."""
 
