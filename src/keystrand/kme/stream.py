@@ -75,6 +75,8 @@ class Streams:
         if not self._can_serve(caller, peer, stream):
             return Opened(status=Status.NO_QKD_CONNECTION, qos=qos)
         offered, is_met = self._offer(qos, rule, peer, stream)
+        if rule.sizes_bits and 8 * offered.chunk_bytes not in rule.sizes_bits:
+            offered, is_met = replace(offered, chunk_bytes=min(rule.sizes_bits) // 8), False
         if not is_met:
             return Opened(status=Status.QOS_NOT_MET, qos=offered)
         if stream is None:
@@ -231,7 +233,7 @@ class Streams:
         rule = self._rule(stream.ours, stream.theirs)
         if copy.step not in WAITING or now_s >= copy.expires_s:
             return Chunk(status=Status.INSUFFICIENT_KEY, index=index)
-        if Protection.of(copy.strands) < rule.floor_at(now_s):
+        if Protection.of(copy.strands) < rule.lowest_at(now_s):
             raise NotPermitted("the policy of the stream asks for more than this chunk has")
         metadata = b""
         if stream.qos.mimetype:
@@ -321,7 +323,7 @@ class Streams:
             peer=stream.peer,
             number=number,
             size_bits=8 * stream.qos.chunk_bytes,
-            required=rule.require,
+            required=rule.require_at(self.site.clock.now_s()),
             floor=rule.floor_at(self.site.clock.now_s()),
             rules=(rule,),
             ksid=stream.ksid,
