@@ -1,0 +1,121 @@
+"""The controller's door: who may read, which paths there are, and what each refusal says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from keystrand.api.etsi015 import MEDIA, etsi015_app
+from keystrand.core.errors import StoreUnavailable
+from keystrand.core.events import Event
+from keystrand.testing.asgi import App, AsgiCaller
+from keystrand.wire.etsi015 import Link, LinkStatus, Node, NodeStatus, entity_id
+
+NODE_PATH = "/restconf/data/etsi-qkd-sdn-node:qkd_node"
+LAB, HERE, THERE = entity_id("link", "lab"), entity_id("kme", "a"), entity_id("kme", "b")
+LINK = Link(link_id=LAB, status=LinkStatus.PASSIVE, remote_node=THERE)
+
+
+class Source:
+    error: Exception | None = None
+
+    async def node(self) -> Node:
+        if self.error is not None:
+            raise self.error
+        return Node(node_id=HERE, status=NodeStatus.OPERATING, version="1", links=(LINK,))
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+
+def edge(source: Source | None = None) -> tuple[App, Heard]:
+    heard = Heard()
+    return etsi015_app(source or Source(), may_read=lambda who: who.name == "controller", sink=heard), heard
+
+
+def caller(app: App, name: str = "controller", accept: bytes | None = None, kind: str | None = "sae") -> AsgiCaller:
+    return AsgiCaller(app, name, kind=kind, headers=((b"accept", accept),) if accept else ())
+
+
+@pytest.mark.parametrize("path", [NODE_PATH, f"{NODE_PATH}/", "/restconf/data/etsi-qkd-sdn-node%3Aqkd_node"])
+async def test_the_node_is_read(path: str) -> None:
+    reply = await caller(edge()[0]).request("GET", path)
+    assert (reply.status, reply.headers["content-type"], reply.headers["cache-control"]) == (200, MEDIA, "no-store")
+    node = json.loads(reply.body)["etsi-qkd-sdn-node:qkd_node"]
+    assert node["qkdn_id"] == str(HERE)
+
+
+async def test_parts_of_the_node_are_read() -> None:
+    app, _ = edge()
+    link = await caller(app).request("GET", f"{NODE_PATH}/qkd_links/qkd_link={LAB}/qkdl_status")
+    assert json.loads(link.body) == {"etsi-qkd-sdn-node:qkdl_status": "etsi-qkd-node-types:PASSIVE"}
+    root = await caller(app).request("GET", "/restconf")
+    assert "data" in json.loads(root.body)["ietf-restconf:restconf"]
+    data = await caller(app).request("GET", "/restconf/data")
+    assert "etsi-qkd-sdn-node:qkd_node" in json.loads(data.body)["ietf-restconf:data"]
+    library = await caller(app).request("GET", "/restconf/yang-library-version")
+    assert json.loads(library.body) == {"ietf-restconf:yang-library-version": "2016-06-21"}
+
+
+async def test_head_has_the_headers_of_get_and_no_body() -> None:
+    app, _ = edge()
+    head, get = await caller(app).request("HEAD", NODE_PATH), await caller(app).request("GET", NODE_PATH)
+    assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(get.body)))
+
+
+async def test_options_says_that_it_is_only_read() -> None:
+    reply = await caller(edge()[0]).request("OPTIONS", NODE_PATH)
+    assert (reply.status, reply.body, reply.headers["allow"]) == (200, b"", "GET, HEAD, OPTIONS")
+
+
+@pytest.mark.parametrize("accept", [b"application/yang-data+json", b"*/*", b"text/html, application/json;q=0.5"])
+async def test_what_controllers_accept_is_served(accept: bytes) -> None:
+    assert (await caller(edge()[0], accept=accept).request("GET", NODE_PATH)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "accept", "status", "tag"),
+    [
+        ("GET", "/restconf/data/other:node", None, 404, "invalid-value"),
+        ("GET", f"{NODE_PATH}/qkd_links/qkd_link={HERE}", None, 404, "invalid-value"),
+        ("GET", "/elsewhere", None, 404, "invalid-value"),
+        ("GET", f"{NODE_PATH}/../x", None, 404, "invalid-value"),
+        ("PUT", NODE_PATH, None, 405, "operation-not-supported"),
+        ("PATCH", NODE_PATH, None, 405, "operation-not-supported"),
+        ("DELETE", NODE_PATH, None, 405, "operation-not-supported"),
+        ("POST", NODE_PATH, None, 405, "operation-not-supported"),
+        ("GET", NODE_PATH, b"application/yang-data+xml", 406, "invalid-value"),
+        ("GET", NODE_PATH, b"application/json;q=0", 406, "invalid-value"),
+        ("GET", f"{NODE_PATH}?depth=1", None, 400, "invalid-value"),
+    ],
+)
+async def test_refusals_say_why_in_restconf(
+    method: str, path: str, accept: bytes | None, status: int, tag: str
+) -> None:
+    app, heard = edge()
+    reply = await caller(app, accept=accept).request(method, path)
+    error = json.loads(reply.body)["ietf-restconf:errors"]["error"][0]
+    assert (reply.status, error["error-type"], error["error-tag"]) == (status, "protocol", tag)
+    assert ("allow" in reply.headers) == (status == 405)
+    assert [event.kind for event in heard.events] == ["request.refused"]
+
+
+@pytest.mark.parametrize("kind", [None, "sae"])
+@pytest.mark.parametrize("path", [NODE_PATH, "/elsewhere"])
+async def test_strangers_learn_nothing(kind: str | None, path: str) -> None:
+    reply = await caller(edge()[0], "stranger", kind=kind).request("GET", path)
+    assert reply.status == 401
+
+
+async def test_fault_within_is_told_without_words() -> None:
+    source = Source()
+    source.error = StoreUnavailable("the secret reason")
+    reply = await caller(edge(source)[0]).request("GET", NODE_PATH)
+    assert reply.status == 503
+    assert b"secret" not in reply.body
