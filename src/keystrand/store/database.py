@@ -1,205 +1,31 @@
-"""One SQLite file: who may open it, how it is set up, and what its failures mean."""
+"""What a store needs of a database: transactions with parts that fail alone, and writes held back to their end."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import sqlite3
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
-from keystrand.core.errors import ConfigError, IllegalTransition, StoreUnavailable
-from keystrand.store.schema import MIGRATIONS
 from keystrand.store.working import Held, Row
 
-STATEMENTS_CACHED: Final = 256
 
-_PRAGMAS: Final = (
-    "journal_mode = WAL",
-    "synchronous = FULL",  # acknowledged means durable: the log is synced at every commit
-    "secure_delete = ON",
-    "foreign_keys = ON",
-    "trusted_schema = OFF",
-    "temp_store = MEMORY",
-)
-# After these the state of the page cache and of the file is unknown; a second fsync would lie (it reports success for
-# pages that were dropped), so the store stays shut until the process starts anew.
-_FATAL: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+class Database(Protocol):
+    """One connection. SQL with `?`; text orders by its bytes. Raises StoreUnavailable when it cannot serve."""
 
-
-class Database:
-    """A connection that is the only one to write its file. Used from one thread at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._doomed: str | None = None  # why the open transaction cannot be committed any more
-        self._shut: str | None = None  # why no transaction can be opened any more
-        self.held = Held(self._write_many, self._control)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.parent.stat().st_mode & 0o077:
-            raise ConfigError(
-                "others can read the folder of the store", path=str(path), hint=f"chmod 700 {path.parent}"
-            )
-        self._lock = _lock(path)
-        try:
-            self._open()
-        except BaseException:
-            os.close(self._lock)
-            raise
-
-    def _open(self) -> None:
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        os.chmod(self.path, 0o600)
-        try:
-            self._connection = sqlite3.connect(
-                self.path, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS_CACHED
-            )
-            for pragma in _PRAGMAS:
-                self._connection.execute(f"PRAGMA {pragma}")
-            _migrate(self._connection, self.path)
-        except sqlite3.Error as error:
-            raise StoreUnavailable(f"{self.path}: {error}", hint="restore it from a backup") from None
-
-    def close(self) -> None:
-        """Idempotent. An open transaction is rolled back by SQLite."""
-        if self._lock >= 0:
-            self._connection.close()
-            os.close(self._lock)
-            self._lock = -1
+    held: Held
 
     @property
-    def in_transaction(self) -> bool:
-        return self._connection.in_transaction
+    def in_transaction(self) -> bool: ...
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]: ...
+    def row(self, sql: str, values: Sequence[Any] = ()) -> Row | None: ...
 
-    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
-        try:
-            return self._connection.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            self._fail(error)
+    # now; how many rows it touched. IllegalTransition outside of a transaction or against a constraint
+    def write(self, sql: str, values: Sequence[Any] = ()) -> int: ...
 
-    def row(self, sql: str, values: Sequence[Any] = ()) -> Row | None:
-        try:
-            found: Row | None = self._connection.execute(sql, values).fetchone()
-            return found
-        except sqlite3.Error as error:
-            self._fail(error)
+    # with the others at the end of the transaction, or before the next `write` or `held.settle`
+    def hold(self, table: str, sql: str, values: Row) -> None: ...
 
-    def write(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Now; how many rows it touched. Raises IllegalTransition outside of a transaction or against a constraint."""
-        self._require_transaction()
-        self.held.settle()
-        try:
-            return self._connection.execute(sql, values).rowcount
-        except sqlite3.IntegrityError as error:
-            raise IllegalTransition(f"the store refuses: {error}") from None
-        except sqlite3.Error as error:
-            self._fail(error)
-
-    def hold(self, table: str, sql: str, values: Row) -> None:
-        """With the others at the end of the transaction, or before the next `write` or `settle`."""
-        self._require_transaction()
-        self.held.add(table, sql, values)
-
-    def _require_transaction(self) -> None:
-        if not self._connection.in_transaction:
-            raise IllegalTransition(self._doomed or "write outside of a transaction")
-
-    def _write_many(self, sql: str, rows: list[Row]) -> None:
-        try:
-            self._connection.executemany(sql, rows)
-        except sqlite3.Error as error:
-            self._fail(error)
-
-    @contextmanager
-    def transaction(self, flush: Callable[[], None]) -> Iterator[None]:
-        """BEGIN IMMEDIATE .. COMMIT. `flush` holds back the last of it. Whatever raises, everything is rolled back."""
-        assert not self._connection.in_transaction, "a transaction is open already"
-        if self._shut:
-            raise StoreUnavailable(f"the store is shut since: {self._shut}", hint="check the disk, then restart")
-        self._doomed = None
-        self._control("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._check_sound()
-            flush()
-            self.held.settle()
-            self._control("COMMIT")
-        except BaseException:
-            self.held.clear()
-            self._roll_back()
-            raise
-
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """A part of the transaction that can fail alone. Nests."""
-        assert self._connection.in_transaction, "a savepoint lives inside a transaction"
-        self.held.begin_part()
-        try:
-            yield
-        except BaseException:
-            # SQLite may have ended the transaction by itself (disk full); then it is doomed and nothing is left to undo
-            if self._connection.in_transaction:
-                self.held.undo_part()
-            raise
-        self.held.end_part()
-
-    def _check_sound(self) -> None:
-        """A failure may have been swallowed on the way, and SQLite may have ended the transaction by itself."""
-        if self._doomed or not self._connection.in_transaction:
-            raise StoreUnavailable(f"the store failed within the transaction: {self._doomed}")
-
-    def _control(self, sql: str) -> None:
-        try:
-            self._connection.execute(sql)
-        except sqlite3.Error as error:
-            self._fail(error)
-
-    def _roll_back(self) -> None:
-        try:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            self._shut = str(error)
-
-    def _fail(self, error: sqlite3.Error) -> NoReturn:
-        self._doomed = str(error)
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _FATAL:
-            self._shut = str(error)
-        raise StoreUnavailable(f"{self.path.name}: {error}", hint="check disk space and health") from None
-
-
-def _lock(path: Path) -> int:
-    """An exclusive lock that dies with this process. Raises StoreUnavailable that names the other one."""
-    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        other = os.read(descriptor, 32).decode(errors="replace").strip()
-        os.close(descriptor)
-        raise StoreUnavailable(f"{path} is open in process {other}", hint=f"stop process {other} first") from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
-
-
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("BEGIN EXCLUSIVE")
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, applied_s REAL NOT NULL) STRICT"
-    )
-    (version,) = connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()
-    if version > len(MIGRATIONS):
-        raise ConfigError(
-            f"the store has schema {version}, this release knows {len(MIGRATIONS)}",
-            path=str(path),
-            hint="install the release that wrote it, or a later one",
-        )
-    for step in MIGRATIONS[version:]:
-        version += 1
-        for statement in step:
-            connection.execute(statement)
-        connection.execute("INSERT INTO migrations VALUES (?, ?)", (version, time.time()))
-    connection.execute("COMMIT")
+    # flush: holds back the last of it, before the commit. stale: called first where another process wrote meanwhile
+    def transaction(self, flush: Callable[[], None], stale: Callable[[], None]) -> AbstractContextManager[None]: ...
+    def savepoint(self) -> AbstractContextManager[None]: ...
+    def close(self) -> None: ...

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keystrand.store.database import Database
+from keystrand.store.sqlite import SqliteDatabase
 from keystrand.store.working import Journal
 
 STEPS = st.recursive(
@@ -27,7 +27,7 @@ class PartFails(Exception):
     pass
 
 
-def play(database: Database, steps: list[tuple], oracle: dict[str, int]) -> None:  # type: ignore[type-arg]
+def play(database: SqliteDatabase, steps: list[tuple], oracle: dict[str, int]) -> None:  # type: ignore[type-arg]
     for step in steps:
         if step[0] == "hold":
             database.hold("site", SQL, (str(step[1]), step[2]))
@@ -51,8 +51,8 @@ def test_held_writes_and_failing_parts_leave_what_immediate_writes_would(
     tmp_path_factory: object, steps: list[tuple]
 ) -> None:  # type: ignore[type-arg]
     path: Path = tmp_path_factory.mktemp("working") / "state" / "site.db"  # type: ignore[attr-defined]
-    database, oracle = Database(path), {}
-    with database.transaction(lambda: None):
+    database, oracle = SqliteDatabase(path), {}
+    with database.transaction(lambda: None, lambda: None):
         play(database, steps, oracle)
     database.close()
     assert dict(sqlite3.connect(path).execute("SELECT name, value FROM site")) == oracle

@@ -1,0 +1,431 @@
+"""A site's store in SQL: key material sealed, everything of a transaction durable or undone.
+
+What every request touches (peers, open requests, copies, the ledger, the audit log) is remembered and its writes are held
+back until the end of the transaction. Used from one thread (the engine's). The database underneath is one file, or one
+that several replicas of the site share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from keystrand.core.errors import IllegalTransition
+from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, OpenRequest, PeerRecord, PoolBlock
+from keystrand.core.secret import Secret
+from keystrand.core.states import Step
+from keystrand.crypto.seal import Sealer
+from keystrand.store.database import Database
+from keystrand.store.ledger import LIVING, check_move
+from keystrand.store.register import SqlRegister
+from keystrand.store.rows import (
+    BLOCK_COLUMNS,
+    COPY_COLUMNS,
+    REQUEST_COLUMNS,
+    block_of,
+    block_row,
+    copy_of,
+    copy_row,
+    identity,
+    request_of,
+    request_row,
+)
+from keystrand.store.working import Journal, Row, oldest
+
+BLOCK_COLUMN: Final = "blocks.material"
+COPY_COLUMN: Final = "copies.material"
+COPIES_REMEMBERED: Final = 4096  # keys: most are fetched within a second of being set aside
+
+_SELECT_BLOCK: Final = f"SELECT {BLOCK_COLUMNS} FROM blocks"  # noqa: S608
+_SELECT_COPY: Final = f"SELECT {COPY_COLUMNS} FROM copies"  # noqa: S608
+_SELECT_REQUEST: Final = f"SELECT {REQUEST_COLUMNS} FROM requests"  # noqa: S608
+_BLOCK_SEALED: Final = f"SELECT {BLOCK_COLUMNS}, material FROM blocks WHERE block_id = ?"  # noqa: S608
+_COPY_SEALED: Final = f"SELECT {COPY_COLUMNS}, material FROM copies WHERE key_id = ? AND recipient = ?"  # noqa: S608
+_INSERT_BLOCK: Final = f"INSERT INTO blocks VALUES ({', '.join('?' * 13)})"  # noqa: S608
+_INSERT_COPY: Final = f"INSERT INTO copies VALUES ({', '.join('?' * 14)})"  # noqa: S608
+_INSERT_REQUEST: Final = "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)"
+_UPSERT_LEDGER: Final = (
+    "INSERT INTO ledger VALUES (?, ?, ?) ON CONFLICT (link, account) DO UPDATE SET bits = excluded.bits"
+)
+_PUT_EPOCH: Final = "INSERT INTO site VALUES ('epoch', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+_PUT_PEER: Final = """INSERT INTO peers VALUES (?, ?, ?, ?, ?) ON CONFLICT (peer) DO UPDATE SET epoch = excluded.epoch,
+    op_sent = excluded.op_sent, op_heard = excluded.op_heard, rolled_back = excluded.rolled_back"""
+_PUT_TOMBSTONE: Final = """INSERT INTO tombstones VALUES (?, ?, ?)
+    ON CONFLICT (peer, request_id) DO UPDATE SET at_s = excluded.at_s"""
+_PUT_CHECKPOINT: Final = "INSERT INTO checkpoints VALUES (?, ?) ON CONFLICT (size) DO UPDATE SET note = excluded.note"
+_PUT_WITNESSED: Final = """INSERT INTO witnessed VALUES (?, ?, ?, ?) ON CONFLICT (origin) DO UPDATE SET
+    size = excluded.size, head = excluded.head, note = excluded.note"""
+# the place of a block never changes; only these columns do, so that the indexes of the others stay untouched
+_UPDATE_BLOCK: Final = """UPDATE blocks SET state = ?, owner = ?, term = ?, epoch = ?, taken = ?, free_bits = ?,
+    material = ? WHERE block_id = ? AND link = ? AND sequence = ? AND piece = ? AND length_bits = ? AND ingested_s = ?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A copy as this process remembers it. material: None once it is finished, or where only the file has it."""
+
+    copy: Copy
+    material: Secret | None = field(default=None, repr=False)
+
+    def wipe(self) -> None:
+        if self.material is not None:
+            self.material.wipe()
+
+
+class SqlStore:
+    """Implements KeyStore, and what the audit log and the witness need.
+
+    Raises StoreUnavailable whenever the database fails, and then remembers nothing.
+    """
+
+    def __init__(self, database: Database, sealer: Sealer) -> None:
+        self._db = database
+        self._sealer = sealer
+        self.register = SqlRegister(self._db)
+        self._forget()
+
+    def close(self) -> None:
+        self._db.close()
+
+    # transactions
+
+    def _forget(self) -> None:
+        """Drop what is remembered: the file is the truth."""
+        self._journal = Journal()
+        self._epoch: dict[str, int] = {}
+        self._peers: dict[str, PeerRecord] = {}
+        self._requests: dict[str, OpenRequest] | None = None  # all of them: a few thousand at most
+        self._copies: dict[str, dict[str, Waiting]] = {}  # of the latest keys, and of those of this transaction
+        self._finished: list[tuple[tuple[str, str], Waiting]] = []
+        self._accounts: dict[tuple[str, Account], int] = {}
+        self._moved: dict[str, None] = {}
+        self._audit: dict[str, tuple[int, bytes]] = {}
+
+    def _flush(self) -> None:
+        for link in self._moved:
+            for account in Account:
+                self._db.hold("ledger", _UPSERT_LEDGER, (link, account.value, self._accounts[link, account]))
+        self._moved.clear()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is durable when this returns, or undone when it raises. Not nested; see `savepoint`."""
+        try:
+            with self._db.transaction(self._flush, self._forget):
+                yield
+        except BaseException:
+            self._forget()
+            raise
+        self._journal.clear()
+        self._wipe_what_is_over()
+
+    def _wipe_what_is_over(self) -> None:
+        """After a commit: the material of finished copies, and of the oldest that are remembered, leaves the memory."""
+        for (key_id, recipient), entry in self._finished:
+            if self._copies.get(key_id, {}).get(recipient) is not entry:  # a failed part may have put it back
+                entry.wipe()
+        self._finished.clear()
+        for _, waiting in oldest(self._copies, COPIES_REMEMBERED):
+            for entry in waiting.values():
+                entry.wipe()
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of a transaction that can fail alone. Nests."""
+        mark = self._journal.mark()
+        try:
+            with self._db.savepoint():
+                yield
+        except BaseException:
+            self._journal.undo(mark)
+            raise
+
+    # the site and its peers
+
+    def epoch(self) -> int:
+        if "epoch" not in self._epoch:
+            row = self._db.row("SELECT value FROM site WHERE name = 'epoch'")
+            self._epoch["epoch"] = int(row[0]) if row else 1  # a site is born in epoch 1
+        return self._epoch["epoch"]
+
+    def set_epoch(self, epoch: int) -> None:
+        self._db.hold("site", _PUT_EPOCH, (epoch,))
+        self._journal.put(self._epoch, "epoch", epoch)
+
+    def peer(self, peer: str) -> PeerRecord:
+        known = self._peers.get(peer)
+        if known is None:
+            row = self._db.row("SELECT epoch, op_sent, op_heard, rolled_back FROM peers WHERE peer = ?", (peer,))
+            epoch, op_sent, op_heard, rolled_back = row or (0, 0, 0, 0)
+            known = PeerRecord(
+                peer=peer, epoch=epoch, op_sent=op_sent, op_heard=op_heard, rolled_back=bool(rolled_back)
+            )
+            self._peers[peer] = known
+        return known
+
+    def put_peer(self, record: PeerRecord) -> None:
+        values = (record.peer, record.epoch, record.op_sent, record.op_heard, int(record.rolled_back))
+        self._db.hold("peers", _PUT_PEER, values)
+        self._journal.put(self._peers, record.peer, record)
+
+    # device blocks
+
+    def add_device_block(self, block: DeviceBlock) -> None:
+        values = (block.link, block.sequence, block.length_bits, block.digest)
+        self._db.write("INSERT INTO device_blocks VALUES (?, ?, ?, ?)", values)
+
+    def device_block(self, link: str, sequence: int) -> DeviceBlock | None:
+        sql = "SELECT length_bits, digest FROM device_blocks WHERE link = ? AND sequence = ?"
+        row = self._db.row(sql, (link, sequence))
+        return DeviceBlock(link=link, sequence=sequence, length_bits=row[0], digest=row[1]) if row else None
+
+    def next_sequence(self, link: str) -> int:
+        row = self._db.row("SELECT max(sequence) FROM device_blocks WHERE link = ?", (link,))
+        return 0 if row is None or row[0] is None else int(row[0]) + 1
+
+    # pool blocks
+
+    def add_block(self, block: PoolBlock, material: Secret) -> None:
+        row = block_row(block)
+        sealed = self._sealer.seal(BLOCK_COLUMN, identity(row), material.reveal())
+        self._db.write(_INSERT_BLOCK, (*row, block.free_bits, sealed))
+
+    def block(self, block_id: str) -> PoolBlock | None:
+        row = self._db.row(f"{_SELECT_BLOCK} WHERE block_id = ?", (block_id,))
+        return block_of(row) if row else None
+
+    def block_material(self, block_id: str) -> Secret:
+        row = self._db.row(_BLOCK_SEALED, (block_id,))
+        if row is None:
+            raise KeyError(block_id)
+        return self._sealer.open(BLOCK_COLUMN, identity(row[:-1]), row[-1])
+
+    def put_block(self, block: PoolBlock, material: Secret | None = None) -> None:
+        # the seal covers the facts, so new facts need a new seal even where the material stays
+        plain = self.block_material(block.block_id) if material is None else material
+        row = block_row(block)
+        sealed = self._sealer.seal(BLOCK_COLUMN, identity(row), plain.reveal())
+        facts = (*row[5:9], row[10], block.free_bits, sealed)
+        if not self._db.write(_UPDATE_BLOCK, (*facts, *row[:5], row[9])):
+            raise _absent(self.block(block.block_id), block.block_id)
+
+    def drop_block(self, block_id: str) -> None:
+        self._db.write("DELETE FROM blocks WHERE block_id = ?", (block_id,))
+
+    def blocks(
+        self, *, link: str | None = None, sequence: int | None = None, state: BlockState | None = None
+    ) -> list[PoolBlock]:
+        wanted = {"link": link, "sequence": sequence, "state": state and state.value}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        where = " AND ".join(f"{name} = ?" for name in given) or "TRUE"
+        rows = self._db.rows(f"{_SELECT_BLOCK} WHERE {where} ORDER BY link, sequence, piece", tuple(given.values()))
+        return [block_of(row) for row in rows]
+
+    def free_blocks(self, link: str, owner: str, limit: int) -> list[PoolBlock]:
+        where = "link = ? AND owner = ? AND state = 'confirmed' AND free_bits > 0 ORDER BY sequence, piece LIMIT ?"
+        return [block_of(row) for row in self._db.rows(f"{_SELECT_BLOCK} WHERE {where}", (link, owner, limit))]
+
+    def free_bits(self, link: str, owner: str) -> int:
+        row = self._db.row("SELECT free_bits FROM pools WHERE link = ? AND owner = ?", (link, owner))
+        return int(row[0]) if row else 0
+
+    def blocks_before(self, ingested_s: float, limit: int) -> list[PoolBlock]:
+        where = "ingested_s < ? ORDER BY ingested_s, link, sequence, piece LIMIT ?"
+        return [block_of(row) for row in self._db.rows(f"{_SELECT_BLOCK} WHERE {where}", (ingested_s, limit))]
+
+    # lends
+
+    def put_lend(self, peer: str, block_id: str, term: int) -> None:
+        self._db.write("INSERT INTO lends VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (peer, block_id, term))
+
+    def drop_lend(self, peer: str, block_id: str, term: int) -> None:
+        self._db.write("DELETE FROM lends WHERE peer = ? AND block_id = ? AND term = ?", (peer, block_id, term))
+
+    def lends(self, peer: str) -> list[tuple[str, int]]:
+        rows = self._db.rows("SELECT block_id, term FROM lends WHERE peer = ? ORDER BY block_id, term", (peer,))
+        return [(block_id, term) for block_id, term in rows]
+
+    # requests
+
+    def _open_requests(self) -> dict[str, OpenRequest]:
+        if self._requests is None:
+            rows = self._db.rows(f"{_SELECT_REQUEST} ORDER BY peer, op, request_id")
+            self._requests = {row[0]: request_of(row) for row in rows}
+        return self._requests
+
+    def add_request(self, request: OpenRequest) -> None:
+        if request.request_id in self._open_requests():
+            raise IllegalTransition(f"request {request.request_id} is open already")
+        self._db.hold("requests", _INSERT_REQUEST, request_row(request))
+        self._journal.put(self._open_requests(), request.request_id, request)
+
+    def put_request(self, request: OpenRequest) -> None:
+        if request.request_id not in self._open_requests():
+            raise KeyError(request.request_id)
+        sql = "UPDATE requests SET peer = ?, link = ?, bits = ?, op = ?, void = ?, created_s = ? WHERE request_id = ?"
+        row = request_row(request)
+        self._db.hold("requests", sql, (*row[1:], row[0]))
+        self._journal.put(self._open_requests(), request.request_id, request)
+
+    def request(self, request_id: str) -> OpenRequest | None:
+        return self._open_requests().get(request_id)
+
+    def drop_request(self, request_id: str) -> None:
+        if request_id in self._open_requests():
+            self._db.hold("requests", "DELETE FROM requests WHERE request_id = ?", (request_id,))
+            self._journal.drop(self._open_requests(), request_id)
+
+    def requests(self) -> list[OpenRequest]:
+        return sorted(self._open_requests().values(), key=lambda r: (r.peer, r.op, r.request_id))
+
+    # tombstones
+
+    def add_tombstone(self, peer: str, request_id: str, at_s: float) -> None:
+        self._db.write(_PUT_TOMBSTONE, (peer, request_id, at_s))
+
+    def is_tombstone(self, peer: str, request_id: str) -> bool:
+        sql = "SELECT 1 FROM tombstones WHERE peer = ? AND request_id = ?"
+        return self._db.row(sql, (peer, request_id)) is not None
+
+    def drop_tombstones_before(self, at_s: float) -> None:
+        self._db.write("DELETE FROM tombstones WHERE at_s < ?", (at_s,))
+
+    # copies
+
+    def _waiting(self, key_id: str) -> dict[str, Waiting]:
+        """All copies of a key by recipient; those of the latest keys are at hand, with their material."""
+        known = self._copies.get(key_id)
+        if known is None:
+            rows = self._db.rows(f"{_SELECT_COPY} WHERE key_id = ? ORDER BY recipient", (key_id,))
+            known = {row[1]: Waiting(copy_of(row)) for row in rows}
+            if known:
+                self._copies[key_id] = known
+        return known
+
+    def add_copy(self, copy: Copy, material: Secret) -> None:
+        if copy.recipient in self._waiting(copy.key_id):
+            raise IllegalTransition(f"{copy.recipient} has a copy of {copy.key_id} already")
+        row = copy_row(copy)
+        sealed = self._sealer.seal(COPY_COLUMN, identity(row), material.reveal())
+        self._db.hold("copies", _INSERT_COPY, (*row, int(copy.step in LIVING), sealed))
+        if copy.key_id not in self._copies:
+            self._journal.put(self._copies, copy.key_id, {})
+        self._journal.put(self._copies[copy.key_id], copy.recipient, Waiting(copy, Secret(material.reveal())))
+
+    def copies(self, key_id: str) -> list[Copy]:
+        return [entry.copy for _, entry in sorted(self._waiting(key_id).items())]
+
+    def copies_of_request(self, peer: str, request_id: str) -> list[Copy]:
+        return self._select_copies("peer = ? AND request_id = ? ORDER BY key_id, recipient", (peer, request_id))
+
+    def _select_copies(self, where: str, values: Row) -> list[Copy]:
+        self._db.held.settle()
+        return [copy_of(row) for row in self._db.rows(f"{_SELECT_COPY} WHERE {where}", values)]
+
+    def copy_material(self, key_id: str, recipient: str) -> Secret:
+        entry = self._waiting(key_id).get(recipient)
+        if entry is None or entry.copy.step not in LIVING:
+            raise KeyError((key_id, recipient))
+        if entry.material is None:
+            row = self._db.row(_COPY_SEALED, (key_id, recipient))
+            if row is None or row[-1] is None:
+                raise KeyError((key_id, recipient))
+            return self._sealer.open(COPY_COLUMN, identity(row[:-1]), row[-1])
+        return Secret(entry.material.reveal())
+
+    def finish_copy(self, key_id: str, recipient: str, step: Step) -> None:
+        if step in LIVING:
+            raise IllegalTransition(f"a copy that is {step.value} is not finished")
+        entry = self._waiting(key_id).get(recipient)
+        if entry is None:
+            raise KeyError((key_id, recipient))
+        sql = "UPDATE copies SET step = ?, living = 0, material = NULL WHERE key_id = ? AND recipient = ?"
+        self._db.hold("copies", sql, (step.value, key_id, recipient))
+        self._journal.put(self._copies[key_id], recipient, Waiting(replace(entry.copy, step=step)))
+        self._finished.append(((key_id, recipient), entry))
+
+    def step_copy(self, key_id: str, recipient: str, step: Step) -> None:
+        if step not in LIVING:
+            raise IllegalTransition(f"a copy that is {step.value} is finished")
+        material = self.copy_material(key_id, recipient)  # the seal covers the step, so a new step needs a new seal
+        copy = replace(self._waiting(key_id)[recipient].copy, step=step)
+        sealed = self._sealer.seal(COPY_COLUMN, identity(copy_row(copy)), material.reveal())
+        sql = "UPDATE copies SET step = ?, material = ? WHERE key_id = ? AND recipient = ?"
+        self._db.hold("copies", sql, (step.value, sealed, key_id, recipient))
+        self._journal.put(self._copies[key_id], recipient, Waiting(copy, material))
+
+    def copies_before(self, expires_s: float, limit: int) -> list[Copy]:
+        where = "living = 1 AND expires_s < ? ORDER BY expires_s, key_id, recipient LIMIT ?"
+        return self._select_copies(where, (expires_s, limit))
+
+    def drop_finished_before(self, expires_s: float) -> None:
+        self._db.write("DELETE FROM copies WHERE living = 0 AND expires_s < ?", (expires_s,))
+        for key_id, waiting in list(self._copies.items()):
+            old = [e for e in waiting.values() if e.copy.step not in LIVING and e.copy.expires_s < expires_s]
+            if old:
+                self._journal.drop(self._copies, key_id)  # what is left of it is read again
+
+    # the ledger
+
+    def move_bits(self, link: str, source: Account, target: Account, bits: int) -> None:
+        if not self._db.in_transaction:
+            raise IllegalTransition("write outside of a transaction")
+        self._read_ledger(link)
+        have = self._accounts[link, source]
+        check_move(link, source, target, have, bits)
+        self._journal.put(self._accounts, (link, source), have + (bits if source is Account.INGESTED else -bits))
+        self._journal.put(self._accounts, (link, target), self._accounts[link, target] + bits)
+        if link not in self._moved:
+            self._journal.put(self._moved, link, None)
+
+    def _read_ledger(self, link: str) -> None:
+        if (link, Account.INGESTED) not in self._accounts:
+            rows: dict[str, int] = dict(self._db.rows("SELECT account, bits FROM ledger WHERE link = ?", (link,)))
+            self._accounts.update({(link, account): rows.get(account.value, 0) for account in Account})
+
+    def ledger(self, link: str) -> Mapping[Account, int]:
+        self._read_ledger(link)
+        return {account: self._accounts[link, account] for account in Account}
+
+    def links(self) -> list[str]:
+        kept = {row[0] for row in self._db.rows("SELECT DISTINCT link FROM ledger")}
+        return sorted(kept | self._moved.keys())
+
+    # the audit log
+
+    def audit_append(self, number: int, record: bytes, head: bytes) -> None:
+        if not self._db.in_transaction or number != self.audit_head()[0]:
+            raise IllegalTransition(f"audit record {number} is out of place")
+        self._db.hold("audit", "INSERT INTO audit VALUES (?, ?, ?)", (number, record, head))
+        self._journal.put(self._audit, "head", (number + 1, head))
+
+    def audit_head(self) -> tuple[int, bytes]:
+        if "head" not in self._audit:
+            row = self._db.row("SELECT number, head FROM audit ORDER BY number DESC LIMIT 1")
+            self._audit["head"] = (row[0] + 1, row[1]) if row else (0, bytes(32))
+        return self._audit["head"]
+
+    def audit_rows(self, first: int, limit: int) -> list[tuple[int, bytes, bytes]]:
+        self._db.held.settle()
+        sql = "SELECT number, record, head FROM audit WHERE number >= ? ORDER BY number LIMIT ?"
+        return [(number, record, head) for number, record, head in self._db.rows(sql, (first, limit))]
+
+    def put_checkpoint(self, size: int, note: str) -> None:
+        self._db.write(_PUT_CHECKPOINT, (size, note))
+
+    def checkpoints(self, first: int = 0) -> list[tuple[int, str]]:
+        rows = self._db.rows("SELECT size, note FROM checkpoints WHERE size >= ? ORDER BY size", (first,))
+        return [(size, note) for size, note in rows]
+
+    def witnessed(self, origin: str) -> tuple[int, bytes, str] | None:
+        row = self._db.row("SELECT size, head, note FROM witnessed WHERE origin = ?", (origin,))
+        return (row[0], row[1], row[2]) if row else None
+
+    def put_witnessed(self, origin: str, size: int, head: bytes, note: str) -> None:
+        self._db.write(_PUT_WITNESSED, (origin, size, head, note))
+
+
+def _absent(block: PoolBlock | None, block_id: str) -> Exception:
+    return KeyError(block_id) if block is None else IllegalTransition(f"block {block_id} cannot change its place")
