@@ -66,6 +66,7 @@ KINDS: Final = MappingProxyType(
         # policy and protection
         "policy.loaded": _N,
         "policy.refused": _W,
+        "policy.emergency": _A,  # changed outside its windows: actor, reason
         "downgrade.waived": _A,
         "downgrade.fallback": _A,  # a rule that fails open did
         "downgrade.refused": _W,

@@ -7,7 +7,11 @@ ask ─ allocate, durable ─▶ Reserve ─▶ peer durable ─▶ Reserved ─
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import replace
+
+import msgspec
 
 from keystrand.core.clock import new_uuid
 from keystrand.core.errors import (
@@ -19,6 +23,7 @@ from keystrand.core.errors import (
     Unavailable,
 )
 from keystrand.core.key import Key, Segment
+from keystrand.core.policy import Pair
 from keystrand.core.pool import Account, Copy, OpenRequest
 from keystrand.core.protection import Protection, Strand, strands_for
 from keystrand.core.secret import Secret
@@ -27,6 +32,7 @@ from keystrand.kme.ask import Ask
 from keystrand.kme.fallback import Fallbacks
 from keystrand.kme.pool import BATCH_MAX, Pool
 from keystrand.kme.quota import Quotas
+from keystrand.kme.register import Register
 from keystrand.kme.share import Shares
 from keystrand.kme.site import Refuse, Reply, Site
 from keystrand.kme.stock import Batch, Stock
@@ -43,18 +49,26 @@ def key_context(
     return [text.encode() for text in (key_id, initiator, *responders, *sites, message_id)]
 
 
+def _left_of(batch: Batch) -> Reserve:
+    if len(batch.keys) == len(batch.message.keys):
+        return batch.message
+    return msgspec.structs.replace(batch.message, keys=tuple(wire for _, wire in batch.keys))
+
+
 class Reservations:
     """All requests of this site's SAEs that are on their way."""
 
-    def __init__(self, site: Site, pool: Pool, strands: Strands) -> None:
+    def __init__(self, site: Site, pool: Pool, strands: Strands, register: Register) -> None:
         self.site = site
         self.pool = pool
         self.strands = strands
+        self.register = register
         self.quotas = Quotas(site)
         self.shares = Shares(site)
         self.fallbacks = Fallbacks(site)
         self.stock = Stock()
         self._pending: dict[str, Batch] = {}
+        self.others: list[Callable[[Callable[[str, Reserve], bool], str], int]] = []  # who else has keys on their way
 
     # ask -----------------------------------------------------------------------------------------------------------
 
@@ -260,12 +274,25 @@ class Reservations:
         else:
             store.drop_request(request.request_id)
         leaving = [batch.keys.popleft() for _ in range(number)]
+        self.enter(request.peer, batch.message, [wire for _, wire in leaving])
         local = [r for r in ask.responders if self.site.policy.site_of[r] == self.site.name]
         for key, wire in leaving:
             self._record_delivery(ask, key, wire, request)
             for recipient in local:
                 self._keep_local_copy(ask, key, recipient, request)
         return [key for key, _ in leaving]
+
+    def enter(self, peer: str, message: Reserve, keys: list[WireKey]) -> None:
+        """Put keys of a request that the peer has agreed to into the register."""
+        self.register.enter(
+            keys,
+            initiator=message.initiator,
+            responders=message.responders,
+            peer=peer,
+            link=message.link,
+            size_bits=message.size_bits,
+            strands=frozenset(Strand(name) for name in message.strands),
+        )
 
     def _record_delivery(self, ask: Ask, key: Key, wire: WireKey, request: OpenRequest) -> None:
         self.site.record(
@@ -307,7 +334,7 @@ class Reservations:
             segments=(),
             step=Step.READY,
             reserved_s=now_s,
-            expires_s=now_s + self.site.limits.key_ttl_s,
+            expires_s=now_s + min(self.site.limits.key_ttl_s, self.register.terms(ask.initiator, ask.responders)[2]),
         )
         self.site.store.add_copy(copy, key.material)
 
@@ -352,6 +379,19 @@ class Reservations:
             batch.wipe()
             self._give_up(batch.message.request_id, reason)
 
+    def give_up_where(self, is_meant: Callable[[str, Reserve], bool], reason: str) -> int:
+        """Burn keys that were not released yet, on their way or on a shelf; how many. `is_meant` gets the peer and what
+        is left of a request; whole requests go."""
+        count = sum(tell(is_meant, reason) for tell in self.others)
+        for request_id, batch in list(self._pending.items()):
+            if is_meant(batch.ask.peer, batch.message):
+                count += len(batch.keys)
+                self._give_up(request_id, reason)
+        shelved = self.stock.where(lambda batch: is_meant(batch.ask.peer, _left_of(batch)))
+        count += sum(len(batch.keys) for batch in shelved)
+        self._give_up_stock(shelved, reason)
+        return count
+
     def burn(self, request: OpenRequest, reason: str) -> None:
         if request.bits:
             self.site.store.move_bits(request.link, Account.RESERVED, Account.BURNT, request.bits)
@@ -374,6 +414,21 @@ class Reservations:
         void = [r.request_id for r in self.site.store.requests() if r.void and r.peer == peer]
         if void:
             self.site.send(peer, Void(request_ids=tuple(void[:BATCH_MAX])))
+
+    def rejudge(self, pairs: Set[Pair], judge: Callable[[Batch], Ask | None]) -> None:
+        """The rules of these pairs changed: what was made ahead is burnt, what is on its way goes on if `judge` says how."""
+
+        def is_touched(batch: Batch) -> bool:
+            return any((batch.ask.initiator, responder) in pairs for responder in batch.ask.responders)
+
+        for request_id, batch in list(self._pending.items()):
+            if is_touched(batch):
+                ask = judge(batch) if batch.ticket is not None else None
+                if ask is None:
+                    self._give_up(request_id, "policy changed")
+                else:
+                    batch.ask = ask
+        self._give_up_stock(self.stock.where(is_touched), "policy changed")
 
     def abandon(self, peer: str, reason: str) -> None:
         """Give up everything towards one peer."""

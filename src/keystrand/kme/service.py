@@ -12,10 +12,12 @@ from typing import TypeVar
 
 from keystrand.core.errors import BadRequest, KeystrandError, NotPermitted, PeerFault, QuotaExceeded, UnknownKey
 from keystrand.core.key import Block, Key
+from keystrand.core.policy import Policy
 from keystrand.core.pool import Account, BlockState, PoolStatus
 from keystrand.core.protection import Strand, strands_for
 from keystrand.core.states import Move
 from keystrand.kme.ask import check_ask, peer_for, require_local
+from keystrand.kme.change import Emergency, record_policy, set_policy
 from keystrand.kme.pickup import WAITING, Pickups
 from keystrand.kme.pool import Pool
 from keystrand.kme.reservation import Reservations
@@ -96,6 +98,11 @@ class Kme:
         for request in self.site.store.requests():
             if not request.void:
                 self.reservations.burn(request, "restart")
+        record_policy(self.site, actor="start")
+
+    def set_policy(self, policy: Policy, *, actor: str, emergency: Emergency | None = None) -> int:
+        """Put another policy in force while running; how many pairs it changes. Raises NotPermitted (kme/change.py)."""
+        return set_policy(self.site, self.reservations, policy, actor=actor, emergency=emergency)
 
     def begin_epoch(self) -> None:
         """After a restore from backup: nothing that the backup calls unused may be used (invariant I14)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from keystrand.core.key import Key
@@ -114,9 +115,14 @@ class Stock:
 
     def of_peer(self, peer: str) -> list[Batch]:
         """All batches agreed with one peer; their shelves are empty afterwards."""
-        batches: list[Batch] = []
+        return self.where(lambda batch: batch.ask.peer == peer)
+
+    def where(self, test: Callable[[Batch], bool]) -> list[Batch]:
+        """Take batches off their shelves."""
+        taken: list[Batch] = []
         for shelf in self._shelves.values():
-            if any(batch.ask.peer == peer for batch in shelf.batches):
-                batches += shelf.batches
-                shelf.batches, shelf.keys = deque(), 0
-        return batches
+            kept: deque[Batch] = deque()
+            for batch in shelf.batches:
+                (taken if test(batch) else kept).append(batch)
+            shelf.batches, shelf.keys = kept, sum(len(batch.keys) for batch in kept)
+        return taken
