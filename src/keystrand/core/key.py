@@ -12,8 +12,9 @@ from keystrand.core.secret import Secret
 class Provenance:
     """How a block came to be: what the QKD module measured and what it spent. Facts for audit, metrics and planning.
 
-    qber: error rate of the sifted key basis; qber_test: that of the test basis; eps_sec and eps_cor: secrecy and
-    correctness parameters of the block; bound_bits: the finite-key bound that secret_bits stays below.
+    qber: error rate of the sifted key basis; qber_test: that of the test basis; eps_sec: chance that the block is not
+    secret; eps_cor: chance that it is not the same at both ends, or that a forged message passed (what was asked for, plus
+    the bounds of the verification hash and of the tags); bound_bits: the finite-key bound that secret_bits stays below.
     """
 
     source: str  # "simulated-bb84", or the vendor and model of a device

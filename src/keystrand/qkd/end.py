@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypedDict, Unpack
 
 from keystrand.core.clock import Entropy
@@ -12,7 +12,7 @@ from keystrand.core.errors import LinkUnavailable, PeerFault
 from keystrand.core.key import Block, Provenance
 from keystrand.core.secret import Secret
 from keystrand.qkd.choices import Bits
-from keystrand.qkd.distill import amplify
+from keystrand.qkd.distill import amplify, verify
 from keystrand.qkd.distill.authenticate import PAIR_BYTES, AuthKeyPool, KeyPair, Transcript
 from keystrand.qkd.distill.estimate import Counts, bound_bits
 from keystrand.qkd.distill.sift import RawBlock, Sifted, SiftedBuffer
@@ -51,6 +51,7 @@ class Work:
     keys: KeyPair | None = None
     block: Block | None = None
     refill: bytes = b""
+    eps_auth: float = 0.0  # chance that a forged transcript passed, both directions
 
 
 class Standing(TypedDict):
@@ -215,7 +216,7 @@ class End(ABC):
             qber=counts.qber,
             qber_test=counts.qber_test,
             eps_sec=rules.eps_sec,
-            eps_cor=rules.eps_cor,
+            eps_cor=rules.eps_cor + verify.collision_bound(work.raw.bits.size),
             duration_s=work.duration_s,
         )
 
@@ -228,12 +229,14 @@ class End(ABC):
                 tag=self._said.tag(key),
             )
         )
+        work.eps_auth += self._said.forgery_bound
         self._said.clear()
 
     def _check_tag(self, work: Work, keys: KeyPair, key: Secret, message: wire.Authenticate) -> None:
         if (message.segment, message.offset_bytes) != (keys.segment, keys.offset_bytes):
             raise PeerFault("the ends take their authentication keys from different places")
         self._heard.verify(key, message.tag)
+        work.eps_auth += self._heard.forgery_bound
         self._heard.clear()
 
     def _release(self, work: Work) -> None:
@@ -242,13 +245,19 @@ class End(ABC):
         self.next_sequence = work.sequence + 1
         self._keep_sequence(self.next_sequence)
         self.pool.refill(work.sequence, work.refill)
-        self._blocks.append(work.block)
+        self._blocks.append(_with_eps_auth(work.block, work.eps_auth))
         self._work = None
 
     def _current(self, sequence: int) -> Work:
         if self._work is None or self._work.sequence != sequence:
             raise PeerFault(f"block {sequence} is not the one in work")
         return self._work
+
+
+def _with_eps_auth(block: Block, eps_auth: float) -> Block:
+    """Known only after the tags; counted once, under eps_cor, though a forgery would break either promise."""
+    facts = block.provenance
+    return replace(block, provenance=replace(facts, eps_cor=facts.eps_cor + eps_auth))
 
 
 def estimate_qber(raw: RawBlock) -> float:

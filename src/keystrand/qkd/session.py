@@ -17,7 +17,9 @@ Whatever goes wrong ends the run: the error is raised, the driver says Abort and
 Numbers: both ends open with the first number that they have not used, and the run starts with the larger. The receiver
 delivers when the transmitter's tag fits, the transmitter when it hears so. If that last message is lost the receiver alone
 has the block; the transmitter's next number is then one lower, both go on above it, and the KMEs, which compare digests,
-never confirm it. The other way round cannot be: a number is delivered at both ends, at the receiver only, or nowhere.
+never confirm it. Delivered itself is under no tag before that of the next block, so whoever can hold back the last tag and
+forge Delivered makes it the other way round: the transmitter alone has the block. That ends the same way: the block is secret,
+its number is used up, and the KMEs never confirm it; the attacker has stopped a block, as a cut fibre would.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from fractions import Fraction
 
 import msgspec
 import pytest
@@ -15,6 +16,9 @@ from keystrand.core.errors import KeystrandError, LinkUnavailable, PeerFault
 from keystrand.qkd.optics import intercept_resend
 from keystrand.qkd.session import BlockRejected
 from keystrand.wire import classical as wire
+
+# asks for so little doubt about equality that what the hash and the tags add is most of what a block states
+STRICT = replace(SMALL, distillation=replace(SMALL.distillation, eps_cor=1e-30))
 
 
 def same(alice: Side, bob: Side) -> bool:
@@ -50,6 +54,29 @@ def test_no_block_is_longer_than_its_bound_and_every_disclosed_bit_is_counted():
     assert facts.secret_bits + facts.auth_bits <= facts.bound_bits <= facts.sifted_bits - facts.leak_ec_bits
     # answers are padded to whole bytes, so what was counted lies within 7 bits an answer, plus tag and error counts
     assert sum(disclosed) - 7 * len(disclosed) <= facts.leak_ec_bits - 128 <= sum(disclosed)
+
+
+def test_a_block_states_what_its_hash_and_its_tags_add():
+    sizes = {"to receiver": [0], "to transmitter": [0]}
+
+    def measure(direction: str, frame: bytes) -> bytes:
+        if isinstance(wire.decode(frame), wire.Authenticate):
+            sizes[direction].append(0)
+        else:
+            sizes[direction][-1] += 8 + len(frame)
+        return frame
+
+    alice, bob = Side(), Side()
+    Pair(alice, bob, wire=measure, profile=STRICT).run(blocks=2)
+    for number, block in enumerate(bob.blocks):
+        length_bytes = 8 + block.provenance.sifted_bits // 8
+        hashed = Fraction(1, 2**64) + Fraction(8 * -(-length_bytes // 16), 2**106)
+        tags = sum(Fraction(8 * -(-size[number] // 16), 2**106) for size in sizes.values())
+        asked = Fraction(STRICT.distillation.eps_cor)
+        assert float(asked + hashed + tags) == pytest.approx(block.provenance.eps_cor, rel=1e-12, abs=0)
+        assert tags > hashed / 10**9, "too small to be seen in the sum"
+        assert block.provenance.eps_sec == STRICT.distillation.eps_sec
+    assert same(alice, bob)
 
 
 @pytest.mark.proves("R025")
@@ -130,6 +157,29 @@ def test_the_receiver_alone_delivers_when_the_last_message_is_lost_and_the_numbe
     pair.run(blocks=1)
     assert (len(alice.blocks), len(bob.blocks)) == (0, 1)
     bob.blocks.clear()
+    Pair(alice, bob, seed=2).run(blocks=1)
+    assert same(alice, bob)
+    assert bob.blocks[0].sequence == 1
+    assert alice.segments == bob.segments
+
+
+def test_a_forged_delivered_leaves_the_block_at_the_transmitter_and_the_number_is_not_used_again():
+    held = []
+
+    def hold_back(direction: str, frame: bytes) -> bytes | None:
+        if direction == "to receiver" and isinstance(wire.decode(frame), wire.Authenticate):
+            held.append(frame)
+            return None
+        return frame
+
+    alice, bob = Side(), Side()
+    pair = Pair(alice, bob, wire=hold_back)
+    pair.open()
+    while not held:
+        pair.shine()
+    alice.blocks += pair.transmitter.hear(wire.encode(wire.Delivered(sequence=0))).blocks
+    assert (len(alice.blocks), len(bob.blocks)) == (1, 0)
+    alice.blocks.clear()
     Pair(alice, bob, seed=2).run(blocks=1)
     assert same(alice, bob)
     assert bob.blocks[0].sequence == 1

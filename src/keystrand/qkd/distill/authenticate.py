@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 from keystrand.core.errors import LinkUnavailable, PeerFault, Tampered
 from keystrand.core.secret import Secret
+from keystrand.crypto.universal import polynomial_collision_bound
 from keystrand.wire.classical import Stock
 
 KEY_BYTES: Final = 32  # of one tag
@@ -149,6 +150,11 @@ class Transcript:
             self._mac(key).verify(tag)
         except InvalidSignature:
             raise Tampered("the classical channel was tampered with: a block's tag does not fit") from None
+
+    @property
+    def forgery_bound(self) -> float:
+        """Chance that another transcript of this length passes under the tag that was seen (Bernstein, FSE 2005, 3.3)."""
+        return polynomial_collision_bound(self._size_bytes)
 
     def clear(self) -> None:
         self._frames.clear()
