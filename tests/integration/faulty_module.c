@@ -1,6 +1,7 @@
 /* A PKCS#11 module that passes every call on to another one and fails as it is told, so that a lost, slow or silent HSM can
  * be had at will. The first line of the file named by FAULTY_CONTROL says how: "ok", "slow MS", "fail CKR" (each call returns
- * that code), "gone" (each call fails, until C_Initialize is called once the line is "ok" again). */
+ * that code), "only N CKR" (the Nth call of CK_FUNCTION_LIST does, from 0 on), "gone CKR" (each call does, until C_Initialize is
+ * called once the line is "ok" again). */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,11 +23,11 @@ struct list {
 
 static struct list *real;
 static struct list ours;
-static int gone;
+static word gone;
 
 static word fault(int which) {
     char line[64] = "ok";
-    word number = 0;
+    word number = 0, code = 0;
     FILE *file = fopen(getenv("FAULTY_CONTROL"), "r");
     if (file) {
         if (!fgets(line, sizeof line, file)) strcpy(line, "ok");
@@ -37,12 +38,14 @@ static word fault(int which) {
         nanosleep(&pause, NULL);
     } else if (sscanf(line, "fail %lx", &number) == 1) {
         return number;
-    } else if (!strncmp(line, "gone", 4)) {
-        gone = 1;
+    } else if (sscanf(line, "only %lu %lx", &number, &code) == 2) {
+        return number == (word)which ? code : 0;
+    } else if (sscanf(line, "gone %lx", &number) == 1) {
+        gone = number;
     } else if (which == INITIALIZE) {
         gone = 0;
     }
-    return gone && which != FINALIZE ? DEVICE_ERROR : 0;
+    return which != FINALIZE ? gone : 0;
 }
 
 #define PASS(n) \

@@ -71,7 +71,7 @@ async def test_a_site_is_founded_on_an_hsm_and_serves_while_it_is_away(pair: Pai
         await site.feeder.feed(131_072, blocks=2)
         await settled(site)
         await draw(site)
-        faults.set("gone")
+        faults.set("gone 0x30")
         await draw(site)
         faults.set("ok")
     config = load_site(pair.site_files["alpha"])
@@ -108,7 +108,7 @@ async def test_T13_a_site_does_not_start_without_its_hsm(pair: Pair, faults: Fau
     with pytest.raises(ConfigError, match="no such key"):
         SiteNode(config)
     create_hsm_root(config)
-    for line in ("gone", "slow 4000"):
+    for line in ("gone 0x30", "slow 4000"):
         faults.set(line)
         with pytest.raises(Unavailable) as caught:
             SiteNode(config)

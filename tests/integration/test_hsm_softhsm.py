@@ -221,13 +221,14 @@ def test_T13_every_way_to_be_lost_is_refused_with_a_hint_and_made_good(faults: F
         assert root.unwrap(b"a", wrapped).reveal() == b"k" * 32
 
 
-def test_T13_a_module_that_wants_to_be_initialised_anew_is(faults: Faults, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", ["0x30", "0x190", "0x32"], ids=["device", "not-initialised", "removed"])
+def test_T13_a_module_that_wants_to_be_initialised_anew_is(faults: Faults, tmp_path: Path, code: str) -> None:
     """The token is removed and comes back, and the module notices by C_Initialize only."""
     root = HsmRoot.create(Hsm(faults.place), "root")
     sealer = Sealer(root, KeyringFile(tmp_path / "tenants.keys"))
     sealer.tenants.add("acme")
     row = sealer.seal("c", b"r", b"x", tenant="acme")
-    faults.set("gone")
+    faults.set(f"gone {code}")
     assert sealer.open("c", b"r", row, tenant="acme").reveal() == b"x"  # rows do not need it
     sealer.seal_tenant("acme")
     with pytest.raises(Unavailable):
@@ -237,6 +238,16 @@ def test_T13_a_module_that_wants_to_be_initialised_anew_is(faults: Faults, tmp_p
     faults.set("ok")
     sealer.unseal_tenant("acme")
     assert sealer.open("c", b"r", row, tenant="acme").reveal() == b"x"
+
+
+def test_T13_a_token_that_fails_to_decrypt_is_not_taken_for_a_changed_keyring(faults: Faults) -> None:
+    root = HsmRoot.create(Hsm(faults.place), "root")
+    wrapped = root.wrap(b"a", Secret(b"k" * 32))
+    faults.set("only 33 0x6")  # C_DecryptInit
+    with pytest.raises(Unavailable, match="FunctionFailed"):
+        root.unwrap(b"a", wrapped)
+    faults.set("ok")
+    assert root.unwrap(b"a", wrapped).reveal() == b"k" * 32
 
 
 def test_T13_a_silent_hsm_is_refused_by_the_deadline_and_holds_up_nobody(faults: Faults, tmp_path: Path) -> None:
@@ -457,7 +468,7 @@ def test_a_key_id_is_taken_in_once_and_can_be_removed(hsm: Hsm) -> None:
 
 def test_an_import_into_a_lost_token_is_refused_and_works_once_it_is_back(faults: Faults) -> None:
     vault, key_id = HsmVault(Hsm(faults.place)), str(uuid.uuid4())
-    faults.set("gone")
+    faults.set("gone 0x30")
     with pytest.raises(Unavailable):
         vault.import_key(key_id, Secret(bytes(32)))
     faults.set("ok")

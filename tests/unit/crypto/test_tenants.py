@@ -337,6 +337,7 @@ def test_a_store_moves_to_another_root_key_rows_untouched(root: RootKey, keyring
     other = AwayRoot(RootKey.generate())  # stands for an HSM: no founding key of its own
     sealer.tenants.move(other)
     assert sealer.open("c", b"r", rows["acme"], tenant="acme").reveal() == b"acme"
+    sealer.tenants.add("late")
     again = Sealer(other, keyring)
     assert again.open("c", b"r", older).reveal() == b"old"
     assert again.open("c", b"r", rows["default"]).reveal() == b"default"
