@@ -171,7 +171,7 @@ async def test_a_client_that_does_not_read_is_let_go(estate, server):
     writer.transport.pause_reading()
     flood = GET * 2000
     writer.write(flood * 20)
-    for _ in range(80):
+    for _ in range(250):
         await asyncio.sleep(0.1)
         if server.connections == 0:
             break
