@@ -8,7 +8,6 @@ store: after a crash an SAE opens its end again, under a new instance, and what 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -27,12 +26,11 @@ from keystrand.kme.pickup import WAITING, Pickups
 from keystrand.kme.reservation import Reservations
 from keystrand.kme.site import Site
 from keystrand.kme.strands import Strands
-from keystrand.kme.stream_qos import Rates, offer
-from keystrand.kme.stream_state import Pair, Stream
+from keystrand.kme.stream_qos import Rates, offer, window_of
+from keystrand.kme.stream_state import Pair, Stream, qos_of, rule_of
 from keystrand.wire.etsi004 import Chunk, Opened, Qos, Status, print_metadata
 from keystrand.wire.peer import Message, Refused, Reserved, StreamEnd, StreamHeard
 
-AHEAD_S: Final = 2.0  # chunks are agreed so far ahead of the readers, at the rate that the stream asked for
 AHEAD_MAX: Final = 128  # chunks between the slower reader and the last one agreed
 STREAMS_MAX: Final = 1024  # of a site
 STREAMS_PER_SAE_MAX: Final = 64
@@ -127,15 +125,7 @@ class Streams:
     # opening -------------------------------------------------------------------------------------------------------
 
     def _rule(self, *named: Pair | None) -> Rule:
-        """The rule that says who initiates: as the ends are named; the other way round where only that is allowed.
-
-        Both KMEs come to the same end, whoever spoke first. Raises NotPermitted.
-        """
-        forward = sorted({pair for pair in named if pair is not None})
-        for pair in forward + [(responder, initiator) for initiator, responder in forward]:
-            if pair in self.site.policy.rules:
-                return self.site.policy.rules[pair]
-        return self.site.policy.rule_for(*forward[0])
+        return rule_of(self.site.policy, *named)
 
     def _can_serve(self, caller: str, peer: str, stream: Stream | None) -> bool:
         if not self.is_up(peer) or self.site.store.peer(peer).rolled_back:
@@ -176,8 +166,17 @@ class Streams:
         self._connect(stream)
         self._tell(stream)
 
+    def _is_permitted(self, stream: Stream) -> bool:
+        """Policies change while streams are open."""
+        try:
+            self._rule(stream.ours, stream.theirs)
+        except NotPermitted:
+            return False
+        return True
+
     def _is_initiator(self, stream: Stream) -> bool:
-        return self._rule(stream.ours, stream.theirs).initiator == stream.local
+        permitted = self._is_permitted(stream)
+        return permitted and self._rule(stream.ours, stream.theirs).initiator == stream.local
 
     def _begin(self, stream: Stream, instance: str) -> None:
         """A stream under this ID begins anew: its chunks have other names."""
@@ -293,7 +292,7 @@ class Streams:
                 self.chunks.reserve(self._ask(stream, number))
             except KeyUnavailable:
                 number //= 2  # fewer may be there
-            except Unavailable:
+            except (Unavailable, NotPermitted):
                 return
             else:
                 stream.agreed += number
@@ -302,18 +301,12 @@ class Streams:
     def _missing_chunks(self, stream: Stream) -> int:
         """How many to ask for now: up to the window ahead of the faster reader, none while half of it is there."""
         reader = max(stream.next_index, stream.remote_index, stream.wanted)
-        window = self._window(stream.qos)
+        window = window_of(stream.qos, AHEAD_MAX)
         if 2 * (stream.agreed - reader) > window:
             return 0
         goal = min(reader + window, min(stream.next_index, stream.remote_index) + AHEAD_MAX, INDEX_END)
         number = min(goal - stream.agreed, self.site.limits.keys_per_request_max)
         return min(number, 1) if stream.failures else number  # feel the way after a failure
-
-    @staticmethod
-    def _window(qos: Qos) -> int:
-        """Chunks for AHEAD_S at the stream's rate, but no more than its lifetime lets an SAE read."""
-        ahead_s = min(AHEAD_S, qos.ttl_s / 2)
-        return min(max(1, math.ceil(qos.min_bps * ahead_s / (8 * qos.chunk_bytes))), AHEAD_MAX)
 
     def _ask(self, stream: Stream, number: int) -> ChunkAsk:
         rule = self._rule(stream.ours, stream.theirs)
@@ -402,7 +395,7 @@ class Streams:
             return
         if stream is None and message.is_open and len(self._streams) < STREAMS_MAX:
             local = message.destination if message.sae == message.source else message.source
-            stream = self._add(message.ksid, local, message.sae, peer, _qos_of(message))
+            stream = self._add(message.ksid, local, message.sae, peer, qos_of(message))
         if stream is not None and message.turn > stream.remote_turn:
             self._take(stream, message)
         heard = stream.remote_turn if stream is not None else message.turn
@@ -481,8 +474,8 @@ class Streams:
         now_s = self.site.clock.monotonic_s()
         for stream in sorted(self._streams.values(), key=lambda known: (known.qos.priority, known.ksid)):
             is_idle = now_s - stream.touched_s > stream.qos.ttl_s
-            if stream.is_open and is_idle:
-                self._close(stream, "idle")
+            if stream.is_open and (is_idle or not self._is_permitted(stream)):
+                self._close(stream, "idle" if is_idle else "not permitted any more")
             if not stream.is_heard and now_s >= stream.repeat_s and self.is_up(stream.peer):
                 self._send(stream)
             is_over = not stream.is_open and (not stream.is_remote_open and stream.is_heard)
@@ -490,7 +483,3 @@ class Streams:
                 del self._streams[stream.ksid]
             else:
                 self._fill(stream)
-
-
-def _qos_of(message: StreamEnd) -> Qos:
-    return Qos(chunk_bytes=message.chunk_bytes, min_bps=message.min_bps, ttl_s=message.ttl_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import replace
 from typing import Final
@@ -14,6 +15,7 @@ from keystrand.wire.etsi004 import METADATA_TYPE, Qos
 WINDOW_S: Final = 60.0  # rates are measured, and stocks are counted on, over so long
 SAMPLE_S: Final = 5.0
 TIMEOUT_MS_MAX: Final = 60_000
+AHEAD_S: Final = 2.0  # chunks are agreed so far ahead of the readers, at the rate that the stream asked for
 
 
 class Rates:
@@ -66,3 +68,9 @@ def offer(asked: Qos, limits: Limits, available_bps: int | None) -> tuple[Qos, b
         mimetype=wanted.mimetype if wanted.mimetype in ("", METADATA_TYPE) else METADATA_TYPE,
     )
     return offered, offered == wanted
+
+
+def window_of(qos: Qos, chunks_max: int) -> int:
+    """Chunks to hold ready: AHEAD_S at the stream's rate, but no more than its lifetime lets an SAE read; at least one."""
+    ahead_s = min(AHEAD_S, qos.ttl_s / 2)
+    return min(max(1, math.ceil(qos.min_bps * ahead_s / (8 * qos.chunk_bytes))), chunks_max)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from keystrand.core.policy import Policy, Rule
 from keystrand.kme.chunks import chunk_id
 from keystrand.wire.etsi004 import Qos
+from keystrand.wire.peer import StreamEnd
 
 Pair = tuple[str, str]
 
@@ -49,3 +51,20 @@ class Stream:
 
     def key_id(self, index: int) -> str:
         return chunk_id(self.ksid, self.instance, index)
+
+
+def rule_of(policy: Policy, *named: Pair | None) -> Rule:
+    """The rule that says who initiates: as the ends are named; the other way round where only that is allowed.
+
+    Both KMEs come to the same end, whoever spoke first. Raises NotPermitted.
+    """
+    forward = sorted({pair for pair in named if pair is not None})
+    for pair in forward + [(responder, initiator) for initiator, responder in forward]:
+        if pair in policy.rules:
+            return policy.rules[pair]
+    return policy.rule_for(*forward[0])
+
+
+def qos_of(message: StreamEnd) -> Qos:
+    """What the other end has settled."""
+    return Qos(chunk_bytes=message.chunk_bytes, min_bps=message.min_bps, ttl_s=message.ttl_s)

@@ -200,6 +200,18 @@ def test_I6_chunks_expire_with_the_ttl_and_idle_streams_end(pair: StreamPair) ->
     assert not pair.streams("a1")._streams
 
 
+def test_stream_that_the_policy_permits_no_more_is_closed(pair: StreamPair) -> None:
+    ksid = pair.both()
+    bits(pair.get("a1", ksid, 0))
+    site = pair.alpha.kme.site
+    rules = {names: rule for names, rule in site.policy.rules.items() if set(names) != {"a1", "b1"}}
+    site.policy = replace(site.policy, rules=rules)
+    pair.advance(1.0)
+    assert pair.get("a1", ksid, 1).status is Status.NO_QKD_CONNECTION
+    assert pair.alpha.ledger(Account.RESERVED) == 0
+    pair.close("b1", ksid)
+
+
 # losses and crashes
 
 
