@@ -13,6 +13,7 @@ from keystrand.core.errors import KeystrandError, NotPermitted
 from keystrand.core.identity import Identity
 from keystrand.net.psk import PskContexts, PskPolicy
 from keystrand.net.tls_engine import TlsEngine
+from keystrand.testing.clock import VirtualClock
 
 KEY = bytes(range(32))
 
@@ -122,3 +123,21 @@ def test_TLS_1_3_only_where_the_operator_says_so(contexts: PskContexts) -> None:
     strict = PskContexts(contexts.path, PskPolicy(minimum="1.3"))
     with pytest.raises((KeystrandError, SSL.Error)):
         Client(b"router-a", KEY, SSL.TLS1_2_VERSION, b"X25519").shake_hands(engine_of(strict))
+
+
+def test_a_key_withdrawn_during_the_handshake_vouches_for_nobody(contexts: PskContexts) -> None:
+    clock = VirtualClock()
+    contexts = PskContexts(contexts.path, clock=clock)
+    engine = engine_of(contexts)
+    client = Client(b"router-a", KEY, SSL.TLS1_3_VERSION, b"X25519")
+    with contextlib.suppress(SSL.WantReadError):
+        client.connection.do_handshake()
+    engine.receive(client.connection.bio_read(65536))
+    client.connection.bio_write(engine.outgoing())
+    contexts.path.write_text(f"router-b:{KEY.hex()}\n")
+    clock.move_to(2.0)
+    contexts.refresh()
+    client.connection.do_handshake()
+    with pytest.raises(NotPermitted):
+        engine.receive(client.connection.bio_read(65536))
+    assert engine.peer is None
