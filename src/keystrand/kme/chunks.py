@@ -84,6 +84,7 @@ class Chunks:
         self.strands = strands
         self._settled = settled
         self._flights: dict[str, Flight] = {}
+        reservations.others.append(self.give_up_where)
 
     def reserve(self, ask: ChunkAsk) -> None:
         """Reserve and tell the peer. Raises Unavailable when there is nothing to reserve; changes nothing then."""
@@ -144,6 +145,7 @@ class Chunks:
         for wire, material in zip(flight.message.keys, flight.materials, strict=True):
             self.site.store.add_copy(self._copy(flight.ask, wire, strands, request), material)
             material.wipe()
+        self.reservations.enter(request.peer, flight.message, list(flight.message.keys))
         self.site.store.drop_request(request.request_id)
         del self._flights[message.request_id]
         self._settled(Outcome(flight.ask, agreed=True))
@@ -192,6 +194,14 @@ class Chunks:
         for request_id, flight in list(self._flights.items()):
             if flight.ask.ksid == ksid or flight.ask.peer == peer:
                 self._end(request_id, reason, repeatable=False)
+
+    def give_up_where(self, is_meant: Callable[[str, Reserve], bool], reason: str) -> int:
+        """As of Reservations."""
+        meant = [i for i, flight in self._flights.items() if is_meant(flight.ask.peer, flight.message)]
+        count = sum(len(self._flights[request_id].materials) for request_id in meant)
+        for request_id in meant:
+            self._end(request_id, reason, repeatable=False)
+        return count
 
     def on_their_way(self, ksid: str) -> bool:
         return any(flight.ask.ksid == ksid for flight in self._flights.values())

@@ -12,29 +12,36 @@ from keystrand.core.secret import Secret
 from keystrand.core.states import Move, Step, advance_step
 from keystrand.kme.ask import accepts, require_local
 from keystrand.kme.pool import BATCH_MAX, Pool
+from keystrand.kme.register import Register
 from keystrand.kme.reservation import key_context
 from keystrand.kme.site import Site
 from keystrand.kme.strands import Strands
 from keystrand.wire.peer import Refused, Reserve, Reserved, Void, Voided
 
 UNKNOWN = "one or more keys specified are not found on KME"  # the wording that ETSI GS QKD 014 mandates
-WAITING = frozenset({Step.RESERVED, Step.READY})
+WAITING = frozenset({Step.RESERVED, Step.READY})  # for a recipient that may have them
+UNSPENT = WAITING | {Step.WITHHELD}
+STANDING = frozenset({Step.READY, Step.DELIVERED})
 
 
 class Pickups:
     """Copies that wait at this KME for their recipients."""
 
-    def __init__(self, site: Site, pool: Pool, strands: Strands) -> None:
+    def __init__(self, site: Site, pool: Pool, strands: Strands, register: Register) -> None:
         self.site = site
         self.pool = pool
         self.strands = strands
+        self.register = register
 
     # the peer reserves ---------------------------------------------------------------------------------------------
 
     def hear_reserve(self, peer: str, message: Reserve, peer_epoch: int, op_heard: int) -> None:
         """Set the keys aside durably and say so. A repeated request is answered again and changes nothing."""
-        if self.site.store.copies_of_request(peer, message.request_id):
-            self.site.send(peer, Reserved(request_id=message.request_id))
+        if known := self.site.store.copies_of_request(peer, message.request_id):
+            if all(copy.step in STANDING for copy in known):
+                self.site.send(peer, Reserved(request_id=message.request_id))
+            else:  # taken back since: the peer must not release them
+                self.site.send(peer, Refused(request_id=message.request_id, reason="void"))
             return
         reason = self._why_not(peer, message, peer_epoch, op_heard)
         if not reason:
@@ -107,6 +114,15 @@ class Pickups:
         strand = self.strands.of_peer(peer, message.strand_id) if Strand.PQC in strands else None
         now_s = self.site.clock.now_s()
         recipients = [r for r in message.responders if self.site.policy.site_of[r] == self.site.name]
+        end_s = self.register.enter(
+            message.keys,
+            initiator=message.initiator,
+            responders=message.responders,
+            peer=peer,
+            link=message.link,
+            size_bits=message.size_bits,
+            strands=strands,
+        )
         for wire in message.keys:
             mine = tuple(Segment(*parts) for parts in wire.segments)
             parts = {"qkd": Secret(b"".join(pieces[s] for s in mine))} if mine else {}
@@ -128,7 +144,7 @@ class Pickups:
                     segments=mine,
                     step=Step.READY,
                     reserved_s=now_s,
-                    expires_s=now_s + message.ttl_s,
+                    expires_s=min(now_s + message.ttl_s, end_s),
                 )
                 self.site.store.add_copy(copy, material)
             self.site.record(
@@ -147,12 +163,10 @@ class Pickups:
         """Burn what was set aside and not handed out; refuse what may still arrive."""
         request_ids = message.request_ids[:BATCH_MAX]
         for request_id in request_ids:
-            for copy in self.site.store.copies_of_request(peer, request_id):
-                if copy.step in WAITING:
-                    self.finish(copy, Move.BURN)
-                    self.site.note(
-                        "key.burnt", key_id=copy.key_id, link=copy.link, bits=copy.length_bits, reason="void"
-                    )
+            waiting = [c for c in self.site.store.copies_of_request(peer, request_id) if c.step in UNSPENT]
+            for copy in waiting:
+                self.site.note("key.burnt", key_id=copy.key_id, link=copy.link, bits=copy.length_bits, reason="void")
+            self.end(waiting, Move.BURN, "given up")
             self.site.store.add_tombstone(peer, request_id, self.site.clock.now_s())
         self.site.send(peer, Voided(request_ids=request_ids))
 
@@ -213,14 +227,22 @@ class Pickups:
 
     # the end of a copy ---------------------------------------------------------------------------------------------
 
-    def finish(self, copy: Copy, move: Move) -> None:
-        """Erase a copy; with the last one of a key, its bits leave the reserved account."""
+    def end(self, copies: Iterable[Copy], move: Move, reason: str) -> None:
+        """Erase copies; the keys of which nobody here had one are deactivated, and the peer is told."""
+        ended = dict.fromkeys(copy.key_id for copy in copies if self.finish(copy, move))
+        self.register.retire(ended, reason)
+
+    def finish(self, copy: Copy, move: Move) -> bool:
+        """Erase a copy; with the last one of a key, its bits leave the reserved account. True: nobody here had that key."""
         self.site.store.finish_copy(copy.key_id, copy.recipient, advance_step(copy.step, move))
-        if copy.peer == self.site.name or not copy.segments:
-            return  # bits of the link were accounted for at release, or there are none
+        if copy.peer == self.site.name:
+            return False  # the initiator here had it, and its bits were accounted for then
         steps = [c.step for c in self.site.store.copies(copy.key_id)]
-        if not WAITING.intersection(steps):
+        if UNSPENT.intersection(steps):
+            return False
+        if copy.segments:
             self.site.store.move_bits(copy.link, Account.RESERVED, self._account_of(steps), copy.length_bits)
+        return Step.DELIVERED not in steps
 
     @staticmethod
     def _account_of(steps: Iterable[Step]) -> Account:
@@ -229,8 +251,10 @@ class Pickups:
             return Account.DELIVERED
         return Account.EXPIRED if steps == {Step.EXPIRED} else Account.BURNT
 
-    def expire(self) -> None:
+    def expire(self) -> int:
         """Destroy copies that nobody fetched in time."""
-        for copy in self.site.store.copies_before(self.site.clock.now_s(), BATCH_MAX):
-            self.finish(copy, Move.EXPIRE)
+        late = self.site.store.copies_before(self.site.clock.now_s(), BATCH_MAX)
+        for copy in late:
             self.site.note("key.expired", key_id=copy.key_id, recipient=copy.recipient, link=copy.link)
+        self.end(late, Move.EXPIRE, "not fetched")
+        return len(late)

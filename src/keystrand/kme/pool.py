@@ -15,6 +15,7 @@ from keystrand.core.errors import BadRequest, KeyUnavailable, PeerFault
 from keystrand.core.key import Block, Segment
 from keystrand.core.labels import LABELS
 from keystrand.core.pool import Account, BlockState, DeviceBlock, PoolBlock
+from keystrand.core.register import Origin
 from keystrand.core.secret import Secret
 from keystrand.kme.site import Site
 from keystrand.wire.peer import Announce, Borrow, Gone, Known, Lend, Lent, Probe
@@ -62,6 +63,7 @@ class Pool:
         self._cut(block, peer)
         site.store.move_bits(block.link, Account.INGESTED, Account.QUARANTINED, block.length_bits)
         origin = block.provenance
+        site.store.register.add_origin(Origin(block.link, block.sequence, origin.source, site.clock.now_s()))
         site.record(
             "block.ingested",
             link=block.link,
@@ -357,10 +359,11 @@ class Pool:
             if block is not None and self.site.peer_of(block.link) == peer and block.owner == peer:
                 self.discard(block, Account.BURNT)
 
-    def expire(self) -> None:
+    def expire(self) -> int:
         """Destroy unused bits that are too old."""
-        now_s = self.site.clock.now_s()
-        for block in self.site.store.blocks_before(now_s - self.site.limits.block_ttl_s, BATCH_MAX):
+        old = self.site.store.blocks_before(self.site.clock.now_s() - self.site.limits.block_ttl_s, BATCH_MAX)
+        for block in old:
             target = Account.EXPIRED if block.state is not BlockState.QUARANTINED else Account.QUARANTINED
             self.discard(block, target)
             self.site.emit("block.expired", link=block.link, sequence=block.sequence, bits=block.free_bits)
+        return len(old)

@@ -7,7 +7,6 @@ ask ─ allocate, durable ─▶ Reserve ─▶ peer durable ─▶ Reserved ─
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from collections.abc import Callable, Set
 from dataclasses import replace
 
@@ -398,7 +397,7 @@ class Reservations:
         self.site.store.put_request(replace(request, void=True, bits=0))
         self.site.note("key.burnt", request_id=request.request_id, link=request.link, bits=request.bits, reason=reason)
 
-    def tick(self) -> None:
+    def tick(self) -> int:
         """Repeat what was not answered, give up what is overdue."""
         now_s = self.site.clock.monotonic_s()
         overdue = [request_id for request_id, p in self._pending.items() if now_s >= p.deadline_s]
@@ -408,7 +407,9 @@ class Reservations:
             if now_s >= batch.repeat_s:
                 batch.repeat_s = now_s + self.site.limits.peer_retry_s
                 self.site.send(batch.ask.peer, batch.message)
-        self._give_up_stock(self.stock.idle(now_s - self.site.limits.stock_idle_s), "not drawn")
+        idle = self.stock.idle(now_s - self.site.limits.stock_idle_s)
+        self._give_up_stock(idle, "not drawn")
+        return len(overdue) + len(idle)
 
     def repeat_voids(self, peer: str) -> None:
         void = [r.request_id for r in self.site.store.requests() if r.void and r.peer == peer]

@@ -18,8 +18,11 @@ from keystrand.core.protection import Strand, strands_for
 from keystrand.core.states import Move
 from keystrand.kme.ask import check_ask, peer_for, require_local
 from keystrand.kme.change import Emergency, record_policy, set_policy
-from keystrand.kme.pickup import WAITING, Pickups
+from keystrand.kme.jobs import Jobs, Task
+from keystrand.kme.lifecycle import Lifecycle
+from keystrand.kme.pickup import UNSPENT, Pickups
 from keystrand.kme.pool import Pool
+from keystrand.kme.register import Register
 from keystrand.kme.reservation import Reservations
 from keystrand.kme.site import Effect, Site
 from keystrand.kme.strands import Strands
@@ -31,6 +34,7 @@ T = TypeVar("T")
 
 HELLO_S = 10.0
 PROBE_S = 30.0
+COLLECT_S = 10.0
 
 
 @dataclass(slots=True)
@@ -46,6 +50,7 @@ class PeerSession:
     token: int = 0  # of our last Hello
     op_heard: int = 0  # when we sent it
     echo: int = 0  # token of the peer's last Hello
+    process: int = 0  # what it called its start
 
 
 class Kme:
@@ -55,10 +60,14 @@ class Kme:
         self.site = site
         self.pool = Pool(site)
         self.strands = Strands(site)
-        self.reservations = Reservations(site, self.pool, self.strands)
-        self.pickups = Pickups(site, self.pool, self.strands)
+        self.register = Register(site)
+        self.reservations = Reservations(site, self.pool, self.strands, self.register)
+        self.pickups = Pickups(site, self.pool, self.strands, self.register)
         self.sessions = {peer: PeerSession() for peer in site.peer_kme_ids}
         self.watch = Watch(site, self.pool, self.strands)
+        self.lifecycle = Lifecycle(site, self.pool, self.register, self.reservations, self.pickups)
+        self.jobs = Jobs(site, self.attempt, self._tasks())
+        self.process = int.from_bytes(site.entropy.bytes(7))  # names this start; what we keep in memory is as old as it
         self._recorded = Pace(site)
         self._hearers: dict[type[Message], Callable[..., None]] = {
             wire.Announce: self.pool.hear_announce,
@@ -72,6 +81,9 @@ class Kme:
             wire.Refused: self.reservations.hear_refused,
             wire.Voided: self.reservations.hear_voided,
             wire.Void: self.pickups.hear_void,
+            wire.Changed: self.lifecycle.hear_changed,
+            wire.Quarantined: self.lifecycle.hear_quarantined,
+            wire.Heard: self.register.hear_heard,
             wire.StrandOffer: self.strands.hear_offer,
             wire.StrandAnswer: self.strands.hear_answer,
         }
@@ -111,8 +123,7 @@ class Kme:
         self.recover()
         for link in store.links():
             self._quarantine_link(link, "restore")
-        for copy in store.copies_before(float("inf"), 2**31):
-            self.pickups.finish(copy, Move.BURN)
+        self.pickups.end(store.copies_before(float("inf"), 2**31), Move.BURN, "restore")
 
     def _quarantine_link(self, link: str, reason: str) -> None:
         for sequence in sorted({block.sequence for block in self.site.store.blocks(link=link)}):
@@ -214,6 +225,7 @@ class Kme:
         self._hello(peer)
         self.pool.repeat(peer)
         self.reservations.repeat_voids(peer)
+        self.register.repeat(peer)
         self.strands.renew(peer)
         self.site.emit("peer.up", peer=peer, group=group)
 
@@ -235,6 +247,7 @@ class Kme:
                 op_sent=record.op_sent,
                 token=session.token,
                 echo=session.echo,
+                process=self.process,
             ),
         )
 
@@ -265,6 +278,10 @@ class Kme:
             raise PeerFault(f"{peer} speaks version {message.version} as {message.site}")
         record, session = self.site.store.peer(peer), self.sessions[peer]
         session.echo, session.met = message.token, True
+        if session.process not in (0, message.process):
+            self.strands.forget(peer)  # it has; what we reserved under the old strand it would refuse
+            self.strands.renew(peer)
+        session.process = message.process
         answers_us = message.echo == session.token and session.token != 0
         forgot = answers_us and message.epoch <= record.epoch and message.op_sent < session.op_heard
         if message.epoch > record.epoch:
@@ -272,6 +289,7 @@ class Kme:
             self.site.store.put_peer(fresh)
             if record.epoch:  # not on the first meeting
                 self.reservations.abandon(peer, "epoch")
+                self.register.resync(peer)
                 for link in self.site.links_to(peer):
                     self._quarantine_link(link, "epoch")
         elif (forgot or (answers_us and message.epoch < record.epoch)) and not record.rolled_back:
@@ -282,27 +300,44 @@ class Kme:
 
     def tick(self) -> None:
         """Housekeeping; call it a few times per second."""
-        self.reservations.tick()
-        self.pickups.expire()
-        self.pool.expire()
-        self.watch.tick(peer for peer, session in self.sessions.items() if session.up)
-        now_s, limits = self.site.clock.monotonic_s(), self.site.limits
-        for peer, session in self.sessions.items():
-            if not session.up:
-                continue
-            if now_s - session.hello_s >= HELLO_S:
-                session.hello_s = now_s
-                self._hello(peer)
-            if now_s - session.repeat_s >= limits.peer_retry_s:
-                session.repeat_s = now_s
-                self.pool.repeat(peer)
-                self.pool.balance(peer)
-                self.reservations.repeat_voids(peer)
-                self.strands.renew(peer)
-            if now_s - session.probe_s >= PROBE_S:
-                session.probe_s = now_s
-                self.pool.probe(peer)
-                self._forget_old()
+        self.jobs.tick()
+
+    def _tasks(self) -> tuple[Task, ...]:
+        retry_s = self.site.limits.peer_retry_s
+        return (
+            Task("requests", 0.0, self.reservations.tick),
+            Task("copy-expiry", 0.0, self.pickups.expire),
+            Task("block-expiry", 1.0, self.pool.expire),
+            Task("cryptoperiod", 1.0, self.lifecycle.expire),
+            Task("rotation", 1.0, self.lifecycle.rotate),
+            Task("collection", COLLECT_S, self.lifecycle.collect),
+            Task("watch", 0.0, lambda: self.watch.tick(self._connected())),
+            Task("hello", 0.0, lambda: self._each_peer("hello_s", HELLO_S, self._hello)),
+            Task("repeat", 0.0, lambda: self._each_peer("repeat_s", retry_s, self._repeat)),
+            Task("probe", 0.0, lambda: self._each_peer("probe_s", PROBE_S, self.pool.probe)),
+            Task("forgetting", PROBE_S, self._forget_old),
+        )
+
+    def _connected(self) -> list[str]:
+        return [peer for peer, session in self.sessions.items() if session.up]
+
+    def _each_peer(self, since: str, period_s: float, do: Callable[[str], object]) -> int:
+        """For every peer that is up, so often since it came up; no two peers at one moment for good."""
+        now_s, done = self.site.clock.monotonic_s(), 0
+        for peer in self._connected():
+            if now_s - getattr(self.sessions[peer], since) >= period_s:
+                setattr(self.sessions[peer], since, now_s)
+                do(peer)
+                done += 1
+        return done
+
+    def _repeat(self, peer: str) -> None:
+        """Say again what the peer has not answered, and ask for what we lack."""
+        self.pool.repeat(peer)
+        self.pool.balance(peer)
+        self.reservations.repeat_voids(peer)
+        self.register.repeat(peer)
+        self.strands.renew(peer)
 
     def _forget_old(self) -> None:
         before_s = self.site.clock.now_s() - 2 * self.site.limits.key_ttl_s
@@ -334,6 +369,6 @@ class Kme:
         waiting = {
             copy.key_id: copy.length_bits
             for copy in self.site.store.copies_before(float("inf"), 2**31)
-            if copy.link == link and copy.segments and copy.peer != self.site.name and copy.step in WAITING
+            if copy.link == link and copy.segments and copy.peer != self.site.name and copy.step in UNSPENT
         }
         return sum(waiting.values())

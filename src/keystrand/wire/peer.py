@@ -24,7 +24,7 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """First on every connection and at intervals. op_sent detects a sender that was rolled back to an older state.
 
     token is fresh in each Hello and echo repeats the receiver's last one, so that a Hello which was overtaken on its way
-    is not taken for a sign of age.
+    is not taken for a sign of age. process is drawn once per start: another one means that what was kept in memory is gone.
     """
 
     version: int
@@ -33,6 +33,7 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     op_sent: int
     token: int
     echo: int
+    process: int = 0
 
 
 class Announce(Message, tag="announce", frozen=True, kw_only=True):
@@ -148,6 +149,34 @@ class StrandAnswer(Message, tag="strand-answer", frozen=True, kw_only=True):
     confirm: bytes
 
 
+class Changed(Message, tag="changed", frozen=True, kw_only=True):
+    """`The life of these keys went on here`: pairs of key ID and turn (how often it was suspended or resumed), all in
+    `state` now. The receiver merges that with what it knows; repeated until heard."""
+
+    notice_id: str
+    state: str
+    compromised: bool
+    actor: str
+    reason: str
+    keys: tuple[tuple[str, int], ...]
+
+
+class Quarantined(Message, tag="quarantined", frozen=True, kw_only=True):
+    """`I do not trust what is left of these device blocks.` Repeated until heard."""
+
+    notice_id: str
+    link: str
+    sequences: tuple[int, ...]
+    actor: str
+    reason: str
+
+
+class Heard(Message, tag="heard", frozen=True, kw_only=True):
+    """Answer to Changed and Quarantined: durable here."""
+
+    notice_id: str
+
+
 class StreamEnd(Message, tag="stream-end", frozen=True, kw_only=True):
     """`My SAE's end of this key stream is so.` The latest `turn` counts; repeated until heard.
 
@@ -208,6 +237,9 @@ AnyMessage = (
     | Voided
     | StrandOffer
     | StrandAnswer
+    | Changed
+    | Quarantined
+    | Heard
     | StreamEnd
     | StreamHeard
     | Checkpoint
