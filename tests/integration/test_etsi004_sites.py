@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +13,22 @@ from uuid import UUID
 import pytest
 
 from keystrand.api.etsi004 import serve_etsi004
+from keystrand.api.etsi015 import etsi015_app
 from keystrand.config.load import load_module, load_site
 from keystrand.core.limits import Limits
 from keystrand.kme.streaming import StreamingKme
 from keystrand.lab.pair import LINK, found_pair
+from keystrand.net.http_client import HttpClient
+from keystrand.net.http_server import HttpServer
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node import site as site_module
+from keystrand.node.sdn import EngineNode
 from keystrand.node.site import SiteNode
 from keystrand.node.streams import EngineStreams
 from keystrand.testing.feeder import Feeder
 from keystrand.transport.etsi004 import KeyStreams
 from keystrand.wire.etsi004 import Chunk, Framing, Qos, Status
+from keystrand.wire.etsi015 import entity_id
 
 HERE = "127.0.0.1"
 
@@ -109,6 +115,32 @@ async def test_I2_two_SAEs_read_one_stream_through_two_sites(ends: Ends) -> None
         assert await client.close_stream(first.ksid) is Status.SUCCESSFUL
     for node in ends.nodes:
         assert await node.engine.call(lambda kme: kme.check_ledger()) == [], "I9"
+
+
+async def test_SDN_controller_reads_links_and_streams_of_a_running_site(ends: Ends) -> None:
+    await ends.feeder.feed(65_536)
+    await until(lambda: all(node.engine.kme.pool.owned_bits(LINK) for node in ends.nodes))
+    (alice, _), (a, b), alpha = ends.clients, ends.saes, ends.nodes[0]
+    opened = await alice.open_connect(a, b, Qos(min_bps=50))
+    source = EngineNode(alpha.engine, alpha._gauges)
+    app = etsi015_app(source, may_read=lambda who: who.name == a, sink=alpha.sink)
+    server = HttpServer(app, HERE, contexts=alpha.contexts, limits=Limits())
+    await server.start()
+    gateway = alpha.config.gateway
+    assert gateway is not None
+    files = TlsFiles(gateway.certificate, gateway.private_key, alpha.config.tls.trust, alpha.config.tls.revoked)
+    expect = ("kme", alpha.config.site.kme_id)
+    client = HttpClient(HERE, server.port, TlsContexts(files, TlsPolicy()), expect=expect, limits=Limits())
+    answer = await client.request("GET", "/restconf/data/etsi-qkd-sdn-node:qkd_node")
+    node = json.loads(answer.body)["etsi-qkd-sdn-node:qkd_node"]
+    (link,) = node["qkd_links"]["qkd_link"]
+    assert link["qkdl_remote"] == {"qkdn_id": str(entity_id("kme", ends.nodes[1].config.site.kme_id))}
+    assert link["qkdl_performance"]["expected_consumption"] == 50
+    apps = {app["app_id"]: app for app in node["qkd_applications"]["qkd_app"]}
+    assert apps[str(opened.ksid)]["app_qos"] == {"min_bandwidth": 50, "ttl": 3600}
+    assert str(opened.ksid) in link["qkdl_applications"]
+    await client.close()
+    await server.stop()
 
 
 async def test_calls_wait_as_long_as_the_timeout_says(ends: Ends) -> None:

@@ -112,6 +112,10 @@ class Streams:
         """Is the end of `caller` open?"""
         return self._end_of(caller, ksid) is not None
 
+    def known(self) -> list[Stream]:
+        """All streams, for whoever shows them."""
+        return list(self._streams.values())
+
     def timeout_s(self, caller: str, ksid: str) -> float:
         """How long a GET_KEY of `caller` may wait."""
         stream = self._end_of(caller, ksid)
