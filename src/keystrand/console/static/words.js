@@ -33,6 +33,8 @@ export const protection = {
   hybrid: "hybrid (QKD and ML-KEM)", qkd: "QKD", pqc: "ML-KEM", classical: "classical", none: "none",
 };
 
+const keys = (f) => (f.keys === 1 ? "One key" : `${count(f.keys ?? 0)} keys`);
+
 const SAYINGS = {
   "link.up": (f) => `Link ${f.link} is up`,
   "link.down": (f) => `Link ${f.link} is down`,
@@ -44,6 +46,12 @@ const SAYINGS = {
   "key.burnt": (f) => `${bits(f.bits ?? 0)} of link ${f.link} burnt`,
   "key.expired": () => "A key nobody fetched was destroyed",
   "key.revoked": () => "A key was revoked",
+  "key.suspended": (f) => `${keys(f)} suspended`,
+  "key.resumed": (f) => `${keys(f)} in use again`,
+  "key.deactivated": (f) => `${keys(f)} deactivated`,
+  "key.compromised": (f) => `${keys(f)} marked as compromised`,
+  "key.destroyed": (f) => `${keys(f)} destroyed`,
+  "key.rotation_due": (f) => `Key ${short(f.key_id)} is due for rotation`,
   "key.unknown_id": (f) => `${f.sae ?? "An SAE"} asked for a key it has no copy of`,
   "quota.denied": (f) => `${f.sae} is above its quota`,
   "draw.abnormal": (f) => `${f.sae ?? "An SAE"} asks for many key IDs that it has no copy of`,
@@ -54,6 +62,10 @@ const SAYINGS = {
   "peer.down": (f) => `Peer ${f.peer} is down`,
   "peer.fault": (f) => `Peer ${f.peer} broke the protocol`,
   "peer.rollback": (f) => `Peer ${f.peer} went back to an older state`,
+  "job.failed": (f) => `The job ${f.job} failed and will be tried again`,
+  "policy.loaded": (f) => `Policy ${f.serial ?? ""} is in force`,
+  "policy.refused": () => "A policy was refused: the one before stays in force",
+  "policy.emergency": (f) => `${f.actor ?? "Somebody"} changed the policy in an emergency`,
   "audit.checkpoint": (f) => `Audit checkpoint signed over ${count(f.size ?? 0)} records`,
   "audit.cosigned": (f) => `${f.peer} co-signed the audit log at ${count(f.size ?? 0)} records`,
   "audit.failed": () => "The audit log cannot be written: no key leaves",
@@ -67,6 +79,7 @@ const SAYINGS = {
   "tls.reload_failed": () => "New certificates or keys cannot be read: those before stay in use",
   "request.refused": () => "A request was refused",
   "downgrade.waived": () => "A waiver let a key leave below the required protection",
+  "downgrade.fallback": (f) => `The policy let keys from ${f.initiator} to ${f.responder} fall back to less protection`,
   "downgrade.refused": () => "A key below the required protection was refused",
   "site.started": () => "The site started",
   "site.stopping": () => "The site is stopping",
