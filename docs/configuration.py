@@ -13,7 +13,8 @@ import msgspec
 
 from keystrand.config.fields import MISSING, Field, bare, element_of_list, element_of_tables, fields_of, is_table
 from keystrand.config.module import ModuleConfig
-from keystrand.config.schema import Section, SiteConfig
+from keystrand.config.schema import SiteConfig
+from keystrand.config.section import Section
 from keystrand.config.values import Address
 from keystrand.core.limits import Limits
 from keystrand.core.protection import Protection

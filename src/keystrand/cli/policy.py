@@ -24,7 +24,8 @@ def command() -> None:
 def allow(initiator: str, responder: str, config_file: Path, quota_bps: float, quota_burst_bits: int) -> None:
     """Let FROM draw hybrid keys shared with TO. Both sites must allow it.
 
-    Anything below hybrid needs a waiver with a name, a reason and an end; write it into the file by hand.
+    The rule fails closed: when keys run out, FROM is refused. Anything below hybrid needs a waiver with a name, a reason
+    and an end, and failing open needs a fallback with its limits; write these into the file by hand.
     """
     from keystrand.config.founding import append
     from keystrand.core.identity import check_name
@@ -34,7 +35,10 @@ def allow(initiator: str, responder: str, config_file: Path, quota_bps: float, q
     quota = (
         f"quota_bps = {quota_bps!r}\nquota_burst_bits = {quota_burst_bits}\n" if quota_bps or quota_burst_bits else ""
     )
-    append(config_file, f'\n[[policy]]\nfrom = "{initiator}"\nto = "{responder}"\nrequire = "hybrid"\n{quota}')
+    append(
+        config_file,
+        f'\n[[policy]]\nfrom = "{initiator}"\nto = "{responder}"\nrequire = "hybrid"\non_exhaustion = "closed"\n{quota}',
+    )
     say(
         f"{initiator} may draw keys shared with {responder}; restart the site to take it up, and allow it at the other too"
     )

@@ -11,20 +11,19 @@ from typing import Final
 
 from keystrand.config.lines import Where
 from keystrand.config.module import Channel, ModuleConfig
+from keystrand.config.policy_checks import check_policy
 from keystrand.config.reading import Fault
-from keystrand.config.schema import PolicyEntry, SiteConfig, Tls
+from keystrand.config.schema import SiteConfig, Tls
 from keystrand.config.values import Address
 from keystrand.core.errors import BadRequest, ConfigError
 from keystrand.core.identity import check_name
-from keystrand.core.protection import Protection
 
 
 def check_site(config: SiteConfig, now_s: float) -> Iterator[Fault]:
     """Every fault of a whole site; `now_s` is Unix time, for waivers."""
     for check in SITE_CHECKS:
         yield from check(config)
-    for index, entry in enumerate(config.policy):
-        yield from _policy_entry(config, entry, ("policy", index), now_s)
+    yield from check_policy(config, now_s)
 
 
 def check_module(config: ModuleConfig, now_s: float) -> Iterator[Fault]:
@@ -234,58 +233,7 @@ def _gateway(config: SiteConfig) -> Iterator[Fault]:
             )
 
 
-def _policy_pairs(config: SiteConfig) -> Iterator[Fault]:
-    seen: set[tuple[str, str]] = set()
-    for index, entry in enumerate(config.policy):
-        pair = (entry.initiator, entry.responder)
-        if pair in seen:
-            yield Fault(("policy", index), f"{pair[0]} to {pair[1]} is listed twice")
-        seen.add(pair)
-
-
-def _policy_entry(config: SiteConfig, entry: PolicyEntry, where: Where, now_s: float) -> Iterator[Fault]:
-    for key, sae in (("from", entry.initiator), ("to", entry.responder)):
-        if sae not in config.saes:
-            yield Fault((*where, key), f"{sae} is not a known SAE", f"add [saes.{sae}] with the site that serves it")
-    try:
-        entry.rule()
-    except ValueError as error:
-        yield Fault(where, str(error))
-    yield from _waiver(entry, where, now_s)
-    yield from _quantum_way(config, entry, where)
-
-
-def _waiver(entry: PolicyEntry, where: Where, now_s: float) -> Iterator[Fault]:
-    waiver = entry.waiver
-    if waiver is None:
-        if entry.require < Protection.HYBRID:
-            hint = 'write require = "hybrid", or add a [policy.waiver] with approved_by, reason and expires'
-            yield Fault((*where, "require"), f"{entry.require.label} is below hybrid and nobody approved it", hint)
-        return
-    if waiver.expires.timestamp() <= now_s:
-        hint = "remove it, or have it approved again with a later date"
-        yield Fault((*where, "waiver", "expires"), f"this waiver ended at {waiver.expires.isoformat()}", hint)
-    if waiver.protection > entry.require or waiver.protection == Protection.HYBRID:
-        yield Fault(
-            (*where, "waiver", "protection"), f"{waiver.protection.label} waives nothing of {entry.require.label}"
-        )
-    if waiver.protection == Protection.NONE:
-        yield Fault((*where, "waiver", "protection"), "a key without any strand is no key")
-
-
-def _quantum_way(config: SiteConfig, entry: PolicyEntry, where: Where) -> Iterator[Fault]:
-    """Between two sites, quantum keys need a link to the other one."""
-    sites = {config.saes[sae].site for sae in (entry.initiator, entry.responder) if sae in config.saes}
-    peer = next(iter(sites - {config.site.name}), None)
-    floor = entry.waiver.protection if entry.waiver else entry.require
-    reachable = {link.peer for link in config.links.values()}
-    if config.site.name in sites and peer in config.peers and floor >= Protection.QKD and peer not in reachable:
-        yield Fault(
-            (*where, "require"), f"{floor.label} needs a QKD link and none leads to {peer}", "add a [links.NAME] table"
-        )
-
-
 SiteCheck = Callable[[SiteConfig], Iterator[Fault]]
 SITE_CHECKS: Final[tuple[SiteCheck, ...]] = (
-    _names, _files, _peers, _links, _saes, _listens, _gateway, _policy_pairs,
+    _names, _files, _peers, _links, _saes, _listens, _gateway,
 )  # fmt: skip

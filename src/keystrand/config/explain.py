@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from keystrand.config.schema import PolicyEntry, SiteConfig
+from keystrand.config.policy import PolicyEntry
+from keystrand.config.schema import SiteConfig
 from keystrand.core.protection import Protection
 
 

@@ -47,7 +47,16 @@ def fields_of(cls: Any) -> tuple[Field, ...]:
             (f.name, f.name, _default(f.default, f.default_factory, dataclasses.MISSING))
             for f in dataclasses.fields(cls)
         ]
-    return tuple(Field(key, name, hints[name], default, description(hints[name])) for key, name, default in found)
+    return tuple(
+        Field(key, name, hints[name], default, description(hints[name]))
+        for key, name, default in found
+        if not is_internal(hints[name])
+    )
+
+
+def is_internal(kind: Any) -> bool:
+    """`Meta(extra={"internal": True})`: filled in by us, no field of the file."""
+    return any(isinstance(m, msgspec.Meta) and (m.extra or {}).get("internal") for m in _metadata(kind))
 
 
 def _default(value: Any, factory: Any, absent: object) -> Any:

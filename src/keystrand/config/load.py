@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from keystrand.config.checks import check_module, check_site
 from keystrand.config.lines import index_lines, line_of
 from keystrand.config.module import ModuleConfig
@@ -60,7 +62,19 @@ def _read(path: Path, cls: type[T], check: Check) -> tuple[T | None, list[Config
     config = reader.table(cls, raw, ())
     if config is None:
         return None, _placed(path, text, reader.faults)
+    if isinstance(config, SiteConfig):
+        config = _sourced(config, path, text)
     return config, _placed(path, text, list(check(config, time.time())))
+
+
+def _sourced(config: Any, path: Path, text: str) -> Any:
+    """With the place of each policy entry, so that a verdict can name the rule that it rests on."""
+    lines = index_lines(text)
+    entries = tuple(
+        msgspec.structs.replace(entry, source=f"{path}:{line_of(lines, ('policy', index))}")
+        for index, entry in enumerate(config.policy)
+    )
+    return msgspec.structs.replace(config, policy=entries)
 
 
 def _syntax_error(path: Path, message: str) -> ConfigError:

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from keystrand.config.schema import Log, Section, Tls
+from keystrand.config.schema import Log, Tls
+from keystrand.config.section import Section
 from keystrand.config.values import Address
 from keystrand.qkd.profile import Detector, Distillation, Fibre, LinkProfile, Source
 

@@ -6,22 +6,20 @@ Paths are relative to the file; secrets are given by path only. `config.load.loa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from keystrand.config.policy import ChangeWindow, PolicyEntry, Sae, Tagging, Tenant
+from keystrand.config.section import Section
 from keystrand.config.values import Address
 from keystrand.core.limits import Limits
-from keystrand.core.policy import Policy, Rule, Waiver
-from keystrand.core.protection import Protection
-from keystrand.crypto.hsm import TokenPlace
+from keystrand.core.policy import Policy
 
-
-class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of every table of the file."""
+if TYPE_CHECKING:
+    from keystrand.crypto.hsm import TokenPlace
 
 
 class Site(Section, frozen=True, kw_only=True):
@@ -38,6 +36,9 @@ class Site(Section, frozen=True, kw_only=True):
     root_key_file: Annotated[
         Path | None, Meta(description="file with the passphrase that seals the store (mode 600)")
     ] = None
+    policy_serial: Annotated[
+        int, Meta(description="number of the policy; a site that runs takes no policy with a lower one", ge=1)
+    ] = 1
 
 
 class HsmToken(Section, frozen=True, kw_only=True):
@@ -52,6 +53,8 @@ class HsmToken(Section, frozen=True, kw_only=True):
     )
 
     def place(self) -> TokenPlace:
+        from keystrand.crypto.hsm import TokenPlace  # brings threads and ctypes, which few programs need
+
         return TokenPlace(
             module=self.module,
             token_label=self.token_label,
@@ -122,54 +125,6 @@ class Link(Section, frozen=True, kw_only=True):
     module: Annotated[str, Meta(description="ID of the local QKD module, as in its certificate")]
 
 
-class Sae(Section, frozen=True, kw_only=True):
-    """An application that may hold keys."""
-
-    site: Annotated[str, Meta(description="site whose KME serves it")]
-
-
-class WaiverEntry(Section, frozen=True, kw_only=True):
-    """Permission to accept less protection for a while. Every key under it is flagged in audit and metrics."""
-
-    protection: Annotated[Protection, Meta(description="lowest protection accepted meanwhile")]
-    approved_by: Annotated[tuple[str, ...], Meta(description="who approved it", min_length=1)]
-    reason: Annotated[str, Meta(description="why", min_length=1)]
-    expires: Annotated[datetime, Meta(description="when it ends, RFC 3339 with time zone", tz=True)]
-
-    def waiver(self) -> Waiver:
-        return Waiver(
-            protection=self.protection,
-            approved_by=self.approved_by,
-            reason=self.reason,
-            expires_s=self.expires.timestamp(),
-        )
-
-
-class PolicyEntry(Section, frozen=True, kw_only=True, rename={"initiator": "from", "responder": "to"}):
-    """What one ordered pair of SAEs may do. What is not listed is refused."""
-
-    initiator: Annotated[str, Meta(description="SAE that asks for keys")]
-    responder: Annotated[str, Meta(description="SAE that shares them")]
-    require: Annotated[Protection, Meta(description="protection that each key must have")] = Protection.HYBRID
-    quota_bps: Annotated[float, Meta(description="sustained draw in key bits per second; 0: no quota", ge=0)] = 0.0
-    quota_burst_bits: Annotated[int, Meta(description="bits that may be drawn at once after a pause", ge=0)] = 0
-    on_exhaustion: Annotated[
-        Literal["refuse"], Meta(description="what happens when keys run out; there is no fallback to weaker ones")
-    ] = "refuse"
-    waiver: Annotated[WaiverEntry | None, Meta(description="table [policy.waiver]")] = None
-
-    def rule(self) -> Rule:
-        """As the KME wants it. Raises ValueError where the entry contradicts itself."""
-        return Rule(
-            initiator=self.initiator,
-            responder=self.responder,
-            require=self.require,
-            quota_bps=self.quota_bps,
-            quota_burst_bits=self.quota_burst_bits,
-            waiver=self.waiver.waiver() if self.waiver else None,
-        )
-
-
 class GatewayPeer(Section, frozen=True, kw_only=True):
     """The gateway of another site."""
 
@@ -214,7 +169,10 @@ class SiteConfig(Section, frozen=True, kw_only=True):
     peers: Mapping[str, Peer] = {}
     links: Mapping[str, Link] = {}
     saes: Mapping[str, Sae] = {}
+    tenants: Mapping[str, Tenant] = {}
+    tagging: Tagging = Tagging()
     policy: tuple[PolicyEntry, ...] = ()
+    change_windows: tuple[ChangeWindow, ...] = ()
     gateway: Gateway | None = None
     hsm: HsmToken | None = None
     limits: Limits = Limits()
@@ -250,5 +208,11 @@ class SiteConfig(Section, frozen=True, kw_only=True):
     def rules(self) -> Policy:
         """The policy as the KME wants it. Raises ValueError where entries contradict each other."""
         return Policy.of(
-            tuple(entry.rule() for entry in self.policy), {sae: entry.site for sae, entry in self.saes.items()}
+            tuple(entry.rule() for entry in self.policy),
+            {name: entry.site for name, entry in self.saes.items()},
+            saes={name: entry.sae() for name, entry in self.saes.items()},
+            tenants={name: entry.tenant() for name, entry in self.tenants.items()},
+            tagging=self.tagging.tagging(),
+            windows=tuple(entry.window() for entry in self.change_windows),
+            serial=self.site.policy_serial,
         )

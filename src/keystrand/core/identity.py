@@ -26,6 +26,14 @@ def check_name(text: str, *, what: str = "name") -> str:
     return text
 
 
+_LOOKS: Final = str.maketrans({"0": "o", "1": "l", "i": "l"})
+
+
+def skeleton(name: str) -> str:
+    """What people see in a name: two names with one skeleton are easily confused, and must not both exist."""
+    return name.lower().translate(_LOOKS)
+
+
 def check_key_id(text: str) -> str:
     """The canonical lower-case form of a key ID (a UUID of any version, in its 36-character text form)."""
     try:

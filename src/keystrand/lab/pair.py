@@ -75,7 +75,8 @@ def found_pair(folder: Path, *, length_km: float = 25.0, rotate_bytes: int = 4_1
     gateways = [card.gateway_sae for card in cards.values()]
     for file in files.values():
         rules = "".join(
-            f'\n[[policy]]\nfrom = "{a}"\nto = "{b}"\nrequire = "hybrid"\n' for a, b in (gateways, gateways[::-1])
+            f'\n[[policy]]\nfrom = "{a}"\nto = "{b}"\nrequire = "hybrid"\non_exhaustion = "closed"\n'
+            for a, b in (gateways, gateways[::-1])
         )
         append(file, rules + extra)
     return Pair(folder, files, modules)

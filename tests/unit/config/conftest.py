@@ -45,10 +45,12 @@ site = "bravo"
 [[policy]]
 from = "gw-alpha"
 to = "gw-bravo"
+on_exhaustion = "closed"
 
 [[policy]]
 from = "gw-bravo"
 to = "gw-alpha"
+on_exhaustion = "closed"
 require = "hybrid"
 [policy.waiver]
 protection = "qkd"

@@ -121,7 +121,7 @@ def test_an_addition_with_a_fault_leaves_the_file_as_it_was(sites: tuple[Path, P
     alpha, _ = sites
     before = alpha.read_text()
     with pytest.raises(ConfigError, match="not a known SAE"):
-        append(alpha, '\n[[policy]]\nfrom = "x"\nto = "y"\n')
+        append(alpha, '\n[[policy]]\nfrom = "x"\nto = "y"\non_exhaustion = "closed"\n')
     assert alpha.read_text() == before
     append(alpha, '\n[saes.app]\nsite = "alpha"\n')
     assert not site_faults(alpha)
