@@ -8,6 +8,7 @@ store: after a crash an SAE opens its end again, under a new instance, and what 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -202,16 +203,20 @@ class Streams:
         self._tell(stream)
 
     def _burn_range(self, stream: Stream, first: int, end: int, reason: str) -> None:
-        if not stream.instance:
-            return
-        for index in range(first, end):
-            self._burn(stream.key_id(index), stream.local, reason)
+        if stream.instance:
+            self._burn([stream.key_id(index) for index in range(first, end)], stream.local, reason)
 
-    def _burn(self, key_id: str, recipient: str, reason: str) -> None:
-        for copy in self.site.store.copies(key_id):
+    def _burn(self, key_ids: list[str], recipient: str, reason: str) -> None:
+        """One record for each chunk, one event for all."""
+        bits: Counter[str] = Counter()
+        for copy in [copy for key_id in key_ids for copy in self.site.store.copies(key_id)]:
             if copy.recipient == recipient and copy.step in WAITING:
                 self.pickups.finish(copy, Move.BURN)
-                self.site.note("key.burnt", key_id=key_id, link=copy.link, bits=copy.length_bits, reason=reason)
+                facts: dict[str, Scalar] = {"link": copy.link, "bits": copy.length_bits, "reason": reason}
+                self.site.record("key.burnt", key_id=copy.key_id, **facts)
+                bits[copy.link] += copy.length_bits
+        for link, burnt in bits.items():
+            self.site.emit("key.burnt", link=link, bits=burnt, reason=reason)
 
     # handing out ---------------------------------------------------------------------------------------------------
 
@@ -335,9 +340,8 @@ class Streams:
         is_wanted = stream is not None and stream.is_open and stream.instance == ask.instance
         if outcome.agreed:
             first_kept = stream.next_index if stream is not None and is_wanted else INDEX_END
-            for place, key_id in enumerate(ask.key_ids(), ask.first):
-                if place < first_kept:
-                    self._burn(key_id, ask.initiator, "skipped")
+            passed = max(0, first_kept - ask.first)
+            self._burn(ask.key_ids()[:passed], ask.initiator, "skipped")
         if stream is None or not is_wanted:
             return
         stream.failures = 0 if outcome.agreed else stream.failures + 1
