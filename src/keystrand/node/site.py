@@ -14,7 +14,7 @@ from starlette.types import Send as Sending
 
 from keystrand.api.etsi014 import etsi014_app
 from keystrand.config.schema import SiteConfig, Tls
-from keystrand.console.page import status_app
+from keystrand.console.page import LOOPBACK_HOSTS, status_app
 from keystrand.core.clock import Clock, SystemClock, SystemEntropy
 from keystrand.core.errors import ConfigError, KeystrandError
 from keystrand.core.events import Event, Sink
@@ -172,7 +172,8 @@ class SiteNode:
         await etsi014.start()
         self._servers.append(etsi014)
         if config.status is not None:
-            page = status_app(self.feed, self.metrics, site=config.site.name)
+            hosts = (*LOOPBACK_HOSTS, config.status.listen.host)
+            page = status_app(self.feed, self.metrics, site=config.site.name, hosts=hosts)
             status = HttpServer(
                 page, config.status.listen.host, config.status.listen.port, contexts=None, limits=limits
             )

@@ -47,6 +47,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     _gauge("pool_fill_rate_bps", "Bits per second that come in", "link"),
     _gauge("pool_drain_rate_bps", "Bits per second that go out", "link"),
     _gauge("pool_time_to_empty_seconds", "Free bits over drain minus fill; +Inf while not shrinking", "link"),
+    _counter("pool_low_total", "Times the pool ran low: few keys left of our own", "link"),
     _gauge("pool_oldest_block_age_seconds", "Age of the oldest block with free bits", "link"),
     _counter("pool_ingested_bits_total", "Bits taken from the QKD module", "link"),
     # keys and requests
@@ -54,6 +55,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     _counter("keys_refused_total", "Key requests refused", "reason"),
     _counter("keys_burnt_bits_total", "Bits destroyed because their use was ambiguous", "link", "reason"),
     _counter("dec_keys_unknown_id_total", "Requests for key IDs that the caller has no copy of", "sae"),
+    _counter("draws_abnormal_total", "Times an SAE asked for so many unknown key IDs that it may guess", "sae"),
     _counter("quota_denied_total", "Requests above the quota of an SAE", "sae"),
     _counter("requests_total", "API requests answered", "method", "status"),
     _counter("requests_refused_total", "API requests refused before they reached the service", "reason"),
@@ -66,6 +68,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     _gauge("peer_tls_group", "1 for the TLS key-exchange group in use", "peer", "group"),
     _gauge("strand_age_seconds", "Age of the ML-KEM strand shared with the peer", "peer"),
     _counter("strand_renewed_total", "Fresh ML-KEM exchanges", "peer"),
+    _counter("strand_missing_total", "Times a connected peer stayed without an ML-KEM strand", "peer"),
     _gauge("waivers_active", "Waivers that let keys leave below the required protection"),
     # audit
     _gauge("audit_records", "Records in the audit log"),

@@ -102,6 +102,20 @@ def test_time_to_empty_is_infinite_while_the_pool_does_not_shrink() -> None:
     assert value(metrics, "pool_time_to_empty_seconds", link="ab") == 90.0
 
 
+@pytest.mark.parametrize(
+    ("kind", "who", "metric"),
+    [
+        ("pool.low", "link", "pool_low_total"),
+        ("strand.missing", "peer", "strand_missing_total"),
+        ("draw.abnormal", "sae", "draws_abnormal_total"),
+    ],
+)
+def test_warnings_of_the_key_service_are_counted(kind: str, who: str, metric: str) -> None:
+    metrics = Metrics()
+    metrics.emit(Event(kind, 1.0, {who: "bravo"}))
+    assert value(metrics, metric, **{who: "bravo"}) == 1
+
+
 def test_a_new_tls_group_retires_the_old_one() -> None:
     metrics = Metrics()
     for group in ("X25519MLKEM768", "x25519"):
