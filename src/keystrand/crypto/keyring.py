@@ -21,6 +21,7 @@ import msgspec
 from keystrand.core.errors import BadRequest, ConfigError, NotPermitted, StoreUnavailable, Tampered, TenantSealed
 from keystrand.core.identity import check_name
 from keystrand.core.labels import LABELS
+from keystrand.core.policy import DEFAULT_TENANT
 from keystrand.core.secret import Secret
 from keystrand.crypto.combine import frame
 
@@ -28,7 +29,6 @@ VERSION: Final = 1
 KEY_BYTES: Final = 32
 GENERATION_BYTES: Final = 2
 GENERATIONS_MAX: Final = 2**16
-DEFAULT_TENANT: Final = "default"
 # the passphrase's own key, which sealed the rows of a site before there were tenants: generation 0 of the default tenant
 FOUNDING: Final = 0
 

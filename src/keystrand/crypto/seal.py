@@ -31,10 +31,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from keystrand.core.errors import ConfigError, NotPermitted, Tampered
 from keystrand.core.labels import LABELS
+from keystrand.core.policy import DEFAULT_TENANT
 from keystrand.core.secret import Secret
 from keystrand.crypto.combine import frame
 from keystrand.crypto.keyring import (
-    DEFAULT_TENANT,
     FOUNDING,
     GENERATION_BYTES,
     KEY_BYTES,

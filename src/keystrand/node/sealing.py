@@ -37,19 +37,22 @@ def hsm_root(config: SiteConfig) -> HsmRoot:
 
 
 def sealer_of(config: SiteConfig) -> Sealer:
-    """What seals the rows of this site. A site has a keyring once it has tenants or an HSM.
+    """What seals the rows of this site. It has a keyring once it has tenants or an HSM; every tenant gets a key.
 
     Raises what `root_of` does; ConfigError where an HSM is named for a store that was not moved to it.
     """
     root, keyring = root_of(config), KeyringFile(config.keyring_file)
-    if config.keyring_file.exists():
-        return Sealer(root, keyring)
-    if config.site.root_key == "passphrase":
+    is_new = not config.keyring_file.exists()
+    under_hsm = config.site.root_key == "pkcs11"
+    if is_new and not under_hsm and not config.tenants:
         return Sealer(root)
-    if config.store_file.exists():
+    if is_new and under_hsm and config.store_file.exists():
         hint = "restore tenants.keys from your backup; a store under a passphrase must be moved to the HSM first"
         raise ConfigError("there is a store, but no keyring for it", path=str(config.keyring_file), hint=hint)
-    return Sealer(root, keyring)
+    sealer = Sealer(root, keyring)
+    for tenant in sorted(config.tenants.keys() - sealer.tenants.tenants):
+        sealer.tenants.add(tenant)
+    return sealer
 
 
 def create_hsm_root(config: SiteConfig) -> None:
