@@ -25,6 +25,7 @@ from keystrand.node import site as site_module
 from keystrand.node.sdn import EngineNode
 from keystrand.node.site import SiteNode
 from keystrand.node.streams import EngineStreams
+from keystrand.observe.audit_verify import rows_of, verify
 from keystrand.testing.feeder import Feeder
 from keystrand.transport.etsi004 import KeyStreams
 from keystrand.wire.etsi004 import Chunk, Framing, Qos, Status
@@ -113,8 +114,14 @@ async def test_I2_two_SAEs_read_one_stream_through_two_sites(ends: Ends) -> None
     assert len(set(at_a)) == 20
     for client in ends.clients:
         assert await client.close_stream(first.ksid) is Status.SUCCESSFUL
-    for node in ends.nodes:
+    for node, sae in zip(ends.nodes, ends.saes, strict=True):
         assert await node.engine.call(lambda kme: kme.check_ledger()) == [], "I9"
+        rows = list(rows_of(node.store))
+        report = verify(rows, [], site=node.config.site.name, signer=node.notary._signer.verifier)
+        assert report.intact, report.findings
+        records = [json.loads(record) for _, record, _ in rows]
+        delivered = [record for record in records if record["kind"] == "key.delivered"]
+        assert [(record["recipient"], record["index"]) for record in delivered] == [(sae, n) for n in range(20)], "I5"
 
 
 async def test_SDN_controller_reads_links_and_streams_of_a_running_site(ends: Ends) -> None:

@@ -51,7 +51,11 @@ def etsi015_app(
         except Exception as error:  # the edge answers whatever happens; the event says what
             status = error.status if isinstance(error, _Refused) else 503
             reason = str(error) if isinstance(error, _Refused) else "the node cannot be read now"
-            fields: dict[str, Scalar] = {"status": status, "reason": type(error).__name__, "method": str(scope["method"])[:16]}
+            fields: dict[str, Scalar] = {
+                "status": status,
+                "reason": type(error).__name__,
+                "method": str(scope["method"])[:16],
+            }
             sink.emit(Event("request.refused", time.now_s(), fields))
             await _send(send, scope, status, _error(status, reason))
 
