@@ -23,25 +23,38 @@ from keystrand.core.states import Step
 from keystrand.crypto.seal import RootKey, Sealer
 from keystrand.kme.ports import KeyStore
 from keystrand.store.memory import MemoryStore
+from keystrand.store.sql import SqlStore
 from keystrand.store.sqlite import SqliteStore
+from keystrand.testing.postgres import postgres_server, why_not
 
-Store = MemoryStore | SqliteStore
+Store = MemoryStore | SqlStore
 
 
 def as_key_store(store: Store) -> KeyStore:
     return store
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     tmp_path.chmod(0o700)
-    made: Store = MemoryStore() if request.param == "memory" else sqlite_store(tmp_path)
+    made = {"memory": lambda _: MemoryStore(), "sqlite": sqlite_store, "postgres": postgres_store}[request.param](
+        tmp_path
+    )
     yield made
     made.close()
 
 
 def sqlite_store(folder: Path) -> SqliteStore:
     return SqliteStore(folder / "site.db", Sealer(RootKey.generate()))
+
+
+def postgres_store(folder: Path, address: str = "") -> SqlStore:
+    if reason := why_not():
+        pytest.skip(reason)
+    from keystrand.store.postgres import PostgresDatabase
+
+    address = address or postgres_server().new_database()
+    return SqlStore(PostgresDatabase(address, "alpha"), Sealer(RootKey.generate()))
 
 
 def block(index: int = 0, **changes: Any) -> PoolBlock:
