@@ -1,8 +1,8 @@
 """What a KME knows of a managed key after its material has gone: who shares it, how it was made, where its life stands.
 
 Both ends of a key keep a record. What an operator does at one end is told to the other, and the two are merged so that
-any order and any repetition of the telling comes to the same: later stages of life win, and among live states the one
-that was changed more often.
+any order and any repetition of the telling comes to the same: later stages of life win, and a live key is
+suspended while either end has it so.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ LEVEL = {
 }
 
 
+Turns = tuple[int, int]  # of this end and of the other
+
+
 class Stage(IntEnum):
     """What time will do next to a record, when `due_s` has come."""
 
@@ -37,7 +40,8 @@ class KeyRecord(NamedTuple):
     """One managed key. A tuple because one is made for every key on its way out.
 
     first_sequence, last_sequence: the device blocks of `link` that its bits came from, -1 without QKD strand.
-    tags: each "name=value". expires_s: end of the cryptoperiod. turn: how often it was suspended or resumed.
+    tags: each "name=value". expires_s: end of the cryptoperiod. turn, peer_turn: how often this end, and the other one,
+    suspended it or had that taken back; odd means suspended.
     actor, reason: of the last change. destroyed_n: number of the audit record of its destruction, -1 before.
     rotation_due_s: when rotation fell due, 0 before. All times are Unix seconds.
     """
@@ -60,6 +64,7 @@ class KeyRecord(NamedTuple):
     due_s: float
     state: State = State.ACTIVE
     turn: int = 0
+    peer_turn: int = 0
     changed_s: float = 0.0
     actor: str = ""
     reason: str = ""
@@ -74,6 +79,10 @@ class KeyRecord(NamedTuple):
         return Protection.of(self.strands)
 
     @property
+    def turns(self) -> Turns:
+        return self.turn, self.peer_turn
+
+    @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         return tuple((self.initiator, responder) for responder in self.responders)
 
@@ -81,12 +90,26 @@ class KeyRecord(NamedTuple):
         return sae == self.initiator or sae in self.responders
 
 
-def merged(state: State, turn: int, other: State, other_turn: int) -> tuple[State, int]:
-    """State and turn that two ends agree on. Commutative, associative, idempotent."""
-    latest = max(turn, other_turn)
+def merged(state: State, turns: Turns, other: State, other_turns: Turns) -> tuple[State, Turns]:
+    """State and turns that two ends agree on, `other_turns` as seen from here. Commutative, associative, idempotent.
+
+    Only the end that suspended a key counts on from an even turn, so that no suspension is lost to a resumption that was
+    decided without knowing of it.
+    """
+    latest = (max(turns[0], other_turns[0]), max(turns[1], other_turns[1]))
     if LEVEL[state] or LEVEL[other]:
         return max(state, other, key=LEVEL.__getitem__), latest
-    return (State.SUSPENDED if latest % 2 else State.ACTIVE), latest
+    return (State.SUSPENDED if latest[0] % 2 or latest[1] % 2 else State.ACTIVE), latest
+
+
+def suspended(turns: Turns) -> Turns:
+    """The turns after this end suspends an active key."""
+    return turns[0] + 1, turns[1]
+
+
+def resumed(turns: Turns) -> Turns:
+    """The turns after either end's suspension was taken back."""
+    return turns[0] + turns[0] % 2, turns[1] + turns[1] % 2
 
 
 @dataclass(frozen=True, slots=True)

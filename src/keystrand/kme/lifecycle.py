@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from keystrand.core.clock import new_uuid
 from keystrand.core.errors import BadRequest, IllegalTransition, PeerFault, UnknownKey
 from keystrand.core.protection import Strand
-from keystrand.core.register import LEVEL, KeyRecord, Origin, Scope, Stage, Use, merged
+from keystrand.core.register import LEVEL, KeyRecord, Origin, Scope, Stage, Turns, Use, merged
 from keystrand.core.states import Change, Move, State, Step, advance_step, sources
 from keystrand.kme.ask import require_local
 from keystrand.kme.pickup import UNSPENT, Pickups
@@ -270,13 +270,18 @@ class Lifecycle:
     def hear_changed(self, peer: str, message: Changed) -> None:
         """Merge. Raises PeerFault, and changes nothing, when one of the keys is not shared with that peer."""
         state = _state_of(peer, message)
-        keys = [(key_id, turn, self.site.store.register.get(key_id)) for key_id, turn in message.keys]
+        # what is ours to the peer is the peer's to us
+        keys = [(key_id, (ours, its), self.site.store.register.get(key_id)) for key_id, its, ours in message.keys]
         if any(record is not None and record.peer != peer for _, _, record in keys):
             raise PeerFault(f"{peer} would change keys that are not shared with it")
         aims = [
-            (record, *merged(record.state, record.turn, state, turn)) for _, turn, record in keys if record is not None
+            (record, *merged(record.state, record.turns, state, turns))
+            for _, turns, record in keys
+            if record is not None
         ]
-        news = [(record, aim, turn) for record, aim, turn in aims if _is_news(record, aim, turn, message.compromised)]
+        news = [
+            (record, aim, turns) for record, aim, turns in aims if _is_news(record, aim, turns, message.compromised)
+        ]
         who = f"{message.actor[:WORDS_MAX]}@{peer}"
         reason = message.reason[:WORDS_MAX]
         for record in self.register.bring(news, who, reason, told_by=peer, compromised=message.compromised):
@@ -382,8 +387,8 @@ class Lifecycle:
 _DEFAULTS = tuple(KeyRecord._field_defaults.values())
 
 
-def _is_news(record: KeyRecord, state: State, turn: int, compromised: bool) -> bool:
-    turned = not LEVEL[state] and turn != record.turn
+def _is_news(record: KeyRecord, state: State, turns: Turns, compromised: bool) -> bool:
+    turned = not LEVEL[state] and turns != record.turns
     return state is not record.state or turned or (compromised and not record.compromised_s)
 
 
@@ -398,6 +403,6 @@ def _state_of(peer: str, message: Changed) -> State:
         raise PeerFault(f"{peer} knows a state {message.state!r}") from None
     if state is State.PRE_ACTIVATION or len(message.keys) > KEYS_PER_NOTICE_MAX:
         raise PeerFault(f"{peer} sent a notice of {len(message.keys)} keys as {state.value}")
-    if any(turn < 0 for _, turn in message.keys):
+    if any(min(turns) < 0 for _, *turns in message.keys):
         raise PeerFault(f"{peer} counts turns below zero")
     return state

@@ -12,7 +12,7 @@ from itertools import groupby
 from keystrand.core.clock import new_uuid
 from keystrand.core.policy import Policy
 from keystrand.core.protection import Strand
-from keystrand.core.register import LEVEL, KeyRecord, Stage
+from keystrand.core.register import LEVEL, KeyRecord, Stage, Turns, resumed, suspended
 from keystrand.core.states import Change, State, advance, changes_to
 from keystrand.kme.site import Site
 from keystrand.wire import peer as wire
@@ -38,6 +38,10 @@ def span_of(keys: Iterable[WireKey]) -> tuple[int, int]:
     """First and last device block that the bits of these keys came from; -1, -1 for none."""
     sequences = [int(block_id.rsplit("/", 2)[1]) for key in keys for block_id, _, _ in key.segments]
     return (min(sequences), max(sequences)) if sequences else (-1, -1)
+
+
+def _unturned(turns: Turns) -> Turns:
+    return turns
 
 
 def portions(records: Sequence[KeyRecord]) -> Iterable[Sequence[KeyRecord]]:
@@ -117,23 +121,23 @@ class Register:
         self, records: Sequence[KeyRecord], change: Change, actor: str, reason: str, told_by: str = ""
     ) -> list[KeyRecord]:
         """The same change for all. Raises IllegalTransition."""
-        turns = 1 if change in (Change.SUSPEND, Change.RESUME) else 0
-        aims = [(record, advance(record.state, change), record.turn + turns) for record in records]
+        turned = {Change.SUSPEND: suspended, Change.RESUME: resumed}.get(change, _unturned)
+        aims = [(record, advance(record.state, change), turned(record.turns)) for record in records]
         return self.bring(aims, actor, reason, told_by=told_by)
 
     def bring(
         self,
-        aims: Iterable[tuple[KeyRecord, State, int]],
+        aims: Iterable[tuple[KeyRecord, State, Turns]],
         actor: str,
         reason: str,
         *,
         told_by: str = "",
         compromised: bool = False,
     ) -> list[KeyRecord]:
-        """Bring each key to a state and turn, on legal ways only; record, announce and return what has become of them."""
+        """Bring each key to a state and its turns, on legal ways only; record, announce and return what has become of them."""
         moved: list[KeyRecord] = []
 
-        def order(aim: tuple[KeyRecord, State, int]) -> tuple[int, bool]:
+        def order(aim: tuple[KeyRecord, State, Turns]) -> tuple[int, bool]:
             return list(State).index(aim[1]), aim[0].state is aim[1]
 
         for (_, is_there), same in groupby(sorted(aims, key=order), key=order):
@@ -152,7 +156,7 @@ class Register:
         return self.site.record(kind, key_ids=ids, actor=actor, reason=reason, told_by=told_by)
 
     def _put(
-        self, record: KeyRecord, state: State, turn: int, actor: str, reason: str, number: int, compromised: bool
+        self, record: KeyRecord, state: State, turns: Turns, actor: str, reason: str, number: int, compromised: bool
     ) -> KeyRecord:
         now_s = self.site.clock.now_s()
         now = record.state
@@ -162,7 +166,8 @@ class Register:
         mark_s = now_s if (compromised or state is State.COMPROMISED) and not record.compromised_s else 0.0
         moved = record._replace(
             state=now,
-            turn=turn,
+            turn=turns[0],
+            peer_turn=turns[1],
             changed_s=now_s,
             actor=actor,
             reason=reason,
@@ -198,7 +203,7 @@ class Register:
             if peer not in self.site.peer_kme_ids:
                 continue
             for part in portions(list(same)):
-                keys = tuple((record.key_id, record.turn) for record in part)
+                keys = tuple((record.key_id, *record.turns) for record in part)
                 self.tell(
                     peer,
                     Changed(

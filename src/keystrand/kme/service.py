@@ -306,15 +306,15 @@ class Kme:
         retry_s = self.site.limits.peer_retry_s
         return (
             Task("requests", 0.0, self.reservations.tick),
-            Task("copy-expiry", 0.0, self.pickups.expire),
+            Task("copy-expiry", 1.0, self.pickups.expire),
             Task("block-expiry", 1.0, self.pool.expire),
             Task("cryptoperiod", 1.0, self.lifecycle.expire),
             Task("rotation", 1.0, self.lifecycle.rotate),
             Task("collection", COLLECT_S, self.lifecycle.collect),
-            Task("watch", 0.0, lambda: self.watch.tick(self._connected())),
-            Task("hello", 0.0, lambda: self._each_peer("hello_s", HELLO_S, self._hello)),
+            Task("watch", 1.0, lambda: self.watch.tick(self._connected())),
+            Task("hello", 1.0, lambda: self._each_peer("hello_s", HELLO_S, self._hello)),
             Task("repeat", 0.0, lambda: self._each_peer("repeat_s", retry_s, self._repeat)),
-            Task("probe", 0.0, lambda: self._each_peer("probe_s", PROBE_S, self.pool.probe)),
+            Task("probe", 1.0, lambda: self._each_peer("probe_s", PROBE_S, self.pool.probe)),
             Task("forgetting", PROBE_S, self._forget_old),
         )
 

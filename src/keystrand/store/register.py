@@ -21,7 +21,8 @@ FIXED: Final = (
     "created_s, activated_s, expires_s"
 )
 CHANGING: Final = (
-    "stage, due_s, state, turn, changed_s, actor, reason, compromised_s, destroyed_n, rotation_due_s, uses, used_bytes"
+    "stage, due_s, state, turn, peer_turn, changed_s, actor, reason, compromised_s, destroyed_n, rotation_due_s, "
+    "uses, used_bytes"
 )
 
 # a peer that uses a key ID again finds the record of the first key in its place
@@ -144,7 +145,7 @@ class SqlRegister:
         return [key_of(row) for row in self._rows(sql, (int(stage), before_s, limit))]
 
     def changed(self, peer: str, after: tuple[float, str] | None, limit: int) -> list[KeyRecord]:
-        sql = f"{_SELECT} WHERE peer = ? AND (turn > 0 OR state <> ?) AND actor <> ?"
+        sql = f"{_SELECT} WHERE peer = ? AND (turn > 0 OR peer_turn > 0 OR state <> ?) AND actor <> ?"
         at_s, key_id = after or (-1.0, "")
         sql += " AND (created_s, key_id) > (?, ?) ORDER BY created_s, key_id LIMIT ?"
         return [key_of(row) for row in self._rows(sql, (peer, State.ACTIVE.value, "clock", at_s, key_id, limit))]

@@ -13,7 +13,7 @@ from keystrand.core.states import State
 
 REGISTER_TABLES: Final = (
     "register",  # key ID -> KeyRecord
-    "uses",  # (key ID, SAE, consumer) -> Use
+    "uses",  # key ID -> tuple of Use
     "origins",  # (link, sequence) -> Origin
     "notices",  # (peer, notice ID) -> (number, frame)
 )
@@ -63,14 +63,15 @@ class MemoryRegister:
         found = (
             record
             for record in self._later(after)
-            if record.peer == peer and (record.turn or record.state is not State.ACTIVE) and record.actor != "clock"
+            if record.peer == peer
+            and (record.turn or record.peer_turn or record.state is not State.ACTIVE)
+            and record.actor != "clock"
         )
         return [record for record, _ in zip(found, range(limit), strict=False)]
 
     def drop(self, key_id: str) -> None:
         self._put("register", key_id, None)
-        for use in self.uses(key_id):
-            self._put("uses", (key_id, use.sae, use.consumer), None)
+        self._put("uses", key_id, None)
 
     def count(self) -> dict[str, int]:
         return dict(Counter(record.state.value for record in self._table("register").values()))
@@ -78,11 +79,11 @@ class MemoryRegister:
     # who uses them
 
     def put_use(self, use: Use) -> None:
-        self._put("uses", (use.key_id, use.sae, use.consumer), use)
+        others = [one for one in self.uses(use.key_id) if (one.sae, one.consumer) != (use.sae, use.consumer)]
+        self._put("uses", use.key_id, tuple(sorted([*others, use], key=lambda one: (one.sae, one.consumer))))
 
     def uses(self, key_id: str) -> list[Use]:
-        found = [use for key, use in self._table("uses").items() if key[0] == key_id]
-        return sorted(found, key=lambda use: (use.sae, use.consumer))
+        return list(self._table("uses").get(key_id, ()))
 
     # where the bits came from
 
@@ -106,7 +107,7 @@ class MemoryRegister:
 
     def put_notice(self, peer: str, notice_id: str, frame: bytes) -> None:
         notices = self._table("notices")
-        number = 1 + max((number for number, _ in notices.values()), default=0)
+        number = 1 + next((number for number, _ in reversed(notices.values())), 0)
         self._put("notices", (peer, notice_id), (number, frame))
 
     def notices(self, peer: str, limit: int) -> list[tuple[str, bytes]]:

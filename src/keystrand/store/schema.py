@@ -67,7 +67,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             peer TEXT NOT NULL, link TEXT NOT NULL, first_sequence INTEGER NOT NULL, last_sequence INTEGER NOT NULL,
             strands TEXT NOT NULL, size_bits INTEGER NOT NULL, tenant TEXT NOT NULL, tags TEXT NOT NULL,
             created_s REAL NOT NULL, activated_s REAL NOT NULL, expires_s REAL NOT NULL,
-            stage INTEGER NOT NULL, due_s REAL NOT NULL, state TEXT NOT NULL, turn INTEGER NOT NULL,
+            stage INTEGER NOT NULL, due_s REAL NOT NULL, state TEXT NOT NULL, turn INTEGER NOT NULL, peer_turn INTEGER NOT NULL,
             changed_s REAL NOT NULL, actor TEXT NOT NULL, reason TEXT NOT NULL, compromised_s REAL NOT NULL,
             destroyed_n INTEGER NOT NULL, rotation_due_s REAL NOT NULL, uses INTEGER NOT NULL,
             used_bytes INTEGER NOT NULL) STRICT""",

@@ -150,15 +150,18 @@ class StrandAnswer(Message, tag="strand-answer", frozen=True, kw_only=True):
 
 
 class Changed(Message, tag="changed", frozen=True, kw_only=True):
-    """`The life of these keys went on here`: pairs of key ID and turn (how often it was suspended or resumed), all in
-    `state` now. The receiver merges that with what it knows; repeated until heard."""
+    """`The life of these keys went on here`, all are in `state` now. The receiver merges that with what it knows.
+
+    keys: key ID, turns of the sender's end and of the receiver's (how often that end suspended it or had that taken back).
+    Repeated until heard.
+    """
 
     notice_id: str
     state: str
     compromised: bool
     actor: str
     reason: str
-    keys: tuple[tuple[str, int], ...]
+    keys: tuple[tuple[str, int, int], ...]
 
 
 class Quarantined(Message, tag="quarantined", frozen=True, kw_only=True):

@@ -10,6 +10,9 @@ import msgspec
 from keystrand.core.key import Key
 from keystrand.core.pool import BlockState
 from keystrand.core.protection import Protection
+from keystrand.core.register import LEVEL, KeyRecord, Scope
+from keystrand.core.states import Change, State, Step
+from keystrand.kme.lifecycle import Affected
 from keystrand.testing.world.sitting import Sitting
 
 CONVERGENCE_S = 120.0  # the stated time of invariant I11
@@ -29,6 +32,10 @@ class Judge:
     spans: dict[str, dict[int, str]] = field(default_factory=dict)  # block ID -> byte -> key ID
     restored_s: dict[str, float] = field(default_factory=dict)  # site -> when it was last put back
     audited: dict[str, int] = field(default_factory=dict)  # site -> audit rows read
+    withheld: set[tuple[str, str]] = field(default_factory=set)  # (site, key ID) that an operator suspended there
+    ended: set[tuple[str, str]] = field(default_factory=set)  # (site, key ID) that an operator took back for good there
+    doubted: set[tuple[str, int]] = field(default_factory=set)  # (site, sequence) that an operator declared compromised
+    drawn: dict[str, set[int]] = field(default_factory=dict)  # key ID -> device blocks that its bits came from
 
     def blame(self, invariant: str, what: str) -> None:
         self.violations.append(f"{invariant}: {what}")
@@ -46,6 +53,7 @@ class Judge:
             if self.material_of.setdefault(key.key_id, material) != material:
                 self.blame("I2", f"{key.key_id} differs between its recipients")
             self.delivered[copy] = material
+            self._permitted(sitting.name, key.key_id)
             times = self.records.get((sitting.name, key.key_id, recipient), 0)
             if times == 0:
                 self.blame("I4", f"{key.key_id} left for {recipient} before its record was durable")
@@ -53,6 +61,26 @@ class Judge:
                 self.blame("I5", f"{key.key_id} for {recipient} has {times} records")
             if key.protection < self.require:
                 self.blame("I7", f"{key.key_id} is {key.protection.label}, not {self.require.label}")
+
+    def _permitted(self, site: str, key_id: str) -> None:
+        """What an operator took back at this site must not leave it any more."""
+        if (site, key_id) in self.ended:
+            self.blame("I6", f"{key_id} left {site} after it was revoked there")
+        elif (site, key_id) in self.withheld:
+            self.blame("I6", f"{key_id} left {site} while it was suspended there")
+        if any((site, sequence) in self.doubted for sequence in self.drawn.get(key_id, ())):
+            self.blame("I6", f"{key_id} left {site} and has bits of a block that was declared compromised there")
+
+    def changed(self, sitting: Sitting, change: Change, result: Affected) -> None:
+        """An operator was told that this is done, durably."""
+        places = {(sitting.name, key_id) for key_id in result.key_ids}
+        if change is Change.SUSPEND:
+            self.withheld |= places
+        elif change is Change.RESUME:
+            self.withheld -= places | {(sitting.peer, key_id) for key_id in result.key_ids}
+        else:
+            self.ended |= places
+        self.doubted |= {(sitting.name, sequence) for _, sequence in result.quarantined}
 
     def agreed(self, peer: Sitting, keys: list[Key]) -> None:
         """Keys go to the SAE that drew them: the peer must have them durably, now."""
@@ -93,6 +121,7 @@ class Judge:
             block_id, place = text.split("+")
             offset, length = (int(n) for n in place.split(":"))
             owners = self.spans.setdefault(block_id, {})
+            self.drawn.setdefault(key_id, set()).add(int(block_id.split("/")[1]))
             for byte in range(offset // 8, (offset + length) // 8):
                 if owners.setdefault(byte, key_id) != key_id:
                     self.blame("I1", f"byte {byte} of {block_id} is in {key_id} and in {owners[byte]}")
@@ -102,6 +131,11 @@ class Judge:
         if sitting.kme is not None:
             for problem in sitting.kme.check_ledger():
                 self.blame("I9", f"{sitting.name}: {problem}")
+        for copy in sitting.store.copies_before(float("inf"), 2**31):
+            record = sitting.store.register.get(copy.key_id)
+            if record is None or LEVEL[record.state] or (record.state is State.ACTIVE) != (copy.step is Step.READY):
+                state = "unknown" if record is None else record.state.value
+                self.blame("I6", f"{sitting.name}: a copy of {copy.key_id}, which is {state}, is {copy.step.value}")
 
     def pair(self, one: Sitting, other: Sitting) -> None:
         """Both sites at one moment: nobody but one may allocate from a block."""
@@ -126,6 +160,29 @@ class Judge:
         for block_id in sorted(mine.keys() & theirs.keys()):
             if mine[block_id][0] != theirs[block_id][0]:
                 self.blame("I11", f"{block_id} is of {mine[block_id][0]} and of {theirs[block_id][0]}")
+        self._same_lives(one, other)
         for sitting in (one, other):
+            if notices := sitting.store.register.notices(sitting.peer, 1000):
+                self.blame("I11", f"{sitting.name} still has {len(notices)} notices for {sitting.peer}")
             if open_requests := sitting.store.requests():
                 self.blame("I11", f"{sitting.name} still has {len(open_requests)} open requests")
+
+    def _same_lives(self, one: Sitting, other: Sitting) -> None:
+        """Both ends agree on the state of every key that both know, but for what each one's clock does."""
+        mine, theirs = (
+            {record.key_id: record for record in sitting.store.register.find(Scope(), None, 2**31)}
+            for sitting in (one, other)
+        )
+        for key_id in sorted(mine.keys() & theirs.keys()):
+            if not _alike(mine[key_id], theirs[key_id]):
+                states = f"{mine[key_id].state.value} at {one.name}, {theirs[key_id].state.value} at {other.name}"
+                self.blame("I11", f"{key_id} is {states}")
+        for site, key_id in sorted(self.ended):
+            record = (mine if site == one.name else theirs).get(key_id)
+            if record is not None and not LEVEL[record.state] and site not in self.restored_s:
+                self.blame("I6", f"{key_id} was revoked at {site} and is {record.state.value}")
+
+
+def _alike(one: KeyRecord, other: KeyRecord) -> bool:
+    by_clock = "clock" in (one.actor, other.actor)
+    return one.state is other.state or (by_clock and max(LEVEL[one.state], LEVEL[other.state]) == 1)

@@ -18,6 +18,7 @@ from keystrand.kme.site import Effect, Emit, Send
 from keystrand.testing.clock import VirtualClock
 from keystrand.testing.world.faults import Faults
 from keystrand.testing.world.judge import CONVERGENCE_S, Judge
+from keystrand.testing.world.operators import Operators
 from keystrand.testing.world.saes import PAIRS, SITE_OF, Saes
 from keystrand.testing.world.schedule import Schedule
 from keystrand.testing.world.sitting import Sitting
@@ -26,9 +27,18 @@ from keystrand.wire import peer as wire
 SITES = ("alpha", "bravo")
 PEACE_S = 2 * CONVERGENCE_S  # without faults at the end: half with traffic, half at rest
 TICK_S = 0.5
+OPERATION_S = 40.0  # between two acts of operators, on average
+PERIOD_S = {
+    "files-alpha": 0.0,
+    "files-bravo": 0.0,
+    "vpn-alpha": 50.0,
+}  # cryptoperiods by initiator; 0: that of the site
 BLOCK_S = 45.0
 LIMITS = Limits(
     key_ttl_s=120.0,
+    cryptoperiod_s=400.0,
+    rotation_uses=3,
+    register_ttl_s=500.0,
     block_ttl_s=900.0,
     block_size_bits=2048,
     strand_epoch_s=120.0,
@@ -66,7 +76,7 @@ class World:
         self.cut = 0  # partitions in force
         self.crashes = self.restores = self.sequence = 0
         self.acked: dict[str, set[int]] = {name: set() for name in SITES}
-        policy = Policy.of(tuple(Rule(initiator=a, responder=b) for a, b in PAIRS), SITE_OF)
+        policy = Policy.of(tuple(Rule(initiator=a, responder=b, cryptoperiod_s=PERIOD_S[a]) for a, b in PAIRS), SITE_OF)
         self.sites = {
             name: Sitting(
                 name=name,
@@ -84,6 +94,8 @@ class World:
             for name, peer in (SITES, SITES[::-1])
         }
         self.saes = Saes(schedule=self.schedule, rng=self.rng, sites=self.sites, judge=self.judge)
+        self.operators = Operators(schedule=self.schedule, rng=self.rng, sites=self.sites, judge=self.judge)
+        self.saes.told = [lambda sae, key_id: self.operators.recent.append(key_id), self.operators.use]
         self.saes.steady_clock = not self.faults.clock_jump_every_s
 
     # effects and messages ------------------------------------------------------------------------------------------
@@ -245,6 +257,7 @@ class World:
         self.every(self.faults.crash_every_s, self.crash_one)
         self.every(self.faults.partition_every_s, self.partition)
         self.every(self.faults.clock_jump_every_s, self.jump)
+        self.every(OPERATION_S, self.operators.act)
         self.every(self.faults.restore_every_s / 3, self.back_up)
         self.every(self.faults.restore_every_s, self.restore)
         self.schedule.run_until(duration_s)

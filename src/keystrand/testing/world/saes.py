@@ -44,6 +44,7 @@ class Saes:
     expiry: dict[str, float] = field(default_factory=dict)  # key ID -> wall time after which nobody may get it
     steady_clock: bool = True  # else what expires when says nothing
     resting: bool = False
+    told: list[Callable[[str, str], None]] = field(default_factory=list)  # hear of keys: (SAE that has it, key ID)
 
     def begin(self) -> None:
         for initiator, responder in PAIRS:
@@ -84,10 +85,17 @@ class Saes:
         if self.steady_clock:
             self.judge.agreed(self.sites[sitting.peer], effect.keys)
         key_ids = tuple(key.key_id for key in effect.keys)
-        limit_s = sitting.clock.now_s() + sitting.limits.key_ttl_s
+        rule = sitting.policy.rules[ticket.initiator, ticket.responder]
+        limit_s = sitting.clock.now_s() + min(sitting.limits.key_ttl_s, rule.cryptoperiod_s or float("inf"))
         self.expiry.update(dict.fromkeys(key_ids, limit_s))
+        self._tell(ticket.initiator, key_ids)
         self.schedule.trace(site, "keys", *key_ids)
         self._pass_on(ticket, key_ids)
+
+    def _tell(self, sae: str, key_ids: tuple[str, ...]) -> None:
+        for hear in self.told:
+            for key_id in key_ids[:2]:
+                hear(sae, key_id)
 
     def _pass_on(self, ticket: Ticket, key_ids: tuple[str, ...]) -> None:
         """Mostly fetched at once by the right SAE; sometimes late, never, twice, by the wrong one, or with a stray ID."""
@@ -111,6 +119,7 @@ class Saes:
             return
         assert isinstance(result, list)
         self._got(sitting, ticket.responder, result)
+        self._tell(ticket.responder, key_ids)
 
     def _note(self, sitting: Sitting, ticket: Ticket, error: KeystrandError) -> None:
         sitting.run(lambda kme: kme.note_refusal("dec_keys", ticket.responder, ticket.initiator, error))
