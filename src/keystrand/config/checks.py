@@ -192,12 +192,13 @@ def _saes(config: SiteConfig) -> Iterator[Fault]:
 
 
 def _listens(config: SiteConfig) -> Iterator[Fault]:
-    sections = {
-        name: getattr(config, name)
-        for name in ("etsi014", "peer", "device", "status", "gateway")
-        if getattr(config, name) is not None
-    }
-    yield from _clashes([((name, "listen"), section.listen) for name, section in sections.items()])
+    sections = ("etsi014", "peer", "device", "status", "gateway", "etsi004", "skip", "sdn")
+    found: list[tuple[Where, Address | None]] = [
+        ((name, "listen"), getattr(getattr(config, name), "listen", None)) for name in sections
+    ]
+    if config.skip is not None and config.skip.psk is not None:
+        found.append((("skip", "psk", "listen"), config.skip.psk.listen))
+    yield from _clashes([(where, address) for where, address in found if address is not None])
     if config.status is not None and not config.status.listen.is_loopback:
         hint = "write 127.0.0.1:PORT and reach it through ssh -L or a proxy that knows its users"
         yield Fault(("status", "listen"), f"{config.status.listen}: the status page has no login", hint)
@@ -233,7 +234,21 @@ def _gateway(config: SiteConfig) -> Iterator[Fault]:
             )
 
 
+def _skip(config: SiteConfig) -> Iterator[Fault]:
+    skip = config.skip
+    if skip is None:
+        return
+    if skip.listen is None and skip.psk is None:
+        yield Fault(("skip",), "nothing listens", "add listen, or a table [skip.psk]")
+    if skip.psk is not None:
+        yield from _private(skip.psk.file, ("skip", "psk", "file"))
+    for name in skip.encryptors:
+        if name not in config.saes or config.saes[name].site != config.site.name:
+            hint = f'add [saes."{name}"] with site = "{config.site.name}"'
+            yield Fault(("skip", "encryptors", name), f"{name} is not an SAE of this site", hint)
+
+
 SiteCheck = Callable[[SiteConfig], Iterator[Fault]]
 SITE_CHECKS: Final[tuple[SiteCheck, ...]] = (
-    _names, _files, _peers, _links, _saes, _listens, _gateway,
+    _names, _files, _peers, _links, _saes, _listens, _gateway, _skip,
 )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from keystrand.config.edges import Etsi004, Sdn, Skip
 from keystrand.config.policy import ChangeWindow, PolicyEntry, Sae, Tagging, Tenant
 from keystrand.config.section import Section
 from keystrand.config.values import Address
@@ -173,6 +174,9 @@ class SiteConfig(Section, frozen=True, kw_only=True):
     tagging: Tagging = Tagging()
     policy: tuple[PolicyEntry, ...] = ()
     change_windows: tuple[ChangeWindow, ...] = ()
+    etsi004: Etsi004 | None = None
+    skip: Skip | None = None
+    sdn: Sdn | None = None
     gateway: Gateway | None = None
     hsm: HsmToken | None = None
     limits: Limits = Limits()

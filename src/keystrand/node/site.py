@@ -23,10 +23,12 @@ from keystrand.crypto.kem import MlKem768
 from keystrand.crypto.sign import Signer, Verifier
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Effect, Emit, Link, Send, Site
+from keystrand.kme.streaming import StreamingKme
 from keystrand.net.frames import FrameServer, serve_frames
 from keystrand.net.http_server import HttpServer
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.devices import Devices
+from keystrand.node.edges import Edges
 from keystrand.node.engine import Engine
 from keystrand.node.keys import EngineKeys
 from keystrand.node.notary import Notary
@@ -98,7 +100,7 @@ class SiteNode:
 
     def _kme(self) -> Kme:
         config = self.config
-        return Kme(
+        return StreamingKme(
             Site(
                 name=config.site.name,
                 kme_id=config.site.kme_id,
@@ -193,6 +195,7 @@ class SiteNode:
                 (listen.host, listen.port), contexts, handler, allow=allow, limits=limits, frame_bytes_max=size
             )
             self._servers.append(server)
+        self._servers += await Edges(config, self.engine, self.contexts, self.sink, self._gauges).open()
         self.sink.emit(Event("site.started", self.clock.now_s(), {"site": config.site.name}))
 
     def _timed(self, app: App) -> App:
