@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -114,6 +114,8 @@ def kind_of(field: Field) -> str:
         return ", ".join(f"`{word}`" for word in get_args(kind))
     if get_origin(kind) is tuple:
         return f"list of {WORDS[get_args(kind)[0]]}"
+    if get_origin(kind) is Mapping:
+        return f"table of {WORDS[get_args(kind)[1]]} by {WORDS[get_args(kind)[0]]}"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return ", ".join(f"`{word.value}`" for word in kind)
     return WORDS[kind] + _bounds(field)

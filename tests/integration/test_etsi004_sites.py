@@ -16,12 +16,10 @@ from keystrand.api.etsi004 import serve_etsi004
 from keystrand.api.etsi015 import etsi015_app
 from keystrand.config.load import load_module, load_site
 from keystrand.core.limits import Limits
-from keystrand.kme.streaming import StreamingKme
 from keystrand.lab.pair import LINK, found_pair
 from keystrand.net.http_client import HttpClient
 from keystrand.net.http_server import HttpServer
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
-from keystrand.node import site as site_module
 from keystrand.node.sdn import EngineNode
 from keystrand.node.site import SiteNode
 from keystrand.node.streams import EngineStreams
@@ -86,8 +84,7 @@ async def running(folder: Path) -> AsyncIterator[Ends]:
 
 
 @pytest.fixture
-async def ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ends]:
-    monkeypatch.setattr(site_module, "Kme", StreamingKme)
+async def ends(tmp_path: Path) -> AsyncIterator[Ends]:
     async with running(tmp_path) as ends:
         yield ends
 

@@ -1,4 +1,4 @@
-"""A site that serves every key interface of its configuration over one engine: 014, 004, SKIP by certificate and by PSK, 015."""
+"""A site that serves every key interface of its configuration over one engine: 014, 004, SKIP in two ways, 015."""
 
 from __future__ import annotations
 
