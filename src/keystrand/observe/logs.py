@@ -87,12 +87,13 @@ class LogSink:
         self._bound = {"site": site} if site else {}
 
     def emit(self, event: Event, /) -> None:
+        level = _LEVELS[event.severity]
+        if level < logging.root.level:  # most events are not for the log: say so before anything is put together
+            return
         fields = {name: value for name, value in event.fields.items() if name not in _OWN}
         fields |= {f"event_{name}": event.fields[name] for name in _OWN & event.fields.keys()}
         logger = structlog.get_logger()
-        logger.log(
-            _LEVELS[event.severity], event.kind, at_s=event.at_s, severity=event.severity.value, **self._bound, **fields
-        )
+        logger.log(level, event.kind, at_s=event.at_s, severity=event.severity.value, **self._bound, **fields)
 
 
 _OWN: Final = frozenset({"event", "level", "severity", "at_s", "site", "exc_info", "stack_info"})
