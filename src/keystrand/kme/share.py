@@ -27,7 +27,7 @@ from keystrand.kme.site import Site
 
 FLOOR_S: Final = 60.0  # a floor without a stated burst holds a minute's worth
 ACTIVE_S: Final = 2.0  # who asked so lately takes part in the division of the surplus
-THRESHOLD: Final = 8.0  # with n who ask alike, the surplus is used down to n / (n + 8) of one such lead
+THRESHOLD: Final = 8.0  # where several ask at once, a ninth of the surplus stays for whoever comes next
 
 
 @dataclass(slots=True, eq=False)
@@ -122,7 +122,7 @@ class Claim:
         return own, self.tenant.now(now_s) if self.tenant is not None else 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Draw:
     """How a draw would be paid: by the pair's credit, by the tenant's, by the surplus; and whether it passes."""
 
@@ -217,6 +217,7 @@ class Shares:
         self._policy = site.policy
         self._credit: dict[tuple[str, ...], Credit] = {}
         self._by_peer = self._built(self._policy)
+        self._weighed: tuple[Ask, int, Draw] | None = None  # by the last check, so that spending need not weigh again
 
     def check(self, ask: Ask, have_bits: int) -> None:
         """Raises QuotaExceeded when the bits are there, but for others. Takes nothing. have_bits: all links to the peer."""
@@ -225,6 +226,7 @@ class Shares:
         draw = share.weigh(claim, ask.bits, have_bits, now_s)
         if not draw.passes and ask.bits <= have_bits:
             raise self._refusal(ask, draw)
+        self._weighed = ask, have_bits, draw
 
     def allows(self, ask: Ask, have_bits: int) -> bool:
         """The same for keys ahead of demand, as a word."""
@@ -235,7 +237,11 @@ class Shares:
         """Take what `check` or `allows` let pass. have_bits: before the draw."""
         share, claim = self._find(ask)
         now_s = self._site.clock.monotonic_s()
-        share.take(claim, share.weigh(claim, ask.bits, have_bits, now_s, asks=False), now_s)
+        weighed, self._weighed = self._weighed, None
+        if weighed is not None and weighed[0] is ask and weighed[1] == have_bits:
+            share.take(claim, weighed[2], now_s)
+        else:
+            share.take(claim, share.weigh(claim, ask.bits, have_bits, now_s, asks=False), now_s)
 
     def reserved_bits(self, peer: str) -> float:
         """What floors hold back towards `peer` now."""
