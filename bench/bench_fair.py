@@ -137,16 +137,19 @@ def cost_us(pairs: int, requests: int) -> tuple[float, float]:
     have_bits = 10**12
     for n in range(pairs):  # what is looked up once per pair is not what a request costs
         quotas.check(check_ask(site, f"a{n}", f"b{n}", 1, KEY_BITS, ()))
-    begin_s = desk.clock.monotonic_s()
+    begin_s, spent_s, part = desk.clock.monotonic_s(), [], max(1, requests // 5)
     started = time.perf_counter()
-    for place, ask in enumerate(asks):
+    for place, ask in enumerate(asks, 1):
         desk.clock.move_to(begin_s + place * 1e-4)
         quotas.check(ask)
         shares.check(ask, have_bits)
         shares.spend(ask, have_bits)
         quotas.spend(ask)
         have_bits -= KEY_BITS
-    shares_us = (time.perf_counter() - started) / requests * 1e6
+        if place % part == 0:
+            spent_s.append(time.perf_counter() - started)
+            started = time.perf_counter()
+    shares_us = min(spent_s) / part * 1e6  # the fifth that other programs disturbed least
     started = time.perf_counter()
     for n in names:
         check_ask(site, f"a{n}", f"b{n}", 1, KEY_BITS, ())

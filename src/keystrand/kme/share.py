@@ -217,7 +217,7 @@ class Shares:
         self._policy = site.policy
         self._credit: dict[tuple[str, ...], Credit] = {}
         self._by_peer = self._built(self._policy)
-        self._weighed: tuple[Ask, int, Draw] | None = None  # by the last check, so that spending need not weigh again
+        self._weighed: tuple[Ask, int, Share, Claim, Draw] | None = None  # by the last check; spending need not repeat it
 
     def check(self, ask: Ask, have_bits: int) -> None:
         """Raises QuotaExceeded when the bits are there, but for others. Takes nothing. have_bits: all links to the peer."""
@@ -226,7 +226,7 @@ class Shares:
         draw = share.weigh(claim, ask.bits, have_bits, now_s)
         if not draw.passes and ask.bits <= have_bits:
             raise self._refusal(ask, draw)
-        self._weighed = ask, have_bits, draw
+        self._weighed = ask, have_bits, share, claim, draw
 
     def allows(self, ask: Ask, have_bits: int) -> bool:
         """The same for keys ahead of demand, as a word."""
@@ -235,13 +235,14 @@ class Shares:
 
     def spend(self, ask: Ask, have_bits: int) -> None:
         """Take what `check` or `allows` let pass. have_bits: before the draw."""
-        share, claim = self._find(ask)
         now_s = self._site.clock.monotonic_s()
         weighed, self._weighed = self._weighed, None
         if weighed is not None and weighed[0] is ask and weighed[1] == have_bits:
-            share.take(claim, weighed[2], now_s)
+            _, _, share, claim, draw = weighed
         else:
-            share.take(claim, share.weigh(claim, ask.bits, have_bits, now_s, asks=False), now_s)
+            share, claim = self._find(ask)
+            draw = share.weigh(claim, ask.bits, have_bits, now_s, asks=False)
+        share.take(claim, draw, now_s)
 
     def reserved_bits(self, peer: str) -> float:
         """What floors hold back towards `peer` now."""
