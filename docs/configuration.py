@@ -31,11 +31,12 @@ simulated QKD link (`keystrand module`). Paths are relative to the file. Secrets
 be readable for its owner alone. `keystrand config check FILE` tells every fault with its line; a program does not start on
 a file with a fault. Fields without a default must be stated.
 
-Refused besides what the tables say: names that lead nowhere (a link to an unknown peer, an SAE of an unknown site, a rule for
-an unknown SAE), two listeners on one address, one module for two links, a status page that is not on loopback, protection below
-`hybrid` without a waiver, a waiver that has ended or waives nothing, a rule that needs quantum keys where no link leads,
-TLS 1.2 together with `require_pqc_group`, a simulated quantum channel that is not on loopback (it carries the seed of its light
-in clear), figures that are not finite, and secret files that others can read.
+Refused besides what the tables say: names that lead nowhere (a link to an unknown peer, an SAE of an unknown site, a rule
+for an unknown SAE, a selector that stands for none), names that are easily confused, pairs that tenants or tags forbid, a
+rule that fails open without a fallback, two listeners on one address, one module for two links, a status page that is not
+on loopback, protection below `hybrid` without a waiver, a waiver that has ended or waives nothing, a rule that needs
+quantum keys where no link leads, TLS 1.2 together with `require_pqc_group`, a simulated quantum channel that is not on
+loopback (it carries the seed of its light in clear), figures that are not finite, and secret files that others can read.
 """
 
 TAIL = """
@@ -135,7 +136,7 @@ def _default(field: Field) -> str:
 
 
 def _spelled(value: Any) -> str:
-    if value is None:
+    if value is None or value in ("", ()):
         return "none"
     if isinstance(value, Protection):
         return f"`{value.label}`"

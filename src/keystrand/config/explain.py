@@ -41,6 +41,9 @@ def _policy(config: SiteConfig) -> Iterator[str]:
 
 def _terms(entry: PolicyEntry) -> str:
     quota = f", {entry.quota_bps:g} bit/s, bursts of {entry.quota_burst_bits} bit" if entry.quota_bps else ", no quota"
+    if entry.fallback is not None:
+        limits = f"{entry.fallback.keys} keys within {entry.fallback.for_s:g} s"
+        quota += f", FAILS OPEN to {entry.fallback.protection.label} for {limits}"
     if entry.waiver is None:
         return f"{entry.require.label}{quota}"
     ends = entry.waiver.expires.isoformat()
