@@ -15,7 +15,7 @@ from keystrand.core.clock import new_uuid
 from keystrand.core.errors import BadRequest, IllegalTransition, PeerFault, UnknownKey
 from keystrand.core.protection import Strand
 from keystrand.core.register import LEVEL, KeyRecord, Origin, Scope, Stage, Turns, Use, merged
-from keystrand.core.states import Change, Move, State, Step, advance_step, sources
+from keystrand.core.states import Change, Move, State, Step, advance, advance_step, sources
 from keystrand.kme.ask import require_local
 from keystrand.kme.pickup import UNSPENT, Pickups
 from keystrand.kme.pool import Pool
@@ -162,13 +162,16 @@ class Lifecycle:
         """
         self._check(scope, actor, reason)
         after = place_of(cursor)
+        records = self._records_for(change, scope, after)
+        for record in records:
+            advance(record.state, change)  # before anything is touched: what is in memory cannot be taken back
         given_up = 0
         quarantined: tuple[tuple[str, int], ...] = ()
-        if after is None and change in BURNING:
+        unborn = not scope.states or State.ACTIVE in scope.states  # keys that are not released yet are meant too
+        if after is None and change in BURNING and unborn:
             given_up = self._give_up(scope, reason)
         if after is None and change is Change.COMPROMISE and scope.is_of_bits:
             quarantined = self._quarantine(scope, actor, reason)
-        records = self._records_for(change, scope, after)
         moved = self.register.move(records, change, actor, reason)
         for record in moved:
             self._settle(record)

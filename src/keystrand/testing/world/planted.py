@@ -15,13 +15,15 @@ from keystrand.core.key import Key
 from keystrand.core.policy import Policy
 from keystrand.core.pool import Account, OpenRequest
 from keystrand.core.protection import Protection
+from keystrand.core.register import KeyRecord
 from keystrand.core.secret import Secret
-from keystrand.core.states import Move
+from keystrand.core.states import Move, State
 from keystrand.kme.ask import Ask
+from keystrand.kme.jobs import Jobs
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Site
 from keystrand.kme.stock import Batch
-from keystrand.wire.peer import Announce, Borrow, Known, Message, Reserve, Reserved, WireKey
+from keystrand.wire.peer import Announce, Borrow, Changed, Heard, Known, Message, Reserve, Reserved, WireKey
 
 
 class ReleaseBeforeAudit(Kme):
@@ -100,11 +102,12 @@ class StockTwice(Kme):
 
 
 class StockOfYesterday(Kme):
-    """Keys made ahead of demand are handed out although the peer has begun a new epoch and dropped them."""
+    """Keys made ahead of demand are handed out although the peer has begun a new epoch, dropped them and said so."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self.reservations.stock.of_peer = lambda peer: []  # type: ignore[method-assign]
+        self.lifecycle._drop_unknown = lambda key_ids, peer, reason: None  # type: ignore[method-assign]
 
 
 class RepeatedDelivery(Kme):
@@ -233,6 +236,84 @@ class WrongRecord(Kme):
         self.reservations._record_delivery = twice  # type: ignore[method-assign,assignment]
 
 
+class RevokedOnPaper(Kme):
+    """Revoking a key changes its record; the copy that waits is handed out all the same (L1 of the field)."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        settle = self.lifecycle._settle
+
+        def forget(record: KeyRecord) -> None:
+            if record.state in (State.ACTIVE, State.SUSPENDED):
+                settle(record)
+
+        self.lifecycle._settle = forget  # type: ignore[method-assign]
+
+
+class SuspendedOnPaper(Kme):
+    """Suspending a key does not keep its copies back."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        settle = self.lifecycle._settle
+
+        def forget(record: KeyRecord) -> None:
+            if record.state is not State.SUSPENDED:
+                settle(record)
+
+        self.lifecycle._settle = forget  # type: ignore[method-assign]
+
+
+class ShelvesForgotten(Kme):
+    """Keys made ahead of demand, and those on their way, do not hear that their bits are compromised."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.reservations.give_up_where = lambda is_meant, reason: 0  # type: ignore[method-assign]
+
+
+class SaidOnce(Kme):
+    """The peer is told of a change once, and never again."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.register.tell = self.site.send  # type: ignore[method-assign]
+
+
+class LastWordWins(Kme):
+    """What the peer said last holds, even if it was overtaken on its way or says less than is known here."""
+
+    def receive(self, peer: str, message: Message) -> None:
+        if not isinstance(message, Changed):
+            super().receive(peer, message)
+            return
+        for key_id, its, ours in message.keys:
+            if (record := self.site.store.register.get(key_id)) is not None:
+                record = record._replace(state=State(message.state), turn=ours, peer_turn=its)
+                self.site.store.register.put(record)
+                self.lifecycle._settle(record)
+        self.site.send(peer, Heard(notice_id=message.notice_id))
+
+
+class ForgottenByBackup(Kme):
+    """A peer that went back to an old state is not told again what happened to keys since."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.register.resync = lambda peer: None  # type: ignore[method-assign]
+
+
+class OverLongKeys(Kme):
+    """A copy waits for its recipient beyond the cryptoperiod of its key."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        enter = self.register.enter
+        self.register.enter = lambda *args, **facts: 10.0 + enter(*args, **facts)  # type: ignore[method-assign]
+        self.lifecycle.expire = lambda: 0  # type: ignore[method-assign]
+        self.jobs = Jobs(self.site, self.attempt, self._tasks())
+
+
 PLANTED: Final[tuple[type[Kme], ...]] = (
     ReleaseBeforeAudit,
     SkippedAgreement,
@@ -250,4 +331,11 @@ PLANTED: Final[tuple[type[Kme], ...]] = (
     MissingStrand,
     WrongRecord,
     LongLived,
+    RevokedOnPaper,
+    SuspendedOnPaper,
+    ShelvesForgotten,
+    SaidOnce,
+    LastWordWins,
+    ForgottenByBackup,
+    OverLongKeys,
 )
