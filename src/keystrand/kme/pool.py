@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import replace
 
 from keystrand.core.errors import BadRequest, KeyUnavailable, PeerFault
@@ -40,6 +41,7 @@ class Pool:
     def __init__(self, site: Site) -> None:
         self.site = site
         self._probe_from: dict[str, str] = {}  # peer -> last block probed
+        self.reserved_bits: Callable[[str], float] = lambda peer: 0.0  # what floors hold back towards a peer
 
     # in: from the module -------------------------------------------------------------------------------------------
 
@@ -284,12 +286,13 @@ class Pool:
                 self.site.send(peer, Borrow(link=link, bits=max(wanted_bits, (theirs - ours) // 2)))
 
     def hear_borrow(self, peer: str, message: Borrow) -> None:
-        """Lend untouched blocks, up to half of the difference, so that two hungry ends do not trade for ever."""
+        """Lend untouched blocks that no floor reserves, up to half of the difference: two hungry ends do not trade for ever."""
         if self.site.peer_of(message.link) != peer:
             raise PeerFault(f"{peer} wants blocks of {message.link}, which is not a link with it")
         ours = self.owned_bits(message.link)
         surplus_bits = (ours - self.site.store.free_bits(message.link, peer)) // 2
-        budget_bits = min(message.bits, surplus_bits)
+        spare_bits = sum(self.owned_bits(link) for link in self.site.links_to(peer)) - self.reserved_bits(peer)
+        budget_bits = min(message.bits, surplus_bits, spare_bits)
         terms: list[tuple[str, int]] = []
         for block in reversed(self.site.store.free_blocks(message.link, self.site.name, BATCH_MAX)):
             if block.taken or block.free_bits > budget_bits:

@@ -64,6 +64,7 @@ class Reservations:
         self.register = register
         self.quotas = Quotas(site)
         self.shares = Shares(site)
+        pool.reserved_bits = self.shares.reserved_bits
         self.fallbacks = Fallbacks(site)
         self.stock = Stock()
         self._pending: dict[str, Batch] = {}

@@ -296,6 +296,24 @@ def test_a_key_for_several_costs_an_sae_once() -> None:
         pair.draw("a1", "b1")
 
 
+@pytest.mark.proves("R056")
+def test_the_peer_borrows_nothing_that_a_floor_reserves() -> None:
+    greedy = Rule(initiator="b1", responder="a1")
+    held = Rule(initiator="a1", responder="b1", floor_bps=100.0, floor_burst_bits=6000)
+    for rules, least_bits in (((greedy, held), 6000), ((greedy,), 0)):
+        pair = pair_of(*rules)
+        for _ in range(80):
+            try:
+                pair.draw("b1", "a1")
+            except Unavailable:
+                pair.advance(1.0)
+        assert pair.alpha.kme.pool.owned_bits("link") >= least_bits
+        if least_bits:
+            assert len(pair.draw("a1", "b1", number=23)) == 23
+        else:
+            assert pair.alpha.kme.pool.owned_bits("link") < 6000, "without a floor, it lends more"
+
+
 def test_a_change_of_policy_does_not_refill_a_quota() -> None:
     rule = Rule(initiator="a1", responder="b1", quota_bps=1.0, quota_burst_bits=512)
     pair = pair_of(rule)
