@@ -248,7 +248,26 @@ def _skip(config: SiteConfig) -> Iterator[Fault]:
             yield Fault(("skip", "encryptors", name), f"{name} is not an SAE of this site", hint)
 
 
+def _audit_sinks(config: SiteConfig) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for place, sink in enumerate(config.audit.sink):
+        where = ("audit", "sink", place)
+        yield from _name(sink.name, (*where, "name"))
+        if sink.name in seen:
+            yield Fault((*where, "name"), f"{sink.name} is the name of another sink")
+        seen.add(sink.name)
+        needed, other = ("address", "path") if sink.kind.endswith("-tls") else ("path", "address")
+        if getattr(sink, needed) is None:
+            yield Fault(where, f"a sink of kind {sink.kind} needs {needed}")
+        if getattr(sink, other) is not None:
+            yield Fault((*where, other), f"has no meaning for a sink of kind {sink.kind}", f"state {needed}")
+        if sink.address is not None:
+            yield from _connectable(sink.address, (*where, "address"))
+        if sink.trust is not None:
+            yield from _readable(sink.trust, (*where, "trust"))
+
+
 SiteCheck = Callable[[SiteConfig], Iterator[Fault]]
 SITE_CHECKS: Final[tuple[SiteCheck, ...]] = (
-    _names, _files, _peers, _links, _saes, _listens, _gateway, _skip,
+    _names, _files, _peers, _links, _saes, _listens, _gateway, _skip, _audit_sinks,
 )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from keystrand.config.audit import Audit
 from keystrand.config.edges import Etsi004, Sdn, Skip
 from keystrand.config.policy import ChangeWindow, PolicyEntry, Sae, Tagging, Tenant
 from keystrand.config.section import Section
@@ -179,6 +180,7 @@ class SiteConfig(Section, frozen=True, kw_only=True):
     sdn: Sdn | None = None
     gateway: Gateway | None = None
     hsm: HsmToken | None = None
+    audit: Audit = Audit()
     limits: Limits = Limits()
     log: Log = Log()
 

@@ -74,6 +74,8 @@ KINDS: Final = MappingProxyType(
         "audit.checkpoint": _I,
         "audit.cosigned": _I,
         "audit.failed": _A,
+        "audit.sink_failed": _A,  # a copy of the log outside of the store cannot be written: sink, reason, required
+        "audit.sink_back": _N,
         # transport
         "transfer.started": _N,
         "transfer.progress": _D,

@@ -50,6 +50,10 @@ class BlockingStream:
         except (OSError, KeystrandError):
             return False
 
+    def fileno(self) -> int:
+        """Of the socket, to ask the kernel about it."""
+        return self._socket.fileno()
+
     def write(self, plaintext: bytes) -> None:
         self._engine.send(plaintext)
         self._push()

@@ -3,15 +3,17 @@
 Logic and commit run on the event loop's thread: the commit waits for the disk a fraction of a millisecond, while the sockets
 gather the next batch (a thread for it was slower, for want of the interpreter's lock after every sync). If a commit fails,
 memory may be ahead of the disk: the service is built anew from what is durable, as after a crash, and whoever waits is refused.
+The same happens where a gate (the required audit sinks) does not open after the commit: nothing of the batch leaves.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from keystrand.core.errors import KeystrandError, StoreUnavailable, Tampered
 from keystrand.kme.service import Kme
@@ -19,7 +21,13 @@ from keystrand.kme.site import Effect, Refuse, Reply
 
 T = TypeVar("T")
 BATCH_MAX = 64
-RETRY_S = 0.5
+RETRY_S = 0.25
+
+
+class Gate(Protocol):
+    """What must have happened after a commit before its effects leave; why it has not, if so. since_s: monotonic."""
+
+    async def written(self, since_s: float, /) -> StoreUnavailable | None: ...
 
 
 @dataclass(slots=True)
@@ -30,6 +38,7 @@ class Call:
     waiter: asyncio.Future[object] | None = None
     refused: Callable[[Kme, KeystrandError], None] | None = None
     late: bool = False
+    since_s: float = field(default_factory=time.monotonic)
 
 
 class Engine:
@@ -41,6 +50,7 @@ class Engine:
         perform: Callable[[list[Effect]], None],
         failed: Callable[[KeystrandError], None],
         reloaded: Callable[[], None],
+        gate: Gate | None = None,
     ) -> None:
         self._build = build
         self._perform = perform
@@ -50,6 +60,8 @@ class Engine:
         self._wake = asyncio.Event()
         self._tickets: set[asyncio.Future[object]] = set()
         self._stopping = False
+        self._refusal: StoreUnavailable | None = None  # while nothing can be released
+        self.gate = gate
         self.kme = self._fresh()
 
     def _fresh(self) -> Kme:
@@ -76,9 +88,9 @@ class Engine:
     ) -> object:
         """As `call`, for an operation that is answered later by a Reply or Refuse to the ticket that it is given."""
         ticket: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._put(Call(lambda kme: operation(kme, ticket), ticket, refused, late=True))
         self._tickets.add(ticket)
         ticket.add_done_callback(self._tickets.discard)
-        self._put(Call(lambda kme: operation(kme, ticket), ticket, refused, late=True))
         return await ticket
 
     def post(self, operation: Callable[[Kme], object]) -> None:
@@ -89,6 +101,8 @@ class Engine:
     def _put(self, call: Call) -> None:
         if self._stopping:
             raise StoreUnavailable("the site is stopping")
+        if self._refusal is not None and call.waiter is not None:
+            raise self._refusal
         self._calls.append(call)
         self._wake.set()
 
@@ -113,6 +127,9 @@ class Engine:
                 results = [self._attempt(call) for call in calls]
         except (StoreUnavailable, Tampered) as error:
             await self._reload(calls, error)
+            return
+        if self.gate is not None and (closed := await self.gate.written(min(call.since_s for call in calls))):
+            await self._reload(calls, closed)
             return
         for call, result in zip(calls, results, strict=True):
             self._settle(call, result)
@@ -159,19 +176,31 @@ class Engine:
     async def _reload(self, calls: list[Call], error: KeystrandError) -> None:
         """Begin again from what is durable; refuse whoever waits until that works."""
         self._failed(error)
-        refusal = StoreUnavailable(f"nothing was released: {error}", hint="see the log; is the disk full?")
+        self._refusal = StoreUnavailable(
+            f"nothing was released: {error}", hint=error.hint or "see the log; is the disk full?"
+        )
         for call in calls:
-            self._settle(call, refusal)
-        while True:
-            self._refuse_all(refusal)
-            try:
-                self.kme = self._fresh()
-                break
-            except KeystrandError as again:
-                self._failed(again)
-                await asyncio.sleep(RETRY_S)
+            self._settle(call, self._refusal)
+        while not await self._begin_again(self._refusal):
+            await asyncio.sleep(RETRY_S)
+        self._refusal = None
         self._release(self.kme.drain())
         self._reloaded()
+
+    async def _begin_again(self, refusal: StoreUnavailable) -> bool:
+        """Whether the service stands anew, and everything that it recorded while it rose may be known."""
+        self._refuse_all(refusal)
+        try:
+            if self.gate is not None and (closed := await self.gate.written(time.monotonic())):
+                raise closed
+            self.kme = self._fresh()
+            if self.gate is not None and (closed := await self.gate.written(time.monotonic())):
+                raise closed
+        except KeystrandError as again:
+            if str(again) not in str(refusal):  # it is said once
+                self._failed(again)
+            return False
+        return True
 
     def _refuse_all(self, refusal: KeystrandError) -> None:
         while self._calls:

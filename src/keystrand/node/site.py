@@ -32,6 +32,7 @@ from keystrand.node.edges import Edges
 from keystrand.node.engine import Engine
 from keystrand.node.keys import EngineKeys
 from keystrand.node.notary import Notary
+from keystrand.node.outlets import audit_sinks
 from keystrand.node.peers import Line, PeerLines
 from keystrand.node.readings import Readings
 from keystrand.node.sealing import sealer_of
@@ -88,6 +89,7 @@ class SiteNode:
         self.store = open_store(config)
         self.policy = config.rules()
         self.engine = Engine(self._kme, self._perform, self._store_failed, self._store_back)
+        self.audit_sinks = self.engine.gate = audit_sinks(config, self.store, self.clock, self.sink)
         modules = {name: link.module for name, link in config.links.items()}
         self.devices = Devices(modules, self.engine, config.limits, self.sink)
         self.notary = self._notary()
@@ -224,6 +226,8 @@ class SiteNode:
             async with asyncio.TaskGroup() as tasks:
                 jobs = [self.engine.run(), self.notary.run(), self._tick(), self._read()]
                 jobs += [self.lines.keep(line) for line in self.lines.neighbours()]
+                if self.audit_sinks is not None:
+                    jobs.append(self.audit_sinks.run())
                 running = [tasks.create_task(job) for job in jobs]
                 await stop.wait()
                 self.sink.emit(Event("site.stopping", self.clock.now_s(), {"site": self.config.site.name}))
@@ -231,6 +235,8 @@ class SiteNode:
                 for task in running:
                     task.cancel()
         finally:
+            if self.audit_sinks is not None:
+                self.audit_sinks.close()
             self.store.close()
 
     async def _close(self) -> None:
