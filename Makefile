@@ -46,6 +46,12 @@ bench-main-job: setup ## keys per second, gateway against its peers
 bench-gateway: setup ## the gateway beside raw TCP, scp and openssl
 	@$(BIN)/python -m bench.bench_gateway $(ARGS)
 
+bench-scale: setup ## a large site beside a small one (ARGS="--keys 10000000")
+	@$(BIN)/python -m bench.bench_scale $(ARGS)
+
+bench-fair: setup ## one greedy SAE beside those that keep to their quota
+	@$(BIN)/python -m bench.bench_fair $(ARGS)
+
 bench-distill: setup ## reconcile and verify 10^9 sifted bits, amplify
 	@$(BIN)/python -m bench.bench_distill --bits 1e9
 

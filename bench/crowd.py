@@ -1,0 +1,159 @@
+"""A founded pair grown to a large site: thousands of SAEs with rules, hundreds of links, millions of keys in the store.
+
+alpha is the large one. Its links lead to bravo and to neighbours that never answer; its SAEs draw keys that a few
+services at bravo pick up. What is stored goes in through the store itself, sealed, as the running service would write it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from keystrand.config.founding import append
+from keystrand.config.load import load_site
+from keystrand.config.schema import SiteConfig
+from keystrand.core.clock import SystemEntropy, new_uuid
+from keystrand.core.key import Segment
+from keystrand.core.pool import Account, Copy
+from keystrand.core.protection import Strand
+from keystrand.core.register import KeyRecord, Stage
+from keystrand.core.secret import Secret
+from keystrand.core.states import Step
+from keystrand.crypto import pki
+from keystrand.lab.pair import LINK, Pair
+from keystrand.node.site import open_store
+from keystrand.store.sql import SqlStore
+
+SERVICES = 50  # SAEs at bravo that the SAEs of alpha draw keys with
+LINKS_PER_NEIGHBOUR = 10
+KEYS_PER_TRANSACTION = 10_000
+KEY_BITS = 256
+STRANDS = frozenset({Strand.QKD, Strand.PQC})
+
+
+def client(number: int) -> str:
+    return f"client-{number}"
+
+
+def service(number: int) -> str:
+    return f"service-{number % SERVICES}"
+
+
+def people(pair: Pair, saes: int) -> None:
+    """`saes` SAEs in both files, and rules between each of alpha's and one of bravo's."""
+    clients = range(saes - SERVICES)
+    tables = [f'[saes."{client(n)}"]\nsite = "alpha"\n' for n in clients]
+    tables += [f'[saes."{service(n)}"]\nsite = "bravo"\n' for n in range(SERVICES)]
+    tables += [_rule(*pair) for n in clients for pair in ((client(n), service(n)), (service(n), client(n)))]
+    for file in pair.site_files.values():
+        append(file, "\n" + "\n".join(tables))
+
+
+def _rule(initiator: str, responder: str) -> str:
+    return f'[[policy]]\nfrom = "{initiator}"\nto = "{responder}"\nrequire = "hybrid"\non_exhaustion = "closed"\n'
+
+
+def connect(pair: Pair, links: int) -> None:
+    """`links` links at alpha, that of the pair included: ten to bravo, the others to neighbours that never answer."""
+    tables = []
+    for number in range(1, links):
+        peer = number // LINKS_PER_NEIGHBOUR
+        if peer and not number % LINKS_PER_NEIGHBOUR:
+            tables.append(
+                f'[peers."far-{peer}"]\nkme_id = "kme-far-{peer}"\naddress = "127.0.0.1:9"\n'
+                'audit_key = "peers/bravo.audit.pub"\n'
+            )
+        name = f"far-{peer}" if peer else "bravo"
+        tables.append(f'[links."line-{number}"]\npeer = "{name}"\nmodule = "module-{number}"\n')
+    if tables:
+        append(pair.site_files["alpha"], "\n" + "\n".join(tables))
+
+
+def certify(folder: Path, names: Iterator[str]) -> dict[str, tuple[Path, Path]]:
+    """Certificate and key of each SAE, from the site's own authority."""
+    return {name: pki.issue(folder / "pki", kind="sae", name=name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    keys: int
+    seconds: float
+    processor_s: float
+    file_bytes: int
+
+
+def fill(file: Path, keys: int, saes: int) -> Filled:
+    """`keys` copies that wait at the site of `file` for its SAEs, with their records in the register and the ledger."""
+    config = load_site(file)
+    store = open_store(config)
+    began_s, spent_s = time.perf_counter(), time.process_time()
+    try:
+        for first in range(0, keys, KEYS_PER_TRANSACTION):
+            with store.transaction():
+                _put(store, config, first, min(KEYS_PER_TRANSACTION, keys - first), saes - SERVICES)
+    finally:
+        store.close()
+    size = sum(part.stat().st_size for part in config.site.state_dir.glob("site.db*"))
+    return Filled(keys, time.perf_counter() - began_s, time.process_time() - spent_s, size)
+
+
+def _put(store: SqlStore, config: SiteConfig, first: int, number: int, clients: int) -> None:
+    bits = number * KEY_BITS
+    for source, target in pairwise(_WAY):
+        store.move_bits(LINK, source, target, bits)
+    entropy, chance, now_s = SystemEntropy(), random.Random(first), time.time()
+    for place in range(first, first + number):
+        whose = chance.randrange(clients)
+        copy = Copy(
+            key_id=new_uuid(entropy),
+            recipient=client(whose),
+            initiator=service(whose),
+            peer="bravo",
+            link=LINK,
+            request_id=f"filled-{place}",
+            length_bits=KEY_BITS,
+            strands=STRANDS,
+            segments=(Segment(f"{LINK}/{place // 4096}/{place % 32}", 0, KEY_BITS),),
+            step=Step.READY,
+            reserved_s=now_s,
+            expires_s=now_s + 86_400.0 + place * 1e-3,
+        )
+        store.add_copy(copy, Secret(entropy.bytes(KEY_BITS // 8)))
+        store.register.add(_record(copy, place // 4096, now_s))
+
+
+def _record(copy: Copy, sequence: int, now_s: float) -> KeyRecord:
+    return KeyRecord(
+        key_id=copy.key_id,
+        initiator=copy.initiator,
+        responders=(copy.recipient,),
+        peer=copy.peer,
+        link=copy.link,
+        first_sequence=sequence,
+        last_sequence=sequence,
+        strands=copy.strands,
+        size_bits=KEY_BITS,
+        tenant="default",
+        tags=(),
+        created_s=now_s,
+        activated_s=now_s,
+        expires_s=copy.expires_s,
+        stage=Stage.EXPIRE,
+        due_s=copy.expires_s,
+    )
+
+
+_WAY = (Account.INGESTED, Account.QUARANTINED, Account.AVAILABLE, Account.RESERVED)
+
+
+def memory_bytes(pids: Mapping[str, int]) -> dict[str, int]:
+    """Resident memory of each program."""
+    found = {}
+    for name, pid in pids.items():
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        found[name] = 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmRSS:")))
+    return found
