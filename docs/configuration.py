@@ -116,7 +116,9 @@ def kind_of(field: Field) -> str:
     if get_origin(kind) is tuple:
         return f"list of {WORDS[get_args(kind)[0]]}"
     if get_origin(kind) is Mapping:
-        return f"table of {WORDS[get_args(kind)[1]]} by {WORDS[get_args(kind)[0]]}"
+        name, value = get_args(kind)
+        element = get_args(value)[0] if get_origin(value) is tuple else value
+        return f"table of {'lists of ' if element is not value else ''}{WORDS[element]} by {WORDS[name]}"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return ", ".join(f"`{word.value}`" for word in kind)
     return WORDS[kind] + _bounds(field)

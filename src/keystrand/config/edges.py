@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
 from keystrand.config.section import Section
 from keystrand.config.values import Address
+
+HTTPS: Final = r"^https://[^/?#@\s]+(/[^?#\s]*)?$"
 
 
 class Etsi004(Section, frozen=True, kw_only=True):
@@ -50,3 +52,54 @@ class Sdn(Section, frozen=True, kw_only=True):
 
     listen: Annotated[Address, Meta(description="host:port for controllers, mutual TLS")]
     readers: Annotated[tuple[str, ...], Meta(description="IDs, as in their certificates, of those that may read")]
+
+
+class Kmip(Section, frozen=True, kw_only=True):
+    """Keys for KMIP clients: an SAE finds, reads and ends the keys that it shares, each read once."""
+
+    listen: Annotated[Address, Meta(description="host:port for KMIP clients, mutual TLS; usually port 5696")]
+    minimum: Annotated[
+        Literal["1.3", "1.2"], Meta(description="lowest TLS version that is accepted here; many KMIP clients have 1.2")
+    ] = "1.3"
+    require_pqc_group: Annotated[
+        bool, Meta(description="refuse clients without ML-KEM; false: what they read can be recorded and read later")
+    ] = True
+
+
+class InterdomainPeer(Section, frozen=True, kw_only=True):
+    """A KME of another network, and which SAEs may share keys across. The table's name is its KME ID."""
+
+    url: Annotated[str, Meta(description="where it serves ETSI GS QKD 020", pattern=HTTPS)]
+    callback_url: Annotated[str, Meta(description="where it wants its acks; other URLs are refused", pattern=HTTPS)]
+    synchronous: Annotated[
+        bool, Meta(description="ask it to settle keys within the request; false: its acks come to our callback_url")
+    ] = True
+    protection: Annotated[
+        Literal["pqc"],
+        Meta(description="what keys shared through it are worth: no QKD protects the way, X25519MLKEM768 does"),
+    ]
+    saes: Annotated[
+        Mapping[str, tuple[str, ...]],
+        Meta(description="its SAEs, and for each the SAEs of this site that may share keys with it"),
+    ]
+
+
+class Interdomain(Section, frozen=True, kw_only=True):
+    """Keys shared with SAEs of other networks, ETSI GS QKD 020 V1.1.1. TLS 1.3 with X25519MLKEM768, always."""
+
+    listen: Annotated[Address, Meta(description="host:port for KMEs of other networks, mutual TLS")]
+    callback_url: Annotated[
+        str, Meta(description="own URL for acks, as the others reach it: https://HOST:PORT/kmapi/v1/ext_keys/ack")
+    ]
+    trust: Annotated[
+        Path | None, Meta(description="CA certificates that may vouch for these KMEs, PEM; left out: those of [tls]")
+    ] = None
+    revoked: Annotated[Path | None, Meta(description="certificate revocation lists of those CAs, PEM")] = None
+    timeout_ms: Annotated[
+        int, Meta(description="how long a key may wait for the other network; given up then", ge=100, le=60_000)
+    ] = 5_000
+    peers: Annotated[Mapping[str, InterdomainPeer], Meta(description='tables [interdomain.peers."KME-ID"]')]
+
+    def peer_of(self, sae: str) -> str | None:
+        """The KME that serves `sae`, of another network."""
+        return next((kme_id for kme_id, peer in self.peers.items() if sae in peer.saes), None)

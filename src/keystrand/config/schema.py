@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from keystrand.config.audit import Audit
-from keystrand.config.edges import Etsi004, Sdn, Skip
+from keystrand.config.edges import Etsi004, Interdomain, Kmip, Sdn, Skip
 from keystrand.config.policy import ChangeWindow, PolicyEntry, Sae, Tagging, Tenant
 from keystrand.config.section import Section
 from keystrand.config.values import Address
@@ -178,6 +178,8 @@ class SiteConfig(Section, frozen=True, kw_only=True):
     etsi004: Etsi004 | None = None
     skip: Skip | None = None
     sdn: Sdn | None = None
+    kmip: Kmip | None = None
+    interdomain: Interdomain | None = None
     gateway: Gateway | None = None
     hsm: HsmToken | None = None
     audit: Audit = Audit()

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from keystrand.api.etsi004 import serve_etsi004
 from keystrand.api.etsi015 import etsi015_app
 from keystrand.api.exchange import App
+from keystrand.api.kmip_server import KmipServer, serve_kmip
 from keystrand.api.skip import SkipEncryptor, SkipSite, skip_app
-from keystrand.config.edges import Etsi004, Sdn, Skip, SkipPsk
+from keystrand.config.edges import Etsi004, Kmip, Sdn, Skip, SkipPsk
 from keystrand.config.schema import SiteConfig
 from keystrand.config.values import Address
 from keystrand.core.events import Sink
@@ -17,14 +18,15 @@ from keystrand.kme.service import Kme
 from keystrand.net.frames import FrameServer
 from keystrand.net.http_server import HttpServer
 from keystrand.net.psk import PskContexts, PskPolicy
-from keystrand.net.tls import ServerSide, TlsContexts
+from keystrand.net.tls import ServerSide, TlsContexts, TlsPolicy
 from keystrand.node.engine import Engine
 from keystrand.node.keys import EngineKeys
+from keystrand.node.objects import EngineObjects
 from keystrand.node.sdn import EngineNode
 from keystrand.node.streams import EngineStreams
 from keystrand.observe.gauges import Gauges
 
-Server = HttpServer | FrameServer
+Server = HttpServer | FrameServer | KmipServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Edges:
             opening += self._skip(config.skip)
         if config.sdn is not None:
             opening.append(self._sdn(config.sdn))
+        if config.kmip is not None:
+            opening.append(self._kmip(config.kmip))
         return [await server for server in opening]
 
     async def _http(self, app: App, listen: Address, contexts: ServerSide) -> Server:
@@ -81,3 +85,9 @@ class Edges:
         source = EngineNode(self.engine, self.gauges)
         app = etsi015_app(source, may_read=lambda identity: identity.name in readers, sink=self.sink)
         return await self._http(app, section.listen, self.contexts)
+
+    async def _kmip(self, section: Kmip) -> Server:
+        policy = TlsPolicy(minimum=section.minimum, require_pqc_group=section.require_pqc_group)
+        contexts = TlsContexts(self.contexts.files, policy, rule=self.config.tls.identity, sink=self.sink)
+        listen = (section.listen.host, section.listen.port)
+        return await serve_kmip(listen, contexts, EngineObjects(self.engine), sink=self.sink, limits=self.config.limits)

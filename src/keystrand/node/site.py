@@ -24,11 +24,11 @@ from keystrand.crypto.sign import Signer, Verifier
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Effect, Emit, Link, Send, Site
 from keystrand.kme.streaming import StreamingKme
-from keystrand.net.frames import FrameServer, serve_frames
+from keystrand.net.frames import serve_frames
 from keystrand.net.http_server import HttpServer
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.devices import Devices
-from keystrand.node.edges import Edges
+from keystrand.node.edges import Edges, Server
 from keystrand.node.engine import Engine
 from keystrand.node.keys import EngineKeys
 from keystrand.node.notary import Notary
@@ -96,7 +96,7 @@ class SiteNode:
         self.lines = self._lines()
         self.notary.send = self.lines.send
         self.readings = Readings(self.devices.links)
-        self._servers: list[HttpServer | FrameServer] = []
+        self._servers: list[Server] = []
 
     # building ------------------------------------------------------------------------------------------------------
 

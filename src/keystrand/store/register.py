@@ -131,13 +131,16 @@ class SqlRegister:
     def put(self, record: KeyRecord) -> None:
         self._db.hold("register", _UPDATE, (*changing_row(record), record.key_id))
 
-    def find(self, scope: Scope, after: tuple[float, str] | None, limit: int) -> list[KeyRecord]:
+    def find(
+        self, scope: Scope, after: tuple[float, str] | None, limit: int, *, newest: bool = False
+    ) -> list[KeyRecord]:
         conditions, values = where_of(scope)
+        later, order = ("<", "DESC") if newest else (">", "ASC")
         if after is not None:
-            conditions.append("(created_s, key_id) > (?, ?)")
+            conditions.append(f"(created_s, key_id) {later} (?, ?)")
             values += after
         where = " AND ".join(conditions) or "TRUE"
-        sql = f"{_SELECT} WHERE {where} ORDER BY created_s, key_id LIMIT ?"
+        sql = f"{_SELECT} WHERE {where} ORDER BY created_s {order}, key_id {order} LIMIT ?"
         return [key_of(row) for row in self._rows(sql, (*values, limit))]
 
     def due(self, stage: Stage, before_s: float, limit: int) -> list[KeyRecord]:

@@ -50,8 +50,16 @@ class MemoryRegister:
         first = 0 if after is None else bisect_right(made, after)
         return (keys[key_id] for _, key_id in made[first:])
 
-    def find(self, scope: Scope, after: tuple[float, str] | None, limit: int) -> list[KeyRecord]:
-        found = (record for record in self._later(after) if scope.covers(record, self._origins_of))
+    def _earlier(self, before: tuple[float, str] | None) -> Iterator[KeyRecord]:
+        made, keys = self._index("made", ""), self._table("register")
+        last = len(made) if before is None else bisect_left(made, before)
+        return (keys[key_id] for _, key_id in reversed(made[:last]))
+
+    def find(
+        self, scope: Scope, after: tuple[float, str] | None, limit: int, *, newest: bool = False
+    ) -> list[KeyRecord]:
+        records = self._earlier(after) if newest else self._later(after)
+        found = (record for record in records if scope.covers(record, self._origins_of))
         return [record for record, _ in zip(found, range(limit), strict=False)]
 
     def due(self, stage: Stage, before_s: float, limit: int) -> list[KeyRecord]:

@@ -85,6 +85,14 @@ def test_a_known_key_id_keeps_its_first_record(store: Store) -> None:
     assert store.register.get("key-0001") == record(1)
 
 
+def test_keys_of_one_request_are_added_together(store: Store) -> None:
+    with store.transaction():
+        fresh = record(4)._replace(state=State.ACTIVE, turn=0, actor="")
+        store.register.add_alike(fresh, [("one", 3, 4), ("two", -1, -1), ("one", 9, 9)])
+    assert store.register.get("one") == fresh._replace(key_id="one", first_sequence=3, last_sequence=4)
+    assert store.register.get("two") == fresh._replace(key_id="two", first_sequence=-1, last_sequence=-1)
+
+
 def test_what_a_failed_part_added_is_gone(store: Store) -> None:
     with store.transaction():
         with suppress(KeyError), store.savepoint():
@@ -165,6 +173,10 @@ def fill(register: KeyRegister, seed: int) -> None:
             register.add_origin(Origin(link, sequence, rng.choice(("box", "other")), float(rng.randrange(40))))
 
 
+def after_of(page: list[KeyRecord]) -> tuple[float, str] | None:
+    return (page[-1].created_s, page[-1].key_id) if page else None
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_both_registers_find_the_same_keys_by_every_scope_page_by_page(seed: int, tmp_path: Path) -> None:
     stores = [made("memory", tmp_path), made("sqlite", tmp_path)]
@@ -179,6 +191,10 @@ def test_both_registers_find_the_same_keys_by_every_scope_page_by_page(seed: int
             paged += page
             after = (page[-1].created_s, page[-1].key_id)
         assert paged == found[0], scope
+        for one in stores:
+            half = one.register.find(scope, None, len(paged) // 2, newest=True)
+            rest = one.register.find(scope, after_of(half), 1000, newest=True)
+            assert half + rest == paged[::-1], scope
     assert any(len(stores[0].register.find(scope, None, 1000)) not in (0, 120) for scope in SCOPES)
     for stage in Stage:
         due = [one.register.due(stage, 60.0, 25) for one in stores]

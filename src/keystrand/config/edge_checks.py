@@ -1,0 +1,82 @@
+"""Faults of the further interfaces that no single field can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from keystrand.config.lines import Where
+from keystrand.config.reading import Fault
+from keystrand.core.errors import BadRequest
+from keystrand.core.identity import check_name
+
+if TYPE_CHECKING:
+    from keystrand.config.edges import InterdomainPeer
+    from keystrand.config.schema import SiteConfig
+
+CALLBACK_PATH: Final = "/kmapi/v1/ext_keys/ack"
+
+
+def check_kmip(config: SiteConfig) -> Iterator[Fault]:
+    """TLS 1.2 has no ML-KEM group."""
+    if config.kmip is not None and config.kmip.minimum == "1.2" and config.kmip.require_pqc_group:
+        hint = "write require_pqc_group = false and accept that keys read over it can be recorded and read later"
+        yield Fault(("kmip", "minimum"), "TLS 1.2 has no ML-KEM group, yet require_pqc_group asks for one", hint)
+
+
+def check_interdomain(config: SiteConfig) -> Iterator[Fault]:
+    """Names, URLs, and SAEs that would be served in two places."""
+    section = config.interdomain
+    if section is None:
+        return
+    if getattr(config.site, "store", None) is not None:
+        hint = "keep the site that other networks reach in a file of its own"
+        yield Fault(("interdomain",), "is served by one process; replicas on one database cannot share it yet", hint)
+    yield from _url(section.callback_url, ("interdomain", "callback_url"))
+    if urlsplit(section.callback_url).path != CALLBACK_PATH:
+        yield Fault(("interdomain", "callback_url"), f"does not end in {CALLBACK_PATH}, where acks are served")
+    for path, name in ((section.trust, "trust"), (section.revoked, "revoked")):
+        if path is not None and not path.is_file():
+            yield Fault(("interdomain", name), f"{path}: no such file")
+    seen: dict[str, str] = {}
+    for kme_id, peer in section.peers.items():
+        where = ("interdomain", "peers", kme_id)
+        yield from _named(kme_id, where)
+        if kme_id == config.site.kme_id:
+            yield Fault(where, "is the KME of this site")
+        yield from _url(peer.url, (*where, "url"))
+        yield from _url(peer.callback_url, (*where, "callback_url"))
+        yield from _saes(config, kme_id, peer, seen)
+
+
+def _named(name: str, where: Where) -> Iterator[Fault]:
+    try:
+        check_name(name)
+    except BadRequest as error:
+        yield Fault(where, str(error))
+
+
+def _url(url: str, where: Where) -> Iterator[Fault]:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme == "https" and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        yield Fault(where, f"{url!r} is not https://HOST:PORT/…")
+
+
+def _saes(config: SiteConfig, kme_id: str, peer: InterdomainPeer, seen: dict[str, str]) -> Iterator[Fault]:
+    for sae, partners in peer.saes.items():
+        where = ("interdomain", "peers", kme_id, "saes", sae)
+        yield from _named(sae, where)
+        if sae in config.saes:
+            yield Fault(where, f"{sae} is an SAE of this network", "leave it in one of the two tables")
+        if sae in seen:
+            yield Fault(where, f"{sae} is served by {seen[sae]} already")
+        seen[sae] = kme_id
+        for partner in partners:
+            if partner not in config.saes or config.saes[partner].site != config.site.name:
+                hint = f'add [saes."{partner}"] with site = "{config.site.name}"'
+                yield Fault(where, f"{partner} is not an SAE of this site", hint)
