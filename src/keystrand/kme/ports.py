@@ -22,7 +22,10 @@ class KeyRegister(Protocol):
     `after` and the order of records: (created_s, key ID). Writes of a transaction are seen by its reads.
     """
 
-    def add(self, record: KeyRecord) -> None: ...  # the hot path: never reads; a key ID that is known stays as it is
+    def add(self, record: KeyRecord) -> None: ...  # a key ID that is known stays as it is
+    def add_alike(
+        self, record: KeyRecord, keys: Sequence[tuple[str, int, int]]
+    ) -> None: ...  # new ones, the same but for key ID and sequences: on the way of every key, so it never reads
     def get(self, key_id: str) -> KeyRecord | None: ...
     def put(self, record: KeyRecord) -> None: ...  # what can change of it
     # newest: in the other order, and what is before `after`

@@ -34,8 +34,11 @@ KIND = {
 Terms = tuple[str, tuple[str, ...], float]  # tenant, tags, cryptoperiod in seconds
 
 
-def span_of(keys: Iterable[WireKey]) -> tuple[int, int]:
+def span_of(keys: Sequence[WireKey]) -> tuple[int, int]:
     """First and last device block that the bits of these keys came from; -1, -1 for none."""
+    if len(keys) == 1 and len(keys[0].segments) == 1:  # nearly always, and for every key
+        only = int(keys[0].segments[0][0].split("/")[-2])
+        return only, only
     sequences = [int(block_id.rsplit("/", 2)[1]) for key in keys for block_id, _, _ in key.segments]
     return (min(sequences), max(sequences)) if sequences else (-1, -1)
 
@@ -89,30 +92,27 @@ class Register:
     ) -> float:
         """Both ends hold these keys: they are active from now on. When their cryptoperiod ends, in Unix seconds."""
         tenant, tags, period_s = self.terms(initiator, responders)
-        now_s, add = self.site.clock.now_s(), self.site.store.register.add
+        now_s = self.site.clock.now_s()
         end_s = now_s + period_s
-        for key in keys:
-            first, last = span_of((key,))
-            add(
-                KeyRecord(  # by position: this is on the way of every key
-                    key.key_id,
-                    initiator,
-                    responders,
-                    peer,
-                    link,
-                    first,
-                    last,
-                    strands,
-                    size_bits,
-                    tenant,
-                    tags,
-                    now_s,
-                    now_s,
-                    end_s,
-                    Stage.EXPIRE,
-                    end_s,
-                )
-            )
+        alike = KeyRecord(
+            key_id="",
+            initiator=initiator,
+            responders=responders,
+            peer=peer,
+            link=link,
+            first_sequence=-1,
+            last_sequence=-1,
+            strands=strands,
+            size_bits=size_bits,
+            tenant=tenant,
+            tags=tags,
+            created_s=now_s,
+            activated_s=now_s,
+            expires_s=end_s,
+            stage=Stage.EXPIRE,
+            due_s=end_s,
+        )
+        self.site.store.register.add_alike(alike, [(key.key_id, *span_of((key,))) for key in keys])
         return end_s
 
     # the states ----------------------------------------------------------------------------------------------------

@@ -27,6 +27,10 @@ CHANGING: Final = (
 
 # a peer that uses a key ID again finds the record of the first key in its place
 _INSERT: Final = f"INSERT INTO register VALUES ({', '.join('?' * len(KeyRecord._fields))}) ON CONFLICT DO NOTHING"  # noqa: S608
+# a key that is new: what can change of it is as the table has it by default
+_INSERT_NEW: Final = (
+    f"INSERT INTO register ({FIXED}, stage, due_s, state) VALUES ({', '.join('?' * 17)}) ON CONFLICT DO NOTHING"  # noqa: S608
+)
 _SELECT: Final = f"SELECT {FIXED}, {CHANGING} FROM register"  # noqa: S608
 _UPDATE: Final = f"UPDATE register SET {' = ?, '.join(CHANGING.split(', '))} = ? WHERE key_id = ?"  # noqa: S608
 _CAME_FROM: Final = """EXISTS (SELECT 1 FROM origins o WHERE o.link = register.link
@@ -123,6 +127,12 @@ class SqlRegister:
 
     def add(self, record: KeyRecord) -> None:
         self._db.hold("register", _INSERT, key_row(record))
+
+    def add_alike(self, record: KeyRecord, keys: Sequence[tuple[str, int, int]]) -> None:
+        row, hold = key_row(record), self._db.hold
+        facts, rest = row[1:5], row[7:17]
+        for key_id, first, last in keys:
+            hold("register", _INSERT_NEW, (key_id, *facts, first, last, *rest))
 
     def get(self, key_id: str) -> KeyRecord | None:
         rows = self._rows(f"{_SELECT} WHERE key_id = ?", (key_id,))

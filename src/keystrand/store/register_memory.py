@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from keystrand.core.errors import IllegalTransition
@@ -37,6 +37,10 @@ class MemoryRegister:
     def add(self, record: KeyRecord) -> None:
         if record.key_id not in self._table("register"):
             self._put("register", record.key_id, record)
+
+    def add_alike(self, record: KeyRecord, keys: Sequence[tuple[str, int, int]]) -> None:
+        for key_id, first, last in keys:
+            self.add(record._replace(key_id=key_id, first_sequence=first, last_sequence=last))
 
     def get(self, key_id: str) -> KeyRecord | None:
         return self._table("register").get(key_id)
