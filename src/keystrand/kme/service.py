@@ -16,7 +16,7 @@ from keystrand.core.policy import Policy
 from keystrand.core.pool import Account, BlockState, PoolStatus
 from keystrand.core.protection import Strand, strands_for
 from keystrand.core.states import Move
-from keystrand.kme.ask import check_ask, peer_for, require_local
+from keystrand.kme.ask import allowed_size_bits, check_ask, peer_for, require_local
 from keystrand.kme.change import Emergency, record_policy, set_policy
 from keystrand.kme.jobs import Jobs, Task
 from keystrand.kme.lifecycle import Lifecycle
@@ -145,19 +145,18 @@ class Kme:
         rule = site.policy.rules.get((caller, other))
         if rule is None and (other, caller) not in site.policy.rules:
             raise NotPermitted(f"no rule joins {caller} and {other}")
+        size_bits = limits.key_size_bits_default if rule is None else allowed_size_bits((rule,), limits)
         stored = 0
         if rule is not None:
-            stored = self._deliverable(
-                peer, limits.key_size_bits_default, strands_for(rule.require_at(site.clock.now_s()))
-            )
+            stored = self._deliverable(peer, size_bits, strands_for(rule.require_at(site.clock.now_s())))
         return PoolStatus(
             source_kme_id=site.kme_id,
             target_kme_id=site.peer_kme_ids[peer],
             initiator=caller,
             responder=other,
-            key_size_bits=limits.key_size_bits_default,
+            key_size_bits=size_bits,
             stored_keys=stored,
-            stored_keys_max=max(stored, min(limits.keys_stored_max, self._capacity(limits.key_size_bits_default))),
+            stored_keys_max=max(stored, min(limits.keys_stored_max, self._capacity(size_bits))),
             keys_per_request_max=limits.keys_per_request_max,
             key_size_bits_max=limits.key_size_bits_max,
             key_size_bits_min=limits.key_size_bits_min,

@@ -217,7 +217,8 @@ class Shares:
         self._policy = site.policy
         self._credit: dict[tuple[str, ...], Credit] = {}
         self._by_peer = self._built(self._policy)
-        self._weighed: tuple[Ask, int, Share, Claim, Draw] | None = None  # by the last check; spending need not repeat it
+        # by the last check; spending need not repeat it
+        self._weighed: tuple[Ask, int, Share, Claim, Draw] | None = None
 
     def check(self, ask: Ask, have_bits: int) -> None:
         """Raises QuotaExceeded when the bits are there, but for others. Takes nothing. have_bits: all links to the peer."""

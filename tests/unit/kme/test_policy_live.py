@@ -117,6 +117,7 @@ def meets(pair: Pair, *names: str, **options: object) -> KeystrandError:
 
 def test_sizes_that_a_rule_lists_are_the_only_ones_and_the_peer_holds_to_them_too() -> None:
     pair = pair_of(Rule(initiator="a1", responder="b1", sizes_bits=(512, 128)))
+    assert pair.alpha.run(lambda kme: kme.status("a1", "b1")).key_size_bits == 128
     assert pair.draw("a1", "b1")[0].material.length_bits == 128, "the usual size is not allowed, so the smallest is"
     assert pair.draw("a1", "b1", size_bits=512)[0].material.length_bits == 512
     with pytest.raises(NotPermitted, match="512, 128 bits"):
