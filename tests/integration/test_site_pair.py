@@ -124,7 +124,7 @@ async def test_peer_away_means_refusal_and_nothing_delivered_F7(pair: Pair) -> N
     async with running(pair) as site:
         await site.feeder.feed(131_072)
         await settled(site)
-        site.nodes["alpha"].lines.send = lambda peer, message: None  # type: ignore[method-assign]
+        site.nodes["alpha"].lines.send = lambda peer, message, via=None: None  # type: ignore[method-assign]
         answer = await site.clients["alpha"].request("POST", ENC, b'{"size": 256}')
         assert answer.status == 503, answer.body
         assert site.nodes["alpha"].engine.kme.check_ledger() == []

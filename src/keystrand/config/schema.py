@@ -38,6 +38,16 @@ class Site(Section, frozen=True, kw_only=True):
     root_key_file: Annotated[
         Path | None, Meta(description="file with the passphrase that seals the store (mode 600)")
     ] = None
+    store: Annotated[
+        Annotated[str, Meta(pattern="^postgres(ql)?://")] | None,
+        Meta(
+            description="address of the PostgreSQL database that the replicas of the site share, without password "
+            "(postgresql://HOST/DATABASE?sslmode=verify-full&passfile=FILE); left out: a file in state_dir",
+        ),
+    ] = None
+    replica: Annotated[
+        str | None, Meta(description="name of this process among the replicas; left out: host and port of the API")
+    ] = None
     policy_serial: Annotated[
         int, Meta(description="number of the policy; a site that runs takes no policy with a lower one", ge=1)
     ] = 1

@@ -27,6 +27,7 @@ _I, _N, _W, _A, _D = Severity.INFO, Severity.NOTICE, Severity.WARNING, Severity.
 
 KINDS: Final = MappingProxyType(
     {
+        "replica.lost": _W,  # another process of this site was not heard of any more
         # link and blocks
         "link.up": _N,
         "link.down": _W,

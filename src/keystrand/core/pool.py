@@ -70,7 +70,7 @@ class DeviceBlock:
 class OpenRequest:
     """A reservation on its way: durable before the peer hears of it, gone once the keys are released or given up.
 
-    void: given up; the peer is told until it confirms.
+    void: given up; the peer is told until it confirms. holder: the process that waits for the answer ("": the only one).
     """
 
     request_id: str
@@ -80,6 +80,7 @@ class OpenRequest:
     op: int
     void: bool = False
     created_s: float = 0.0
+    holder: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

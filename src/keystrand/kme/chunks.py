@@ -124,6 +124,7 @@ class Chunks:
             bits=ask.bits if message.link else 0,
             op=message.op,
             created_s=self.site.clock.now_s(),
+            holder=self.site.incarnation,
         )
         self.site.store.add_request(request)
         now_s, limits = self.site.clock.monotonic_s(), self.site.limits

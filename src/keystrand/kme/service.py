@@ -107,10 +107,16 @@ class Kme:
 
     def recover(self) -> None:
         """After a start: whatever was on its way when the last run ended is burnt (decision: ambiguous means burnt)."""
-        for request in self.site.store.requests():
-            if not request.void:
-                self.reservations.burn(request, "restart")
+        self.burn_abandoned("restart")
         record_policy(self.site, actor="start")
+
+    def burn_abandoned(self, reason: str) -> int:
+        """Burn the requests that no living process waits for; how many. What another replica waits for is left to it."""
+        living = self.site.living()
+        left = [r for r in self.site.store.requests() if not r.void and r.holder not in living]
+        for request in left:
+            self.reservations.burn(request, reason)
+        return len(left)
 
     def set_policy(self, policy: Policy, *, actor: str, emergency: Emergency | None = None) -> int:
         """Put another policy in force while running; how many pairs it changes. Raises NotPermitted (kme/change.py)."""

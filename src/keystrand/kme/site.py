@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from keystrand.core.clock import Clock, Entropy
@@ -21,6 +21,7 @@ class Send:
 
     peer: str
     message: Message
+    via: object | None = None  # the stream that it answers on; None: our own to that peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class Site:
     clock: Clock
     entropy: Entropy
     outbox: list[Effect] = field(default_factory=list)
+    incarnation: str = ""  # of this process among the replicas of the site; "": it is the only one
+    living: Callable[[], frozenset[str]] = frozenset  # the incarnations whose requests must be left to them
 
     def __post_init__(self) -> None:
         for link in self.links:

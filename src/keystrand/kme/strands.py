@@ -20,7 +20,7 @@ from keystrand.kme.ports import KemPrivateKey
 from keystrand.kme.site import Site
 from keystrand.wire.peer import StrandAnswer, StrandOffer
 
-EPOCHS_KEPT = 4  # of a peer's epochs, so that a request overtaken by a renewal still finds its secret
+EPOCHS_KEPT = 16  # of a peer's epochs and replicas, so that a request overtaken by a renewal still finds its secret
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ class Notary:
         clock: Clock,
         limits: Limits,
         sink: Sink,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self._engine = engine
         self._signer = signer
@@ -39,6 +40,7 @@ class Notary:
         self._clock = clock
         self._limits = limits
         self._sink = sink
+        self._leads = leads  # whether this is the process of the site that signs, asked in a transaction
         self._log = AuditLog(store, clock, site)
         self._witness = Witness(store, clock, signer)
         self._first: dict[str, int] = dict.fromkeys(neighbours, 0)  # records that each neighbour has verified
@@ -65,6 +67,8 @@ class Notary:
         self._signed_s = self._clock.monotonic_s()
         try:
             head = await self._engine.call(lambda kme: self._sign())
+            if head is None:
+                return
             for peer, first in list(self._first.items()):
                 self.send(peer, await self._engine.call(partial(self._message, first)))
         except KeystrandError as error:
@@ -76,22 +80,24 @@ class Notary:
     def _message(self, first: int, kme: Kme) -> Checkpoint:
         return self._log.message(self._signer, first)
 
-    def _sign(self) -> int:
+    def _sign(self) -> int | None:
+        if not self._leads():
+            return None
         self._log.checkpoint(self._signer)
         return self._log.head().size
 
-    def hear(self, peer: str, message: Checkpoint | Cosignature) -> None:
-        """From the peer lines; the work is done in a task."""
+    def hear(self, peer: str, message: Checkpoint | Cosignature, answer: Callable[[Message], None]) -> None:
+        """From the peer lines; the work is done in a task, and `answer` goes back the way that the message came."""
         task = asyncio.create_task(
-            self._cosign(peer, message) if isinstance(message, Checkpoint) else self._accept(peer, message)
+            self._cosign(peer, message, answer) if isinstance(message, Checkpoint) else self._accept(peer, message)
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _cosign(self, peer: str, message: Checkpoint) -> None:
+    async def _cosign(self, peer: str, message: Checkpoint, answer: Callable[[Message], None]) -> None:
         try:
             verifier = self._neighbours[peer]
-            self.send(peer, await self._engine.call(lambda kme: self._witness.answer(message, verifier, peer)))
+            answer(await self._engine.call(lambda kme: self._witness.answer(message, verifier, peer)))
         except KeystrandError as error:
             self._emit("audit.failed", reason=f"cannot cosign for {peer}: {error}")
 

@@ -1,35 +1,65 @@
-"""The channel to each neighbouring KME: one mutual TLS stream, kept up by the site whose name comes first."""
+"""The channels to each neighbouring KME, mutual TLS. Every process dials one of its own and asks on it; answers go back on the
+channel that the question came by, so that any process of one site can talk with any process of another.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import msgspec
 
 from keystrand.core.errors import KeystrandError, PeerFault
 from keystrand.core.events import Event, Sink
 from keystrand.core.limits import Limits
 from keystrand.kme.service import Kme
+from keystrand.kme.site import Send
 from keystrand.net.frames import FrameStream, connect_frames
 from keystrand.net.tls import TlsContexts, TlsPeer
 from keystrand.node.engine import Engine
 from keystrand.wire import peer as wire
-from keystrand.wire.peer import Checkpoint, Cosignature, Message
+from keystrand.wire.peer import Checkpoint, Cosignature, Hello, Message
 
 RECONNECT_S = 0.5
 RECONNECT_MAX_S = 10.0
+CALLS_MAX: Final = 32  # channels that the processes of one neighbour may have to this one
+
+
+@dataclass(eq=False, slots=True)
+class Channel:
+    """One stream. Messages of one loop turn share a frame."""
+
+    stream: FrameStream
+    waiting: list[Message] = field(default_factory=list)
+
+    def send(self, message: Message) -> None:
+        if not self.waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self.waiting.append(message)
+
+    def _flush(self) -> None:
+        messages, self.waiting = self.waiting, []
+        with contextlib.suppress(KeystrandError):  # the stream has ended; its reader sees to that
+            self.stream.write(wire.encode(messages))  # type: ignore[arg-type]
 
 
 @dataclass(slots=True)
 class Line:
-    """One neighbour: who it is, where, and the stream that stands now. Messages of one loop turn share a frame."""
+    """One neighbour: who it is, where, the channel that we dialled, and those that its processes dialled to us."""
 
     name: str
     kme_id: str
     host: str
     port: int
-    stream: FrameStream | None = None
-    waiting: list[Message] = field(default_factory=list)
+    own: Channel | None = None
+    calls: list[Channel] = field(default_factory=list)
+    called: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+Notary = Callable[[str, Checkpoint | Cosignature, Callable[[Message], None]], None]
 
 
 class PeerLines:
@@ -37,15 +67,13 @@ class PeerLines:
 
     def __init__(
         self,
-        site: str,
         lines: Mapping[str, Line],
         engine: Engine,
         contexts: TlsContexts,
         limits: Limits,
         sink: Sink,
-        notary: Callable[[str, Checkpoint | Cosignature], None],
+        notary: Notary,
     ) -> None:
-        self._site = site
         self._lines = lines
         self._by_kme_id = {line.kme_id: line for line in lines.values()}
         self._engine = engine
@@ -60,85 +88,121 @@ class PeerLines:
     def neighbours(self) -> list[Line]:
         return list(self._lines.values())
 
-    def send(self, peer: str, message: Message) -> None:
+    def send(self, peer: str, message: Message, via: object | None = None) -> None:
         """Queue a message; while the neighbour is away it is dropped, and whoever cares repeats it."""
-        line = self._lines[peer]
-        if line.stream is None:
-            return
-        if not line.waiting:
-            asyncio.get_running_loop().call_soon(self._flush, line)
-        line.waiting.append(message)
-
-    def _flush(self, line: Line) -> None:
-        messages, line.waiting = line.waiting, []
-        if line.stream is None:
-            return
-        try:
-            line.stream.write(wire.encode(messages))  # type: ignore[arg-type]
-        except KeystrandError:
-            line.stream = None
+        channel = self._lines[peer].own if via is None else via
+        if isinstance(channel, Channel):
+            channel.send(message)
 
     async def serve(self, stream: FrameStream) -> None:
-        """A neighbour has connected."""
-        await self._talk(self._by_kme_id[stream.peer.identity.name], stream)
+        """A process of a neighbour has connected: it will ask, we shall answer."""
+        line, channel = self._by_kme_id[stream.peer.identity.name], Channel(stream)
+        line.calls.append(channel)
+        line.called.set()
+        if len(line.calls) > CALLS_MAX:
+            await line.calls[0].stream.close()  # the oldest is the likeliest to be a stale one
+        try:
+            await self._read(line, channel, self._answering(line, channel))
+        finally:
+            line.calls.remove(channel)
+            await stream.close()
 
     async def keep(self, line: Line) -> None:
-        """Connect to one neighbour, again and again. Only one of the two sites does so: the first in the alphabet."""
+        """Dial one neighbour, again and again; at once where it shows that it is there."""
         pause_s = RECONNECT_S
-        while self._site < line.name:
+        while True:
+            line.called.clear()
             try:
                 stream = await connect_frames(
                     line.host, line.port, self._contexts, expect=("kme", line.kme_id), limits=self._limits
                 )
                 pause_s = RECONNECT_S
-                await self._talk(line, stream)
+                await self._ask(line, Channel(stream))
             except KeystrandError as error:
                 self._emit("peer.down", peer=line.name, reason=str(error))
-            await asyncio.sleep(pause_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):  # wait_for of Python 3.11 can lose a cancellation here
+                    await line.called.wait()
             pause_s = min(2 * pause_s, RECONNECT_MAX_S)
 
-    async def _talk(self, line: Line, stream: FrameStream) -> None:
-        """Read until the stream ends. A newer stream replaces an older one: the other side knows which it lost."""
-        old, line.stream = line.stream, stream
-        if old is not None:
-            await old.close()
-        group = stream.peer.group
+    async def _ask(self, line: Line, channel: Channel) -> None:
+        """Our own channel stands, until it ends."""
+        line.own = channel
+        group = channel.stream.peer.group
         self._engine.post(lambda kme: kme.peer_up(line.name, group))
         try:
+            await self._read(line, channel, lambda kme, message: kme.receive(line.name, message))
+        finally:
+            line.own = None
+            self._engine.post(lambda kme: kme.peer_down(line.name))
+            await channel.stream.close()
+
+    async def _read(self, line: Line, channel: Channel, receive: Callable[[Kme, Message], None]) -> None:
+        try:
             while True:
-                self._hear(line.name, wire.decode(await stream.read()))
+                for message in wire.decode(await channel.stream.read()):
+                    if isinstance(message, Checkpoint | Cosignature):
+                        self._notary(line.name, message, channel.send)
+                    else:
+                        self._engine.post(self._receiving(line.name, message, receive))
         except PeerFault as error:
             self._emit("peer.fault", peer=line.name, reason=str(error))
             raise
-        finally:
-            if line.stream is stream:
-                line.stream = None
-                self._engine.post(lambda kme: kme.peer_down(line.name))
-            await stream.close()
 
-    def _hear(self, peer: str, messages: list[wire.AnyMessage]) -> None:
-        for message in messages:
-            if isinstance(message, Checkpoint | Cosignature):
-                self._notary(peer, message)
-            else:
-                self._engine.post(self._receiving(peer, message))
-
-    def _receiving(self, peer: str, message: Message) -> Callable[[Kme], None]:
-        def receive(kme: Kme) -> None:
+    def _receiving(self, peer: str, message: Message, receive: Callable[[Kme, Message], None]) -> Callable[[Kme], None]:
+        def hear(kme: Kme) -> None:
             try:
-                kme.receive(peer, message)
+                receive(kme, message)
             except PeerFault as error:
                 self._emit("peer.fault", peer=peer, reason=str(error))
                 raise
+
+        return hear
+
+    @staticmethod
+    def _answering(line: Line, channel: Channel) -> Callable[[Kme, Message], None]:
+        """Hear what came by a channel of the neighbour's; what we then send to it goes back there."""
+
+        def receive(kme: Kme, message: Message) -> None:
+            outbox = kme.site.outbox
+            first = len(outbox)
+            if isinstance(message, Hello):
+                _greet_back(kme, line.name, message)
+            else:
+                kme.receive(line.name, message)
+            for place in range(first, len(outbox)):
+                effect = outbox[place]
+                if isinstance(effect, Send) and effect.peer == line.name:
+                    outbox[place] = replace(effect, via=channel)
 
         return receive
 
     def again(self) -> None:
         """The service was built anew: tell it which neighbours are there."""
         for line in self._lines.values():
-            if (stream := line.stream) is not None:
-                group, name = stream.peer.group, line.name
+            if line.own is not None:
+                group, name = line.own.stream.peer.group, line.name
                 self._engine.post(lambda kme, name=name, group=group: kme.peer_up(name, group))  # type: ignore[misc]
 
     def _emit(self, kind: str, **fields: str) -> None:
         self._sink.emit(Event(kind, self._engine.kme.site.clock.now_s(), fields))
+
+
+def _greet_back(kme: Kme, peer: str, hello: Hello) -> None:
+    """Answer a Hello on the neighbour's channel. It tells of the neighbour's epoch; whether the neighbour forgot anything is
+    seen on our own channel, where it answers us, and that session is left as it is."""
+    session = kme.sessions[peer]
+    echo, met, process = session.echo, session.met, session.process
+    kme.receive(peer, msgspec.structs.replace(hello, echo=0, process=process))
+    session.echo, session.met, session.process = echo, met, process
+    store = kme.site.store
+    answer = Hello(
+        version=wire.VERSION,
+        site=kme.site.name,
+        epoch=store.epoch(),
+        op_sent=store.peer(peer).op_sent,
+        token=0,
+        echo=hello.token,
+        process=kme.process,
+    )
+    kme.site.send(peer, answer)

@@ -35,13 +35,14 @@ from keystrand.node.notary import Notary
 from keystrand.node.outlets import audit_sinks
 from keystrand.node.peers import Line, PeerLines
 from keystrand.node.readings import Readings
+from keystrand.node.replicas import OneProcess, Replica, open_place
 from keystrand.node.sealing import sealer_of
 from keystrand.observe.audit import AuditLog
 from keystrand.observe.feed import Feed
 from keystrand.observe.gauges import Gauges
 from keystrand.observe.logs import LogSink, configure_logs
 from keystrand.observe.metrics import Metrics
-from keystrand.store.sqlite import SqliteStore
+from keystrand.store.sql import SqlStore
 
 TICK_S = 0.25
 READING_S = 1.0
@@ -68,11 +69,16 @@ def tls_contexts(tls: Tls, sink: Sink, trust: Path | None = None) -> TlsContexts
     )
 
 
-def open_store(config: SiteConfig) -> SqliteStore:
+def open_store(config: SiteConfig) -> SqlStore:
     """The site's sealed store; its directory is made on first use."""
+    return _open(config)[0]
+
+
+def _open(config: SiteConfig) -> tuple[SqlStore, Replica | OneProcess]:
+    """That, and our place among the site's replicas."""
     state = config.site.state_dir
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return SqliteStore(config.store_file, sealer_of(config))
+    return open_place(config, sealer_of(config))
 
 
 class SiteNode:
@@ -86,7 +92,7 @@ class SiteNode:
         self.sink = Sinks((self.metrics, self.feed, LogSink(config.site.name)))
         self.contexts = tls_contexts(config.tls, self.sink)
         self.peer_contexts = tls_contexts(config.peer_tls, self.sink)
-        self.store = open_store(config)
+        self.store, self.replica = _open(config)
         self.policy = config.rules()
         self.engine = Engine(self._kme, self._perform, self._store_failed, self._store_back)
         self.audit_sinks = self.engine.gate = audit_sinks(config, self.store, self.clock, self.sink)
@@ -102,28 +108,39 @@ class SiteNode:
 
     def _kme(self) -> Kme:
         config = self.config
-        return StreamingKme(
-            Site(
-                name=config.site.name,
-                kme_id=config.site.kme_id,
-                peer_kme_ids={name: peer.kme_id for name, peer in config.peers.items()},
-                links=tuple(Link(name=name, peer=link.peer) for name, link in config.links.items()),
-                policy=self.policy,
-                limits=config.limits,
-                store=self.store,
-                audit_trail=AuditLog(self.store, self.clock, config.site.name),
-                kem=MlKem768(),
-                combiner=StrandCombiner(),
-                clock=self.clock,
-                entropy=SystemEntropy(),
-            )
+        site = Site(
+            name=config.site.name,
+            kme_id=config.site.kme_id,
+            peer_kme_ids={name: peer.kme_id for name, peer in config.peers.items()},
+            links=tuple(Link(name=name, peer=link.peer) for name, link in config.links.items()),
+            policy=self.policy,
+            limits=config.limits,
+            store=self.store,
+            audit_trail=AuditLog(self.store, self.clock, config.site.name),
+            kem=MlKem768(),
+            combiner=StrandCombiner(),
+            clock=self.clock,
+            entropy=SystemEntropy(),
         )
+        self.replica.enter(site)
+        return StreamingKme(site)
 
     def _notary(self) -> Notary:
         site = self.config.site
         signer = Signer.load_or_create(AuditLog(self.store, self.clock, site.name).origin, site.audit_key_file)
         neighbours = {name: _verifier(peer.audit_key) for name, peer in self.config.peers.items()}
-        return Notary(site.name, self.store, self.engine, signer, neighbours, self.clock, self.config.limits, self.sink)
+        clock, limits = self.clock, self.config.limits
+        return Notary(
+            site.name,
+            self.store,
+            self.engine,
+            signer,
+            neighbours,
+            clock,
+            limits,
+            self.sink,
+            lambda: self.replica.leads("checkpoints"),
+        )
 
     def _lines(self) -> PeerLines:
         lines = {
@@ -131,7 +148,6 @@ class SiteNode:
             for name, peer in self.config.peers.items()
         }
         return PeerLines(
-            self.config.site.name,
             lines,
             self.engine,
             self.peer_contexts,
@@ -150,7 +166,7 @@ class SiteNode:
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Send):
-                self.lines.send(effect.peer, effect.message)
+                self.lines.send(effect.peer, effect.message, effect.via)
             elif isinstance(effect, Emit):
                 self.sink.emit(effect.event)
 
@@ -225,6 +241,7 @@ class SiteNode:
         try:
             async with asyncio.TaskGroup() as tasks:
                 jobs = [self.engine.run(), self.notary.run(), self._tick(), self._read()]
+                jobs.append(self.replica.run(self.engine, self.sink))
                 jobs += [self.lines.keep(line) for line in self.lines.neighbours()]
                 if self.audit_sinks is not None:
                     jobs.append(self.audit_sinks.run())
@@ -235,6 +252,7 @@ class SiteNode:
                 for task in running:
                     task.cancel()
         finally:
+            self.replica.leave()
             if self.audit_sinks is not None:
                 self.audit_sinks.close()
             self.store.close()

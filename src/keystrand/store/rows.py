@@ -17,7 +17,7 @@ BLOCK_COLUMNS: Final = "block_id, link, sequence, piece, length_bits, state, own
 COPY_COLUMNS: Final = (
     "key_id, recipient, initiator, peer, link, request_id, length_bits, strands, segments, step, reserved_s, expires_s"
 )
-REQUEST_COLUMNS: Final = "request_id, peer, link, bits, op, void, created_s"
+REQUEST_COLUMNS: Final = "request_id, peer, link, bits, op, void, created_s, holder"
 
 _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack_segments: Final = msgspec.msgpack.Decoder(tuple[tuple[str, int, int], ...]).decode
@@ -103,10 +103,18 @@ def request_row(request: OpenRequest) -> Row:
         request.op,
         int(request.void),
         float(request.created_s),
+        request.holder,
     )
 
 
 def request_of(row: Row) -> OpenRequest:
     return OpenRequest(
-        request_id=row[0], peer=row[1], link=row[2], bits=row[3], op=row[4], void=bool(row[5]), created_s=row[6]
+        request_id=row[0],
+        peer=row[1],
+        link=row[2],
+        bits=row[3],
+        op=row[4],
+        void=bool(row[5]),
+        created_s=row[6],
+        holder=row[7],
     )

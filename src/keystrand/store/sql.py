@@ -45,7 +45,7 @@ _BLOCK_SEALED: Final = f"SELECT {BLOCK_COLUMNS}, material FROM blocks WHERE bloc
 _COPY_SEALED: Final = f"SELECT {COPY_COLUMNS}, material FROM copies WHERE key_id = ? AND recipient = ?"  # noqa: S608
 _INSERT_BLOCK: Final = f"INSERT INTO blocks VALUES ({', '.join('?' * 13)})"  # noqa: S608
 _INSERT_COPY: Final = f"INSERT INTO copies VALUES ({', '.join('?' * 14)})"  # noqa: S608
-_INSERT_REQUEST: Final = "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INSERT_REQUEST: Final = "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _UPSERT_LEDGER: Final = (
     "INSERT INTO ledger VALUES (?, ?, ?) ON CONFLICT (link, account) DO UPDATE SET bits = excluded.bits"
 )
@@ -264,7 +264,8 @@ class SqlStore:
     def put_request(self, request: OpenRequest) -> None:
         if request.request_id not in self._open_requests():
             raise KeyError(request.request_id)
-        sql = "UPDATE requests SET peer = ?, link = ?, bits = ?, op = ?, void = ?, created_s = ? WHERE request_id = ?"
+        sql = """UPDATE requests SET peer = ?, link = ?, bits = ?, op = ?, void = ?, created_s = ?, holder = ?
+            WHERE request_id = ?"""
         row = request_row(request)
         self._db.hold("requests", sql, (*row[1:], row[0]))
         self._journal.put(self._open_requests(), request.request_id, request)

@@ -103,7 +103,7 @@ def test_what_is_written_reads_back_field_by_field(store: Store) -> None:
         store.put_peer(peer)
         store.add_device_block(device)
         store.add_block(piece, Secret(b"material"))
-        store.add_request(request_(void=True, created_s=2.25))
+        store.add_request(request_(void=True, created_s=2.25, holder="a1"))
         store.add_copy(copy(), Secret(b"k" * 32))
         store.put_lend("bravo", "l1/0/3", 10)
     assert as_key_store(store).epoch() == 42
@@ -114,8 +114,8 @@ def test_what_is_written_reads_back_field_by_field(store: Store) -> None:
     assert store.block("l1/0/3") == piece
     assert store.block("l1/0/4") is None
     assert store.block_material("l1/0/3").reveal() == b"material"
-    assert store.request("r1") == request_(void=True, created_s=2.25)
-    assert store.requests() == [request_(void=True, created_s=2.25)]
+    assert store.request("r1") == request_(void=True, created_s=2.25, holder="a1")
+    assert store.requests() == [request_(void=True, created_s=2.25, holder="a1")]
     assert store.copies("k1") == [copy()]
     assert store.copy_material("k1", "sae-b").reveal() == b"k" * 32
     assert store.lends("bravo") == [("l1/0/3", 10)]

@@ -1,0 +1,91 @@
+"""One process among the replicas of its site: it tells that it lives, and burns what those who do not have left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import Final
+
+from keystrand.config.schema import SiteConfig
+from keystrand.core.errors import ConfigError, KeystrandError
+from keystrand.core.events import Event, Sink
+from keystrand.crypto.seal import Sealer
+from keystrand.kme.service import Kme
+from keystrand.kme.site import Site
+from keystrand.node.engine import Engine
+from keystrand.store.sql import SqlStore
+from keystrand.store.sqlite import SqliteStore
+
+BEAT_S: Final = 1.0
+
+
+class OneProcess:
+    """A site in a file of its own has no replicas."""
+
+    def enter(self, site: Site) -> None:
+        """Nobody else's requests are there to be left alone."""
+
+    def leads(self, job: str) -> bool:
+        return True
+
+    async def run(self, engine: Engine, sink: Sink) -> None:
+        """Nobody needs to know."""
+
+    def leave(self) -> None:
+        """Nobody waits."""
+
+
+class Replica:
+    """This process among those that share the site's database."""
+
+    def __init__(self, address: str, config: SiteConfig, sealer: Sealer) -> None:
+        try:
+            from keystrand.store.postgres import PostgresDatabase
+            from keystrand.store.roster import Roster
+        except ImportError:
+            hint = "install keystrand[postgres]"
+            raise ConfigError("the store is in PostgreSQL, and psycopg is not installed", hint=hint) from None
+        database = PostgresDatabase(address, config.site.name)
+        self.store = SqlStore(database, sealer)
+        self._roster = Roster(database, config.site.replica or _name_of(config))
+
+    def enter(self, site: Site) -> None:
+        """A new life of this process: requests of the last one are over, those of other replicas are theirs."""
+        site.incarnation = self._roster.join()
+        site.living = self._roster.living
+
+    def leads(self, job: str) -> bool:
+        """Whether only this replica may do `job` in the present transaction."""
+        return self._roster.leads(job)
+
+    async def run(self, engine: Engine, sink: Sink) -> None:
+        """Tell of ourselves, and look who does not any more."""
+        while True:
+            with contextlib.suppress(KeystrandError):  # the engine has said what it is, and tries anew
+                for gone in await engine.call(self._look):
+                    sink.emit(Event("replica.lost", engine.kme.site.clock.now_s(), {"replica": gone}))
+            await asyncio.sleep(BEAT_S)
+
+    def _look(self, kme: Kme) -> list[str]:
+        self._roster.beat()
+        gone = self._roster.give_up()
+        if gone:
+            kme.site.record("replica.lost", replicas=gone, burnt=kme.burn_abandoned("replica lost"))
+        return gone
+
+    def leave(self) -> None:
+        with contextlib.suppress(KeystrandError):
+            self._roster.leave()
+
+
+def _name_of(config: SiteConfig) -> str:
+    return f"{socket.gethostname()}:{config.etsi014.listen.port}"
+
+
+def open_place(config: SiteConfig, sealer: Sealer) -> tuple[SqlStore, Replica | OneProcess]:
+    """The store of a site as its configuration names it, and this process's place beside others over it."""
+    if config.site.store is None:
+        return SqliteStore(config.store_file, sealer), OneProcess()
+    replica = Replica(config.site.store, config, sealer)
+    return replica.store, replica
