@@ -47,12 +47,12 @@ def check_key_id(text: str) -> str:
 
 
 URN: Final = "urn:keystrand:"
-KINDS_OF_HOLDER: Final = ("sae", "kme", "module")
+KINDS_OF_HOLDER: Final = ("sae", "kme", "module", "admin")
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who holds a certificate. `kind` is "sae", "kme" or "module"; None where only a common name vouches."""
+    """Who holds a certificate. `kind` is "sae", "kme", "module" or "admin"; None where only a common name vouches."""
 
     kind: str | None
     name: str
@@ -78,7 +78,7 @@ def holder(*, uris: Sequence[str], common_names: Sequence[str], rule: str) -> Id
         _single([uri for uri in uris if uri.lower().startswith(URN)], what="URI").removeprefix(URN).partition(":")
     )
     if kind not in KINDS_OF_HOLDER or not colon:
-        raise NotPermitted("the certificate's URI is not urn:keystrand:sae|kme|module:ID")
+        raise NotPermitted("the certificate's URI is not urn:keystrand:sae|kme|module|admin:ID")
     return Identity(kind, _legal(name))
 
 

@@ -24,7 +24,7 @@ from keystrand.core.errors import BadRequest, ConfigError
 from keystrand.core.identity import Identity, check_name, holder
 
 Algorithm = Literal["ecdsa-p256", "ml-dsa-65"]
-Kind = Literal["sae", "kme", "module"]
+Kind = Literal["sae", "kme", "module", "admin"]
 SigningKey = ec.EllipticCurvePrivateKey | mldsa.MLDSA65PrivateKey
 
 CA_DAYS: Final = 3650

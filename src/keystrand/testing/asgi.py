@@ -28,9 +28,10 @@ class CertificateName:
 
 @dataclass(frozen=True, slots=True)
 class TlsSide:
-    """What the TLS layer says of the peer: here only who it is."""
+    """What the TLS layer says of the peer: here only who it is, and by which certificate."""
 
     identity: CertificateName
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,11 @@ class AsgiCaller:
     name: str
     kind: str | None = "sae"
     headers: tuple[tuple[bytes, bytes], ...] = field(default=((b"content-type", b"application/json"),))
+    fingerprint: str = ""
 
     async def request(self, method: str, path: str, body: bytes | None = None) -> Reply:
         raw, _, query = path.partition("?")
-        tls = {"keystrand.tls": TlsSide(CertificateName(self.kind, self.name))} if self.kind else {}
+        tls = {"keystrand.tls": TlsSide(CertificateName(self.kind, self.name), self.fingerprint)} if self.kind else {}
         scope: Message = {
             "type": "http",
             "http_version": "1.1",

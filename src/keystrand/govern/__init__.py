@@ -1,0 +1,1 @@
+"""Who may administer a site: roles, grants, and operations that need several people. No I/O."""
