@@ -1,0 +1,93 @@
+"""Who is at the door of the administration API: the holder of an administrator's certificate, or of a token over it.
+
+A connection always has a certificate `urn:keystrand:admin:NAME`. Where a request carries a token, the token alone says who
+asks and what they may do; a token that does not verify is never replaced by the certificate's own grants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from keystrand.api.exchange import TLS_EXTENSION, Scope
+from keystrand.core.errors import NotPermitted
+from keystrand.core.identity import Identity
+from keystrand.govern.roles import Grant, Principal
+
+TOKEN_BYTES_MAX = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """What a verified token says. groups: as the provider names them."""
+
+    name: str
+    groups: frozenset[str]
+
+
+class TokenVerifier(Protocol):
+    async def verify(self, token: str, fingerprint: str, /) -> Claims:
+        """`fingerprint`: SHA-256 of the certificate that the token came over, hex. Raises NotPermitted, Unavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roll:
+    """Who has which grants: by the name in a certificate, by a group in a token."""
+
+    by_name: Mapping[str, tuple[Grant, ...]]
+    by_group: Mapping[str, tuple[Grant, ...]]
+
+    def of_name(self, name: str) -> tuple[Grant, ...]:
+        return self.by_name.get(name, ())
+
+    def of_groups(self, groups: frozenset[str]) -> tuple[Grant, ...]:
+        return tuple(grant for group in sorted(groups) for grant in self.by_group.get(group, ()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """Proves identities. verifier: None where no tokens are taken."""
+
+    roll: Roll
+    verifier: TokenVerifier | None = None
+
+    async def principal(self, scope: Scope) -> Principal:
+        """Raises NotPermitted, and Unavailable where tokens cannot be judged now."""
+        peer = (scope.get("extensions") or {}).get(TLS_EXTENSION)
+        identity: Identity | None = getattr(peer, "identity", None)
+        if identity is None or identity.kind != "admin" or not identity.name:
+            raise NotPermitted("no administrator's certificate")
+        fingerprint = str(getattr(peer, "fingerprint", ""))
+        token = _token(scope)
+        if token is None:
+            grants = self.roll.of_name(identity.name)
+            return Principal(name=identity.name, method="certificate", fingerprint=fingerprint, grants=grants)
+        if self.verifier is None:
+            raise NotPermitted("tokens are not taken here")
+        claims = await self.verifier.verify(token, fingerprint)
+        grants = self.roll.of_groups(claims.groups)
+        return Principal(name=claims.name, method="token", fingerprint=fingerprint, grants=grants)
+
+
+def holder_of(scope: Scope) -> str:
+    """Whom the certificate names, for a record of a refusal; "" without one."""
+    peer = (scope.get("extensions") or {}).get(TLS_EXTENSION)
+    identity = getattr(peer, "identity", None)
+    return f"{identity.kind or ''}:{identity.name}"[:128] if identity is not None else ""
+
+
+def _token(scope: Scope) -> str | None:
+    """The bearer token; None where there is no Authorization at all. Anything else that is there must be one token."""
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    found = [value for name, value in headers if name == b"authorization"]
+    if not found:
+        return None
+    scheme, space, token = found[0].partition(b" ")
+    if len(found) > 1 or scheme.lower() != b"bearer" or not space or not 0 < len(token) <= TOKEN_BYTES_MAX:
+        raise NotPermitted("Authorization is not one bearer token")
+    try:
+        return token.decode("ascii")
+    except UnicodeDecodeError:
+        raise NotPermitted("Authorization is not one bearer token") from None

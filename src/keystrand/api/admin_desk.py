@@ -1,0 +1,82 @@
+"""What stands behind the administration API: one desk per call, inside one transaction of the site's store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from keystrand.core.errors import BadRequest
+from keystrand.core.policy import Policy
+from keystrand.core.register import KeyRecord, Scope, Use
+from keystrand.core.states import Change
+from keystrand.govern.approval import Proposals
+from keystrand.kme.change import Emergency
+from keystrand.kme.jobs import JobStatus
+from keystrand.kme.lifecycle import Affected, Page
+from keystrand.kme.ports import AuditValue
+from keystrand.observe.alarms import Alarm
+from keystrand.observe.gauges import Gauges
+
+T = TypeVar("T")
+
+
+class Declined(BadRequest):
+    """A refusal with a status of its own."""
+
+    def __init__(self, status: int, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """The answer to a mutation, kept for repetitions. digest: SHA-256 of what was asked, hex."""
+
+    digest: str
+    status: int
+    body: bytes
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteFacts:
+    name: str
+    kme_id: str
+    epoch: int
+    at_s: float
+
+
+class Desk(Proposals, Protocol):
+    """Everything an administrator may see and do, before anybody asks whether they may. Errors are those of core.errors."""
+
+    def site(self) -> SiteFacts: ...
+    def gauges(self) -> Gauges: ...
+    def alarms(self) -> Sequence[Alarm]: ...
+    def config(self) -> Mapping[str, object]: ...  # redacted
+
+    def policy(self) -> Policy: ...
+    def read_policy(self, document: str) -> Policy: ...  # raises BadRequest with each fault
+    def set_policy(self, document: str, *, actor: str, emergency: Emergency | None) -> int: ...  # pairs that change
+
+    def key(self, key_id: str) -> KeyRecord: ...  # raises UnknownKey
+    def find(self, scope: Scope, *, cursor: str, limit: int) -> Page: ...
+    def uses(self, key_id: str) -> Sequence[Use]: ...
+    def change(self, change: Change, scope: Scope, *, actor: str, reason: str, cursor: str) -> Affected: ...
+
+    def jobs(self) -> Sequence[JobStatus]: ...
+    def run_job(self, name: str) -> JobStatus: ...  # raises KeyError
+
+    def audit_size(self) -> int: ...
+    def audit_rows(self, first: int, limit: int) -> Sequence[tuple[int, bytes, bytes]]: ...
+    def checkpoints(self, first: int) -> Sequence[tuple[int, str]]: ...
+    def record(self, kind: str, **fields: AuditValue) -> int: ...
+
+    def remembered(self, who: str, key: str) -> Remembered | None: ...
+    def remember(self, who: str, key: str, answer: Remembered) -> None: ...
+
+
+class Administration(Protocol):
+    async def act(self, operation: Callable[[Desk], T], /) -> T:
+        """Run it in one transaction; what it did is durable when this returns. What it raises has changed nothing."""
+        ...

@@ -1,0 +1,170 @@
+"""Every route of the administration API, in one table."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from keystrand.api import admin_forms as forms
+from keystrand.api import admin_reads as reads
+from keystrand.api import admin_writes as writes
+from keystrand.api.admin_call import (
+    CURSOR,
+    FIRST,
+    JOB,
+    KEY_ID,
+    LIMIT,
+    LINK,
+    NUMBER,
+    PEER,
+    PROPOSAL_ID,
+    SAE,
+    SINCE_S,
+    SOURCE,
+    STATE,
+    TAG,
+    TENANT,
+    UNTIL_S,
+    Handler,
+    Param,
+    Route,
+)
+from keystrand.core.states import Change
+from keystrand.govern.roles import Operation as Op
+
+_PAGE: Final = (CURSOR, LIMIT)
+_FILTER: Final = (STATE, TAG, TENANT, SAE, PEER, LINK, SOURCE, SINCE_S, UNTIL_S)
+
+
+def _get(
+    path: str,
+    operation: Op,
+    handle: Handler,
+    answer: type[forms.Form],
+    summary: str,
+    *,
+    params: tuple[Param, ...] = (),
+    query: tuple[Param, ...] = (),
+) -> Route:
+    return Route(
+        method="GET",
+        path=path,
+        operation=operation,
+        handle=handle,
+        summary=summary,
+        answers={200: answer},
+        params=params,
+        query=query,
+    )
+
+
+def _life(verb: str, change: Change, summary: str) -> Route:
+    answers: dict[int, type[forms.Form]] = {200: forms.AffectedKeys}
+    if change in writes.DANGEROUS:
+        answers[202] = forms.ProposalFacts
+    return Route(
+        method="POST",
+        path=f"/lifecycle/{verb}",
+        operation=writes.OPERATION[change],
+        handle=writes.changing(change),
+        summary=summary,
+        answers=answers,
+        body=forms.Selection,
+        changes=True,
+    )
+
+
+def _decide(verb: str, handle: Handler, summary: str) -> Route:
+    return Route(
+        method="POST",
+        path=f"/approvals/{{proposal_id}}/{verb}",
+        operation=Op.APPROVALS_DECIDE,
+        handle=handle,
+        summary=summary,
+        answers={200: forms.ProposalFacts},
+        params=(PROPOSAL_ID,),
+        body=forms.Decision,
+        changes=True,
+    )
+
+
+ROUTES: Final = (
+    _get("/status", Op.STATUS_READ, reads.status, forms.SiteStatus, "The site at a glance"),
+    _get("/links", Op.LINKS_READ, reads.links, forms.Links, "QKD links and what they deliver"),
+    _get("/pools", Op.POOLS_READ, reads.pools, forms.Pools, "Pools and their ledgers, in bits"),
+    _get("/peers", Op.PEERS_READ, reads.peers, forms.Peers, "KMEs of other sites"),
+    _get("/alarms", Op.ALARMS_READ, reads.alarms, forms.Alarms, "What wants a person's attention"),
+    _get("/config", Op.CONFIG_READ, reads.config, forms.ConfigView, "The configuration in use, redacted"),
+    _get("/saes", Op.SAES_READ, reads.saes, forms.Saes, "Applications, of the tenants within reach", query=_PAGE),
+    _get("/tenants", Op.TENANTS_READ, reads.tenants, forms.Tenants, "Tenants within reach"),
+    _get("/policy", Op.POLICY_READ, reads.policy, forms.PolicyFacts, "The policy in force; has an ETag", query=_PAGE),
+    Route(
+        method="POST",
+        path="/policy/trials",
+        operation=Op.POLICY_TRY,
+        handle=reads.try_policy,
+        summary="What a policy would change, and for whom; changes nothing",
+        answers={200: forms.PolicyTrial},
+        body=forms.PolicyDraft,
+    ),
+    Route(
+        method="POST",
+        path="/policy/proposals",
+        operation=Op.POLICY_CHANGE,
+        handle=writes.propose_policy,
+        summary="Propose a policy; it comes into force with the last approval",
+        answers={202: forms.ProposalFacts},
+        body=forms.PolicyWish,
+        changes=True,
+        guarded=True,
+    ),
+    _get("/keys", Op.KEYS_READ, reads.find, forms.KeyPage, "Keys by criteria, oldest first", query=_FILTER + _PAGE),
+    _get("/keys/{key_id}", Op.KEYS_READ, reads.get, forms.KeyFacts, "What is known of one key", params=(KEY_ID,)),
+    _get("/keys/{key_id}/use", Op.KEYS_READ, reads.use, forms.UseFacts, "How much a key was used", params=(KEY_ID,)),
+    _get(
+        "/keys/{key_id}/consumers", Op.KEYS_READ, reads.consumers, forms.Consumers, "Who uses a key", params=(KEY_ID,)
+    ),
+    _life("suspend", Change.SUSPEND, "Nobody fetches these keys until they are resumed"),
+    _life("resume", Change.RESUME, "Take a suspension back"),
+    _life("revoke", Change.DEACTIVATE, "Deactivate keys: nothing new is protected with them"),
+    _life("compromise", Change.COMPROMISE, "Declare keys known to others; by criteria only with approval"),
+    _life("destroy", Change.DESTROY, "End keys that are deactivated or compromised; by criteria only with approval"),
+    _get("/jobs", Op.JOBS_READ, reads.jobs, forms.JobTable, "What the service does by itself"),
+    Route(
+        method="POST",
+        path="/jobs/{job}/run",
+        operation=Op.JOBS_RUN,
+        handle=writes.run_job,
+        summary="Run one job now",
+        answers={200: forms.JobFacts},
+        params=(JOB,),
+        changes=True,
+    ),
+    _get("/approvals", Op.APPROVALS_READ, writes.approvals, forms.ProposalTable, "Proposals and where they stand"),
+    _get(
+        "/approvals/{proposal_id}",
+        Op.APPROVALS_READ,
+        writes.approval,
+        forms.ProposalFacts,
+        "One proposal",
+        params=(PROPOSAL_ID,),
+    ),
+    _decide("approve", writes.approve, "Approve what somebody else proposed; the last approval executes it"),
+    _decide("reject", writes.reject, "End a proposal, or take the own one back"),
+    _get("/audit/records", Op.AUDIT_READ, reads.records, forms.AuditPage, "Records of the log", query=(FIRST, *_PAGE)),
+    _get(
+        "/audit/checkpoints",
+        Op.AUDIT_READ,
+        reads.checkpoints,
+        forms.Checkpoints,
+        "Signed checkpoints, of at least `first` records",
+        query=(FIRST, *_PAGE),
+    ),
+    _get(
+        "/audit/proofs/{number}",
+        Op.AUDIT_PROVE,
+        reads.proof,
+        forms.AuditProof,
+        "That one record is under a signed checkpoint",
+        params=(NUMBER,),
+    ),
+)
