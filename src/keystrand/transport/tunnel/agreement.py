@@ -1,0 +1,327 @@
+"""Which key is next: two ends of a tunnel go through generations in step, with no secret of their own and no race.
+
+initiator                                                   responder
+draw a key ── Propose(n, key ID) ─────────────────────────▶ fetch it, prepare
+prepare    ◀───────────────────────────────── Prepared(n) ─┘
+activate: n is in use
+           ── Active(n) ──────────────────────────────────▶ confirm: n is in use; retire n-1
+retire n-1 ◀──────────────────────────────── Confirmed(n) ─┘
+
+Both ends hold n before anybody sends under it; n-1 goes last, at the initiator after the responder. Before `activate` has
+succeeded a generation can be given up by either end, and traffic stays on n-1; afterwards it cannot. Every message may be lost,
+repeated or late. No I/O: an end hears messages, results and the clock, and says what to do.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from keystrand.transport.tunnel.contract import Role
+from keystrand.transport.tunnel.messages import Abort, Active, Confirmed, Hello, Message, Prepared, Propose, Refused
+
+
+class Verb(StrEnum):
+    DRAW = "draw"  # a fresh key from the KME; the result names its ID
+    FETCH = "fetch"  # the key of this ID
+    PREPARE = "prepare"
+    ACTIVATE = "activate"
+    CONFIRM = "confirm"
+    RETIRE = "retire"
+    DROP = "drop"
+    BLOCK = "block"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something that this end has to do, and report by `End.done`. One at a time, in order."""
+
+    verb: Verb
+    number: int
+    key_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something that people want to know. kind: rotated, missed, blocked."""
+
+    kind: str
+    number: int
+    reason: str = ""
+    took_s: float = 0.0
+
+
+Output = Action | Message | Report
+
+
+class Stage(StrEnum):
+    """Where a generation stands that is not yet in use at both ends."""
+
+    DRAWING = "drawing"
+    OFFERED = "offered"
+    FETCHING = "fetching"
+    PREPARING = "preparing"
+    PREPARED = "prepared"  # at the responder, which waits for Active
+    ACTIVATING = "activating"
+    ACTIVE = "active"  # at the initiator, which waits for Confirmed
+    CONFIRMING = "confirming"
+
+
+STEPS = frozenset({Verb.DRAW, Verb.FETCH, Verb.PREPARE, Verb.ACTIVATE, Verb.CONFIRM})
+REPEATED = frozenset({Stage.OFFERED, Stage.ACTIVE})
+FINAL = frozenset({Stage.ACTIVE, Stage.CONFIRMING})  # in use already: cannot be given up
+KEPT = FINAL | {
+    Stage.ACTIVATING,
+    Stage.PREPARED,
+}  # about to be in use, or perhaps in use at the other end: no clock ends it
+
+
+@dataclass(slots=True)
+class Coming:
+    number: int
+    stage: Stage
+    since_s: float
+    said_s: float
+    key_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Seconds. rotate_s: a fresh key this often; hold_s: a key older than this must not carry traffic (0: no end).
+
+    give_up_s: a generation that is not in use after this long is dropped; retry_s: pause before the next try.
+    """
+
+    rotate_s: float = 60.0
+    hold_s: float = 0.0
+    repeat_s: float = 1.0
+    give_up_s: float = 15.0
+    retry_s: float = 2.0
+
+
+@dataclass(slots=True)
+class End:
+    """One end of one tunnel. `highest`: the last number that was ever used here, kept over restarts by the runner."""
+
+    tunnel: str
+    role: Role
+    pace: Pace
+    highest: int = 0
+    current: int = 0  # generation in use, 0: none that we know of
+    since_s: float = 0.0
+    blocked: bool = False
+    connected: bool = False
+    coming: Coming | None = None
+    _todo: deque[Action] = field(default_factory=deque)
+    _busy: Action | None = None
+    _out: list[Output] = field(default_factory=list)
+    _retry_s: float = 0.0
+    _wanted: bool = False  # somebody asked for a rotation before its time
+
+    # what happens --------------------------------------------------------------------------------------------------
+
+    def up(self, now_s: float) -> list[Output]:
+        """The channel to the other end stands."""
+        self.connected = True
+        self._say(Hello(tunnel=self.tunnel, number=self.highest, current=self.current))
+        if self.coming is not None:
+            self.coming.said_s = now_s - self.pace.repeat_s
+        return self._end(now_s)
+
+    def down(self, now_s: float) -> list[Output]:
+        self.connected = False
+        return self._end(now_s)
+
+    def want(self, now_s: float) -> list[Output]:
+        """Rotate now: bytes under the key, a revocation, a person."""
+        self._wanted = True
+        return self._end(now_s)
+
+    def hear(self, message: Message, now_s: float) -> list[Output]:
+        """What does not fit the present state is an echo of an earlier one and changes nothing."""
+        match message:
+            case Hello():
+                self._hear_hello(message)
+            case Propose():
+                self._hear_propose(message, now_s)
+            case Active():
+                self._hear_active(message, now_s)
+            case Abort():
+                if self._is_coming(message.number) and self.role == "responder":
+                    self._drop("aborted by the initiator", now_s)
+            case Prepared():
+                if self._at(Stage.OFFERED, message.number):
+                    self._step(Stage.PREPARING, Verb.PREPARE)
+            case Refused():
+                if self._at(Stage.OFFERED, message.number):
+                    self._drop(f"the responder refused: {message.reason}", now_s)
+            case Confirmed():
+                if self._at(Stage.ACTIVE, message.number):
+                    self._finish(now_s)
+        return self._end(now_s)
+
+    def done(self, action: Action, now_s: float, *, key_id: str = "", problem: str = "") -> list[Output]:
+        """The action that was given out has ended. problem: why it failed."""
+        assert action == self._busy, "actions end in the order in which they were given out"
+        self._busy = None
+        coming = self.coming
+        if coming is not None and action.number == coming.number and action.verb in STEPS:
+            self._advance(coming, action.verb, key_id, problem, now_s)
+        return self._end(now_s)
+
+    def tick(self, now_s: float) -> list[Output]:
+        coming = self.coming
+        if coming is not None:
+            if coming.stage not in KEPT and now_s - coming.since_s >= self.pace.give_up_s:
+                self._drop("not in use in time", now_s)
+            elif coming.stage in REPEATED and now_s - coming.said_s >= self.pace.repeat_s:
+                self._repeat(coming, now_s)
+        return self._end(now_s)
+
+    # messages ------------------------------------------------------------------------------------------------------
+
+    def _hear_hello(self, message: Hello) -> None:
+        self.highest = max(self.highest, message.number)
+        if self._at(Stage.PREPARED, message.current):
+            self._step(Stage.CONFIRMING, Verb.CONFIRM)
+        elif self.role == "initiator" and message.current != self.current and not self._is_coming(message.current):
+            self._wanted = True  # one of us has lost its memory: begin a generation that both know
+
+    def _hear_propose(self, message: Propose, now_s: float) -> None:
+        if self.role != "responder":
+            return
+        coming = self.coming
+        if coming is not None and coming.number == message.number:
+            if coming.stage is Stage.PREPARED:
+                self._say(Prepared(tunnel=self.tunnel, number=coming.number))
+            return
+        if message.number <= self.highest:
+            return  # an echo: it was used or dropped before
+        if coming is not None:
+            self._overtake(coming)
+        self.highest = message.number
+        self.coming = Coming(message.number, Stage.FETCHING, now_s, now_s, message.key_id)
+        self._do(Verb.FETCH)
+
+    def _overtake(self, coming: Coming) -> None:
+        """The initiator has begun anew. It may be using what it forgot: that stays until the next one is in use."""
+        self._todo = deque(action for action in self._todo if action.number != coming.number)
+        self.coming = None
+        self._out.append(Report("missed", coming.number, "the initiator began anew"))
+
+    def _hear_active(self, message: Active, now_s: float) -> None:
+        if self._at(Stage.PREPARED, message.number):
+            self._step(Stage.CONFIRMING, Verb.CONFIRM)
+        elif message.number == self.current and self.role == "responder":
+            self._say(Confirmed(tunnel=self.tunnel, number=message.number))
+        elif self.role == "responder" and self.coming is None and message.number > self.current:
+            # we were restarted in between; our daemon was not: it can tell
+            self.highest = max(self.highest, message.number)
+            self.coming = Coming(message.number, Stage.CONFIRMING, now_s, now_s)
+            self._do(Verb.CONFIRM)
+
+    def _repeat(self, coming: Coming, now_s: float) -> None:
+        coming.said_s = now_s
+        if coming.stage is Stage.OFFERED:
+            self._say(Propose(tunnel=self.tunnel, number=coming.number, key_id=coming.key_id))
+        else:
+            self._say(Active(tunnel=self.tunnel, number=coming.number))
+
+    # steps ---------------------------------------------------------------------------------------------------------
+
+    def _advance(self, coming: Coming, verb: Verb, key_id: str, problem: str, now_s: float) -> None:
+        if problem and coming.stage is Stage.CONFIRMING:
+            self._do(Verb.CONFIRM)  # the initiator is on it: look again until it is seen here
+        elif problem:
+            self._refuse(problem, now_s)
+        elif verb is Verb.DRAW:
+            coming.key_id, coming.stage = key_id, Stage.OFFERED
+            self._repeat(coming, now_s)
+        elif verb is Verb.FETCH:
+            self._step(Stage.PREPARING, Verb.PREPARE)
+        elif verb is Verb.PREPARE and self.role == "initiator":
+            self._step(Stage.ACTIVATING, Verb.ACTIVATE)
+        elif verb is Verb.PREPARE:
+            coming.stage = Stage.PREPARED
+            self._say(Prepared(tunnel=self.tunnel, number=coming.number))
+        elif verb is Verb.ACTIVATE:
+            coming.stage = Stage.ACTIVE
+            self._repeat(coming, now_s)
+        elif verb is Verb.CONFIRM:
+            self._finish(now_s)
+            self._say(Confirmed(tunnel=self.tunnel, number=coming.number))
+
+    def _refuse(self, problem: str, now_s: float) -> None:
+        assert self.coming is not None
+        if self.role == "responder":
+            self._say(Refused(tunnel=self.tunnel, number=self.coming.number, reason=problem[:200]))
+        self._drop(problem, now_s)
+
+    def _finish(self, now_s: float) -> None:
+        """The coming generation is in use at both ends: what was before goes."""
+        coming = self.coming
+        assert coming is not None
+        self._todo.append(Action(Verb.RETIRE, coming.number))
+        self.current, self.since_s, self.coming, self.blocked = coming.number, now_s, None, False
+        self._out.append(Report("rotated", coming.number, took_s=now_s - coming.since_s))
+
+    def _drop(self, reason: str, now_s: float) -> None:
+        """Give up the coming generation; traffic stays on the present one."""
+        coming = self.coming
+        assert coming is not None
+        self._todo = deque(action for action in self._todo if action.number != coming.number)
+        if self.role == "initiator" and coming.key_id:
+            self._say(Abort(tunnel=self.tunnel, number=coming.number))
+        if coming.stage not in (Stage.DRAWING, Stage.FETCHING):
+            self._todo.append(Action(Verb.DROP, coming.number))
+        self.coming, self._retry_s = None, now_s + self.pace.retry_s
+        self._out.append(Report("missed", coming.number, reason))
+
+    # the end of every turn -----------------------------------------------------------------------------------------
+
+    def _end(self, now_s: float) -> list[Output]:
+        """Begin what is due, give out the next action, and return what this turn has said."""
+        if self._is_due(now_s):
+            self._wanted = False
+            self.highest += 1
+            self.coming = Coming(self.highest, Stage.DRAWING, now_s, now_s)
+            self._do(Verb.DRAW)
+        if self._is_too_old(now_s):
+            self.blocked = True
+            self._todo.append(Action(Verb.BLOCK, self.current))
+            self._out.append(Report("blocked", self.current, "the key in use is too old"))
+        if self._busy is None and self._todo:
+            self._busy = self._todo.popleft()
+            self._out.append(self._busy)
+        out, self._out = self._out, []
+        return out
+
+    def _is_due(self, now_s: float) -> bool:
+        if self.role != "initiator" or self.coming is not None or not self.connected or now_s < self._retry_s:
+            return False
+        return self._wanted or not self.current or now_s - self.since_s >= self.pace.rotate_s
+
+    def _is_too_old(self, now_s: float) -> bool:
+        return bool(
+            self.pace.hold_s and self.current and not self.blocked and now_s - self.since_s >= self.pace.hold_s
+        ) and not (self.coming is not None and self.coming.stage in FINAL)
+
+    def _step(self, stage: Stage, verb: Verb) -> None:
+        assert self.coming is not None
+        self.coming.stage = stage
+        self._do(verb)
+
+    def _do(self, verb: Verb) -> None:
+        assert self.coming is not None
+        self._todo.append(Action(verb, self.coming.number, self.coming.key_id))
+
+    def _say(self, message: Message) -> None:
+        if self.connected:
+            self._out.append(message)
+
+    def _is_coming(self, number: int) -> bool:
+        return self.coming is not None and self.coming.number == number
+
+    def _at(self, stage: Stage, number: int) -> bool:
+        return self.coming is not None and self.coming.stage is stage and self.coming.number == number
