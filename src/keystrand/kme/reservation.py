@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import msgspec
 
-from keystrand.core.clock import new_uuid
+from keystrand.core.clock import new_key_id, new_uuid
 from keystrand.core.errors import (
     KeystrandError,
     KeyUnavailable,
@@ -133,6 +133,7 @@ class Reservations:
                 bits=ask.bits if link else 0,
                 op=message.op,
                 created_s=self.site.clock.now_s(),
+                holder=self.site.incarnation,
             )
         )
         if epoch:
@@ -218,7 +219,7 @@ class Reservations:
     def _message(
         self, ask: Ask, chosen: frozenset[Strand], link: str, plan: list[tuple[Segment, ...]], strand_id: str
     ) -> Reserve:
-        record = self.site.store.peer(ask.peer)
+        record, now_s = self.site.store.peer(ask.peer), self.site.clock.now_s()
         self.site.store.put_peer(replace(record, op_sent=record.op_sent + 1))
         return Reserve(
             request_id=new_uuid(self.site.entropy),
@@ -233,7 +234,8 @@ class Reservations:
             ttl_s=self.site.limits.key_ttl_s,
             keys=tuple(
                 WireKey(
-                    new_uuid(self.site.entropy), tuple((s.block_id, s.offset_bits, s.length_bits) for s in segments)
+                    new_key_id(self.site.entropy, now_s),
+                    tuple((s.block_id, s.offset_bits, s.length_bits) for s in segments),
                 )
                 for segments in plan
             ),
