@@ -18,11 +18,14 @@ from keystrand.cli.terminal import say
     help="The store was put back from a backup: begin a new epoch, and destroy every key and bit that it calls unused.",
 )
 def command(file: Path, restored: bool) -> None:
-    """Run the key manager of the site in FILE until it is told to stop (SIGTERM, Ctrl-C)."""
+    """Run the key manager of the site in FILE until it is told to stop (SIGTERM, Ctrl-C).
+
+    SIGHUP reads SAEs, tenants and policy of FILE again; anything else needs a restart.
+    """
     from keystrand.cli.loop import run_until_stopped
     from keystrand.node.site import run_site
 
     config = site_of(file)
     if config.status is not None:
         say(f"site {config.site.name}: status page on http://{config.status.listen}/")
-    run_until_stopped(run_site(config, restored=restored))
+    run_until_stopped(run_site(config, restored=restored, file=file))

@@ -34,6 +34,7 @@ from keystrand.node.keys import EngineKeys
 from keystrand.node.notary import Notary
 from keystrand.node.outlets import audit_sinks
 from keystrand.node.peers import Line, PeerLines
+from keystrand.node.policy_file import read_again
 from keystrand.node.readings import Readings
 from keystrand.node.replicas import OneProcess, Replica, open_place
 from keystrand.node.sealing import sealer_of
@@ -102,6 +103,7 @@ class SiteNode:
         self.lines = self._lines()
         self.notary.send = self.lines.send
         self.readings = Readings(self.devices.links)
+        self._reading: set[asyncio.Task[None]] = set()
         self._servers: list[Server] = []
 
     # building ------------------------------------------------------------------------------------------------------
@@ -257,6 +259,17 @@ class SiteNode:
                 self.audit_sinks.close()
             self.store.close()
 
+    def read_policy_soon(self, file: Path) -> None:
+        """Read the policy of the site's file again; keys in flight are judged by the new one."""
+        task = asyncio.get_running_loop().create_task(self._read_policy(file))
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+
+    async def _read_policy(self, file: Path) -> None:
+        # the site may be stopping, or its store have failed: that is said elsewhere
+        with contextlib.suppress(KeystrandError):
+            self.policy = await read_again(file, self.config, self.engine) or self.policy
+
     async def _close(self) -> None:
         self.feed.close()
         for server in self._servers:
@@ -287,8 +300,11 @@ def _verifier(path: Path) -> Verifier:
         raise ConfigError(f"cannot read an audit verification key: {error}", path=str(path)) from None
 
 
-async def run_site(config: SiteConfig, *, restored: bool = False) -> None:
-    """Run a site until SIGTERM or SIGINT. restored: its store was put back from a backup, so a new epoch begins."""
+async def run_site(config: SiteConfig, *, restored: bool = False, file: Path | None = None) -> None:
+    """Run a site until SIGTERM or SIGINT; SIGHUP reads the policy of `file` again.
+
+    restored: its store was put back from a backup, so a new epoch begins.
+    """
     configure_logs(level=config.log.level, form=config.log.format)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -297,4 +313,6 @@ async def run_site(config: SiteConfig, *, restored: bool = False) -> None:
     node = SiteNode(config)
     if restored:
         node.begin_epoch()
+    if file is not None:
+        loop.add_signal_handler(signal.SIGHUP, node.read_policy_soon, file)
     await node.run(stop)

@@ -1,0 +1,58 @@
+"""A running site takes a new policy from its file on SIGHUP, and keeps the old one where it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from keystrand.config.load import load_site
+from keystrand.lab.pair import found_pair
+from keystrand.node.site import SiteNode
+
+
+def policy_records(node: SiteNode) -> list[dict[str, object]]:
+    records = [msgspec.json.decode(raw) for _, raw, _ in node.store.audit_rows(0, 2**31)]
+    return [record for record in records if str(record["kind"]).startswith("policy.")]
+
+
+@pytest.mark.proves("R022")
+async def test_sighup_puts_the_policy_of_the_file_in_force_and_refuses_the_rest(tmp_path: Path) -> None:
+    file = found_pair(tmp_path / "pair").site_files["alpha"]
+    node, stop = SiteNode(load_site(file)), asyncio.Event()
+    running = asyncio.create_task(node.run(stop))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.read_policy_soon, file)
+
+    async def hang_up() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        before = len(policy_records(node))
+        async with asyncio.timeout(10):
+            while len(policy_records(node)) == before:
+                await asyncio.sleep(0.05)
+
+    try:
+        await asyncio.sleep(0.3)
+        sound = file.read_text()
+        pair = next(iter(node.policy.rules))
+        file.write_text(sound.replace("[[policy]]", "[[policy]]\nquota_bps = 1000\nquota_burst_bits = 4096", 1))
+        await hang_up()
+        assert [r["kind"] for r in policy_records(node)] == ["policy.loaded", "policy.loaded"]
+        assert policy_records(node)[-1]["changed"] == 1
+        assert node.engine.kme.site.policy.rules[pair].quota_bps == node.policy.rules[pair].quota_bps == 1000
+
+        file.write_text(file.read_text().replace("[limits]", "") + "\n[limits]\nkey_ttl_s = 77\n")
+        await hang_up()
+        assert "more than the policy" in str(policy_records(node)[-1]["reason"])
+
+        file.write_text("no TOML at all [")
+        await hang_up()
+        assert policy_records(node)[-1]["kind"] == "policy.refused"
+        assert node.engine.kme.site.policy.rules[pair].quota_bps == 1000
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+        stop.set()
+        await running
