@@ -1,72 +1,61 @@
 """Prometheus metrics of a site. The table `METRICS` is the reference; docs/reference/metrics.md is printed from it.
 
-Labels name links, peers, SAE pairs and reasons, never a key ID. A metric has at most `CHILDREN_MAX` label sets; what
-comes beyond that is counted under the label "other", so that a hostile caller cannot grow the exposition.
+Labels name links, peers, SAE pairs and reasons, never a key ID. A metric has at most `CHILDREN_MAX` label sets, and those
+about links or peers at most `PER_PLACE_MAX` for each that is configured, where that is more; what comes beyond is counted
+under the label "other", so that a hostile caller cannot grow the exposition.
 """
 
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
 
 from keystrand.core.clock import Clock, SystemClock
 from keystrand.core.events import KINDS, Event
 from keystrand.core.pool import Account
 from keystrand.observe.gauges import Gauges, LinkGauge, PeerGauge
 from keystrand.observe.metric_table import METRICS, Metric
+from keystrand.observe.sample_lines import SampleLines
 
 CHILDREN_MAX: Final = 512
+PER_PLACE_MAX: Final = 16
 OTHER: Final = "other"
 LATENCY_BUCKETS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class _Child(Protocol):
-    def inc(self, amount: float = 1, /) -> None: ...
-    def set(self, value: float, /) -> None: ...
-    def observe(self, amount: float, /) -> None: ...
+_Bounded = Callable[[tuple[str, ...], int], tuple[str, ...]]
 
 
-class _Family:
-    """One metric with its children bound once: labels() on every call costs three times the increment."""
+def _bound(metric: Metric, places: int) -> _Bounded:
+    """Labels as they are while there is room beside `have` others, else "other". places: links and peers configured."""
+    wanted = PER_PLACE_MAX * places if {"link", "peer"}.intersection(metric.labels) else 0
+
+    def bounded(labels: tuple[str, ...], have: int) -> tuple[str, ...]:
+        # one place is kept for "other"
+        return labels if have < max(CHILDREN_MAX, wanted) - 1 else (OTHER,) * len(labels)
+
+    return bounded
+
+
+class _Latency:
+    """The one histogram, with its children bound once: labels() on every call costs three times the observation."""
 
     def __init__(self, metric: Metric, registry: CollectorRegistry) -> None:
-        self._width = len(metric.labels)
-        self._children: dict[tuple[str, ...], _Child] = {}
-        self._lock = threading.Lock()
-        self._parent = _KINDS[metric.kind](metric, registry)
+        self._parent = Histogram(metric.name, metric.text, metric.labels, buckets=LATENCY_BUCKETS_S, registry=registry)
+        self._children: dict[str, Histogram] = {}
+        self._bounded = _bound(metric, 0)
 
-    def __call__(self, *labels: str) -> _Child:
-        child = self._children.get(labels)
-        return child if child is not None else self._bind(labels)
-
-    def _bind(self, labels: tuple[str, ...]) -> _Child:
-        assert len(labels) == self._width
-        with self._lock:
-            # one place is kept for "other"
-            if labels not in self._children and len(self._children) >= CHILDREN_MAX - 1:
-                labels = (OTHER,) * self._width
-            if labels not in self._children:
-                child = self._parent.labels(*labels) if self._width else self._parent
-                # a family is used only as its kind allows: counters inc, gauges set, histograms observe
-                self._children[labels] = cast(_Child, child)
-            return self._children[labels]
-
-
-def _histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:
-    return Histogram(metric.name, metric.text, metric.labels, buckets=LATENCY_BUCKETS_S, registry=registry)
-
-
-_KINDS: Final[dict[str, Callable[[Metric, CollectorRegistry], Counter | Gauge | Histogram]]] = {
-    "counter": lambda metric, registry: Counter(metric.name, metric.text, metric.labels, registry=registry),
-    "gauge": lambda metric, registry: Gauge(metric.name, metric.text, metric.labels, registry=registry),
-    "histogram": _histogram,
-}
+    def observe(self, method: str, seconds: float) -> None:
+        child = self._children.get(method)
+        if child is None:
+            (name,) = self._bounded((method,), len(self._children))
+            child = self._children.get(name) or self._children.setdefault(name, self._parent.labels(name))
+        child.observe(seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +99,20 @@ class Metrics:
 
     def __init__(
         self,
-        registry: CollectorRegistry | None = None,
         *,
         links: Iterable[str] = (),
         peers: Iterable[str] = (),
         clock: Clock | None = None,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a third more series that no alert reads
-        self._registry = registry or CollectorRegistry()
+        self._registry = CollectorRegistry()
         self._clock = clock or SystemClock()
-        self._of = {metric.name: _Family(metric, self._registry) for metric in METRICS}
+        links, peers = tuple(links), tuple(peers)
+        bounds = {metric.name: _bound(metric, len(links) + len(peers)) for metric in METRICS}
+        lines = [metric for metric in METRICS if metric.kind != "histogram"]
+        self._of = {metric.name: SampleLines(metric, bounds[metric.name]) for metric in lines}
+        self._latency = _Latency(next(m for m in METRICS if m.kind == "histogram"), self._registry)
+        self._shown: dict[str, LinkGauge] = {}
         self._groups: dict[str, str] = {}
         self._last_block_s: dict[str, float] = {}
         self._bind(links, peers)
@@ -153,11 +146,11 @@ class Metrics:
     def observe_request(self, method: str, status: int, seconds: float) -> None:
         """One answered API request. `method` is the operation (enc_keys, dec_keys, status), never a path."""
         self._of["requests_total"](method, str(status)).inc()
-        self._of["request_latency_seconds"](method).observe(seconds)
+        self._latency.observe(method, seconds)
 
     def render(self) -> bytes:
         """The exposition, text format 0.0.4."""
-        return generate_latest(self._registry)
+        return generate_latest(self._registry) + "".join([family.text() for family in self._of.values()]).encode()
 
     # inside
 
@@ -180,14 +173,17 @@ class Metrics:
 
     def _set_link(self, link: LinkGauge) -> None:
         name = link.link
+        if name in self._last_block_s:
+            age_s = max(0.0, self._clock.now_s() - self._last_block_s[name])
+            self._of["qkd_last_block_age_seconds"](name).set(age_s)
+        if self._shown.get(name) == link:
+            return
+        self._shown[name] = link
         for metric, value in _link_values(link).items():
             if value is not None:
                 self._of[metric](name).set(value)
         for account in Account:
             self._of["pool_bits"](name, account.value).set(link.ledger.get(account.value, 0))
-        if name in self._last_block_s:
-            age_s = max(0.0, self._clock.now_s() - self._last_block_s[name])
-            self._of["qkd_last_block_age_seconds"](name).set(age_s)
 
     def _set_peer(self, peer: PeerGauge) -> None:
         self._of["peer_up"](peer.peer).set(peer.up)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,36 @@ def test_no_event_breaks_a_sink(kind: str, fields: dict[str, str | int | float |
     metrics = Metrics()
     metrics.emit(Event(kind, 1.0, fields))
     assert value(metrics, "events_total", kind=kind, severity=KINDS[kind].value) == 1
+
+
+def test_every_configured_link_has_series_of_its_own() -> None:
+    names = [f"line-{number}" for number in range(1000)]
+    metrics = Metrics(links=names)
+    ledger = LEDGER | {"ingested": 1000}
+    metrics.update(Gauges(links=tuple(LinkGauge(link=name, peer="bravo", state="up", ledger=ledger) for name in names)))
+    found = [dict(labels) for (name, labels) in samples(metrics) if name == "pool_bits"]
+    assert {labels["link"] for labels in found} == set(names)
+    assert len(found) == 7 * len(names)
+
+
+def test_a_scrape_shows_what_changed_since_the_last_one() -> None:
+    metrics = Metrics(links=["line"])
+    link = LinkGauge(link="line", peer="bravo", state="up", ledger=LEDGER, owned_free_bits=5)
+    for bits in (5, 5, 7):
+        metrics.update(Gauges(links=(replace(link, owned_free_bits=bits),)))
+        assert value(metrics, "pool_owned_free_bits", link="line") == bits
+    for count in (1, 2):
+        metrics.emit(Event("quota.denied", 0.0, {"sae": 'a"b\\c\nd'}))
+        assert value(metrics, "quota_denied_total", sae='a"b\\c\nd') == count
+
+
+def test_operations_that_nobody_knows_cannot_grow_the_latencies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_module, "CHILDREN_MAX", 8)
+    metrics = Metrics()
+    for number in range(100):
+        metrics.observe_request(f"verb-{number}", 401, 0.001)
+    counts = {
+        labels: count for (name, labels), count in samples(metrics).items() if name == "request_latency_seconds_count"
+    }
+    assert len(counts) == 8
+    assert counts[("method", "other"),] == 93
