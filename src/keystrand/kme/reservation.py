@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Set
+from contextlib import suppress
 from dataclasses import replace
 
 import msgspec
@@ -89,7 +90,9 @@ class Reservations:
         self.quotas.spend(ask)
         shelf.note(ask.number, self.site.clock.monotonic_s())
         if stocked and (missing := shelf.missing(self.site.limits)):
-            self._restock(ask, missing)
+            # a failure ahead of demand must not undo what was just released: memory could not follow
+            with suppress(Unavailable), self.site.store.savepoint():
+                self._restock(ask, missing)
 
     def _restock(self, ask: Ask, number: int) -> None:
         """Agree on `number` keys ahead of demand, at the level that the policy wants, from a link with bits to spare."""
@@ -101,8 +104,9 @@ class Reservations:
             return
         wanted_bits = SPARE_FACTOR * ahead.bits if Strand.QKD in chosen else 0
         if any(self.pool.owned_bits(link) >= wanted_bits for link in self.site.links_to(ask.peer)):
+            link = self._link_for(ahead) if Strand.QKD in chosen else ""
+            self._reserve_from(None, ahead, ask.required, link)
             self.stock.shelf(ask).coming += ahead.number
-            self._reserve_from(None, ahead, ask.required, self._link_for(ahead) if Strand.QKD in chosen else "")
 
     def _reserve(self, ticket: object, ask: Ask) -> None:
         self._reserve_from(ticket, ask, *self._level_for(ask))
