@@ -71,6 +71,7 @@ class PostgresDatabase:
         self._doomed: str | None = None
         self._open = False
         self._wrote = False
+        self._late: list[str] = []  # RELEASEs that nothing has needed yet
         self._version = -1
         self.incarnation = ""  # hexadecimal, of this process's place in the roster; "": it has none
         self.held = Held(self._write_many, self._control)
@@ -149,9 +150,18 @@ class PostgresDatabase:
         Against a constraint the savepoint around it is lost, or the transaction where there is none.
         """
         self._require_transaction()
-        self.held.settle()
+        self._settle()
         self._wrote = True
         return self._run(sql, values).rowcount
+
+    def _settle(self) -> None:
+        """In one round trip; the statement that follows is a plain one."""
+        if not self.held.is_settled:
+            try:
+                with self._sound().pipeline():
+                    self.held.settle()
+            except psycopg.Error as error:
+                self._fail(error)
 
     def hold(self, table: str, sql: str, values: Row) -> None:
         """With the others at the end of the transaction, or before the next `write` or `settle`."""
@@ -175,8 +185,17 @@ class PostgresDatabase:
             self._fail(error)
 
     def _control(self, sql: str) -> None:
+        """A word on savepoints, all of which have one name: the innermost is meant. RELEASE waits until it matters."""
+        if sql.startswith("RELEASE"):
+            self._late.append(sql)
+            return
+        line, late = self._sound(), self._late
+        if sql.startswith("ROLLBACK"):  # after an error the server hears nothing else
+            late = [word for _ in late for word in (sql, "RELEASE part")]
+        self._late = []
         try:
-            self._sound().execute(sql)
+            for word in (*late, sql):
+                line.execute(word, prepare=False)
         except psycopg.Error as error:
             self._fail(error)
 
@@ -212,7 +231,7 @@ class PostgresDatabase:
 
     def _begin(self) -> int:
         """Take the lock; the version that is found."""
-        self._doomed, self._wrote = None, False
+        self._doomed, self._wrote, self._late = None, False, []
         line = self._connected()
         try:
             self._open = True

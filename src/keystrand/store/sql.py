@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Final
 
 from keystrand.core.errors import IllegalTransition
@@ -18,6 +19,7 @@ from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 from keystrand.crypto.seal import Sealer
 from keystrand.store.database import Database
+from keystrand.store.handovers import SqlHandovers
 from keystrand.store.ledger import LIVING, check_move
 from keystrand.store.register import SqlRegister
 from keystrand.store.rows import (
@@ -84,6 +86,7 @@ class SqlStore:
         self._db = database
         self._sealer = sealer
         self.register = SqlRegister(self._db)
+        self.handovers = SqlHandovers(database, sealer)
         self._forget()
 
     def close(self) -> None:
@@ -97,7 +100,10 @@ class SqlStore:
         self._epoch: dict[str, int] = {}
         self._peers: dict[str, PeerRecord] = {}
         self._requests: dict[str, OpenRequest] | None = None  # all of them: a few thousand at most
+        self._free: dict[tuple[str, str], int] = {}  # until a block changes
         self._copies: dict[str, dict[str, Waiting]] = {}  # of the latest keys, and of those of this transaction
+        self._absent: set[str] = set()  # keys without copies, as read in this transaction
+        self._added: dict[tuple[str, str], list[tuple[str, str]]] = {}  # copies of this transaction, by request
         self._finished: list[tuple[tuple[str, str], Waiting]] = []
         self._accounts: dict[tuple[str, Account], int] = {}
         self._moved: dict[str, None] = {}
@@ -119,6 +125,8 @@ class SqlStore:
             self._forget()
             raise
         self._journal.clear()
+        self._absent.clear()
+        self._added.clear()
         self._wipe_what_is_over()
 
     def _wipe_what_is_over(self) -> None:
@@ -140,6 +148,8 @@ class SqlStore:
                 yield
         except BaseException:
             self._journal.undo(mark)
+            self._free.clear()
+            self._absent.clear()
             raise
 
     # the site and its peers
@@ -188,6 +198,7 @@ class SqlStore:
     # pool blocks
 
     def add_block(self, block: PoolBlock, material: Secret) -> None:
+        self._free.clear()
         row = block_row(block)
         sealed = self._sealer.seal(BLOCK_COLUMN, identity(row), material.reveal())
         self._db.write(_INSERT_BLOCK, (*row, block.free_bits, sealed))
@@ -203,6 +214,7 @@ class SqlStore:
         return self._sealer.open(BLOCK_COLUMN, identity(row[:-1]), row[-1])
 
     def put_block(self, block: PoolBlock, material: Secret | None = None) -> None:
+        self._free.clear()
         # the seal covers the facts, so new facts need a new seal even where the material stays
         plain = self.block_material(block.block_id) if material is None else material
         row = block_row(block)
@@ -212,6 +224,7 @@ class SqlStore:
             raise _absent(self.block(block.block_id), block.block_id)
 
     def drop_block(self, block_id: str) -> None:
+        self._free.clear()
         self._db.write("DELETE FROM blocks WHERE block_id = ?", (block_id,))
 
     def blocks(
@@ -228,8 +241,11 @@ class SqlStore:
         return [block_of(row) for row in self._db.rows(f"{_SELECT_BLOCK} WHERE {where}", (link, owner, limit))]
 
     def free_bits(self, link: str, owner: str) -> int:
-        row = self._db.row("SELECT free_bits FROM pools WHERE link = ? AND owner = ?", (link, owner))
-        return int(row[0]) if row else 0
+        known = self._free.get((link, owner))
+        if known is None:
+            row = self._db.row("SELECT free_bits FROM pools WHERE link = ? AND owner = ?", (link, owner))
+            known = self._free[link, owner] = int(row[0]) if row else 0
+        return known
 
     def blocks_before(self, ingested_s: float, limit: int) -> list[PoolBlock]:
         where = "ingested_s < ? ORDER BY ingested_s, link, sequence, piece LIMIT ?"
@@ -298,11 +314,15 @@ class SqlStore:
     def _waiting(self, key_id: str) -> dict[str, Waiting]:
         """All copies of a key by recipient; those of the latest keys are at hand, with their material."""
         known = self._copies.get(key_id)
+        if known is None and key_id in self._absent:
+            known = {}
         if known is None:
             rows = self._db.rows(f"{_SELECT_COPY} WHERE key_id = ? ORDER BY recipient", (key_id,))
             known = {row[1]: Waiting(copy_of(row)) for row in rows}
             if known:
                 self._copies[key_id] = known
+            else:
+                self._absent.add(key_id)
         return known
 
     def add_copy(self, copy: Copy, material: Secret) -> None:
@@ -311,6 +331,8 @@ class SqlStore:
         row = copy_row(copy)
         sealed = self._sealer.seal(COPY_COLUMN, identity(row), material.reveal())
         self._db.hold("copies", _INSERT_COPY, (*row, int(copy.step in LIVING), sealed))
+        self._absent.discard(copy.key_id)
+        self._added.setdefault((copy.peer, copy.request_id), []).append((copy.key_id, copy.recipient))
         if copy.key_id not in self._copies:
             self._journal.put(self._copies, copy.key_id, {})
         self._journal.put(self._copies[copy.key_id], copy.recipient, Waiting(copy, Secret(material.reveal())))
@@ -319,7 +341,14 @@ class SqlStore:
         return [entry.copy for _, entry in sorted(self._waiting(key_id).items())]
 
     def copies_of_request(self, peer: str, request_id: str) -> list[Copy]:
-        return self._select_copies("peer = ? AND request_id = ? ORDER BY key_id, recipient", (peer, request_id))
+        """Those in the database as this transaction has changed them, and those that it added: without writing them."""
+        rows = self._db.rows(f"{_SELECT_COPY} WHERE peer = ? AND request_id = ?", (peer, request_id))
+        found = {(row[0], row[1]): copy_of(row) for row in rows}
+        for key_id, recipient in (*found, *self._added.get((peer, request_id), ())):
+            entry = self._copies.get(key_id, {}).get(recipient)
+            if entry is not None:
+                found[key_id, recipient] = entry.copy
+        return [copy for _, copy in sorted(found.items(), key=itemgetter(0))]
 
     def _select_copies(self, where: str, values: Row) -> list[Copy]:
         self._db.held.settle()

@@ -71,6 +71,11 @@ class Held:
         """Only tables that do not refer to each other: those of one table stay in order, tables do not."""
         self._writes.append((table, sql, values))
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether `settle` has nothing to do."""
+        return not self._writes and all(part.begun for part in self._parts)
+
     def clear(self) -> None:
         self._writes.clear()
         self._parts.clear()
