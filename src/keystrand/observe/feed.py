@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,8 @@ from keystrand.observe.gauges import AuditGauge, Gauges, LinkGauge, PeerGauge
 __all__ = ["AuditGauge", "Feed", "Gauges", "LinkGauge", "PeerGauge"]
 
 Point = tuple[int, float, list[float | None]]  # cursor, Unix time, values
+READING_SHARE: Final = 0.02
+INTERVAL_S_MAX: Final = 2.0  # the page calls its figures old after ten seconds
 _SHOWN: Final = frozenset({Severity.INFO, Severity.NOTICE, Severity.WARNING, Severity.ALERT})
 _QUIET: Final = frozenset(
     {"key.delivered", "link.block", "block.ingested", "transfer.rotated"}
@@ -69,6 +72,7 @@ class Feed:
         self._readers = 0
         self._gauges: Gauges | None = None
         self._gauges_at_s = 0.0
+        self._plain: dict[str, Any] | None = None  # the gauges as a snapshot has them, made when one is asked for
         self._series: dict[str, _Series] = {}
         self._delivered = 0
         self._pairs: dict[tuple[str, str, str], int] = {}
@@ -103,6 +107,7 @@ class Feed:
             self._cursor += 1
             self._gauges = gauges
             self._gauges_at_s = now_s
+            self._plain = None
             for link in gauges.links:
                 self._sample(link, now_s)
 
@@ -129,8 +134,8 @@ class Feed:
                 "started_s": self._started_s,
                 "cursor": self._cursor,
                 "full": not self._reaches(since),
-                **_gauge_part(self._gauges),
-                "alarms": [asdict(alarm) for alarm in self._alarms(now_s)],
+                **self._gauge_part(),
+                "alarms": [_plain_alarm(alarm) for alarm in self._alarms(now_s)],
                 "deliveries": self._delivery_part(),
                 "transfers": [dict(transfer) for transfer in reversed(self._transfers.values())],
                 "events": list(reversed(self._events)),
@@ -140,17 +145,22 @@ class Feed:
     async def subscribe(self, *, interval_s: float = 0.25) -> AsyncIterator[dict[str, Any]]:
         """Snapshots as they change, at most one per `interval_s`; the first holds the whole history.
 
+        Where many links make a snapshot dear, they come more rarely: all readers together take about
+        `READING_SHARE` of a processor for them, until they come every `INTERVAL_S_MAX`.
+
         Raises Unavailable where `readers_max` streams are already open.
         """
         self._enter()
         try:
-            cursor = 0
+            cursor, share_s = 0, 0.0
             while not self._closed:
                 if self._cursor != cursor or not cursor:
+                    began_s = time.perf_counter()
                     message = self.snapshot(cursor)
                     cursor = message["cursor"]
+                    share_s = (time.perf_counter() - began_s) * self._readers / READING_SHARE
                     yield message
-                await asyncio.sleep(interval_s)
+                await asyncio.sleep(max(interval_s, min(share_s, INTERVAL_S_MAX)))
         finally:
             self._leave()
 
@@ -234,6 +244,11 @@ class Feed:
         pairs = [{**dict(zip(names, pair, strict=True)), "keys": n} for pair, n in sorted(self._pairs.items())]
         return {"total": self._delivered, "pairs": pairs, "recent": list(reversed(self._deliveries))}
 
+    def _gauge_part(self) -> dict[str, Any]:
+        if self._plain is None:
+            self._plain = _plain_gauges(self._gauges)
+        return self._plain
+
     def _alarms(self, now_s: float) -> list[Alarm]:
         return alarms_of(self._gauges, self._gauges_at_s, [*self._alerts, *self._warnings], now_s)
 
@@ -266,7 +281,11 @@ def _spoken(event: Event) -> dict[str, Any]:
     return {"at_s": event.at_s, "kind": event.kind, "severity": event.severity.value, "fields": fields}
 
 
-def _gauge_part(gauges: Gauges | None) -> dict[str, Any]:
+def _plain_alarm(alarm: Alarm) -> dict[str, str]:
+    return {"severity": alarm.severity, "name": alarm.name, "about": alarm.about, "text": alarm.text}
+
+
+def _plain_gauges(gauges: Gauges | None) -> dict[str, Any]:
     if gauges is None:
         return {"links": [], "peers": [], "audit": None, "cert_expiry_s": None, "waivers_active": 0}
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Final
 
 from keystrand.core.pool import Account
 
@@ -35,16 +35,18 @@ class LinkGauge:
     @property
     def imbalance_bits(self) -> int:
         """ingested minus the sum of all other accounts: 0, or invariant I9 is broken."""
-        names = {str(name): bits for name, bits in self.ledger.items()}
-        spent = sum(bits for name, bits in names.items() if name != Account.INGESTED.value)
-        return names.get(Account.INGESTED.value, 0) - spent
+        return 2 * self.ledger.get(Account.INGESTED.value, 0) - sum(self.ledger.values())
 
     def plain(self) -> dict[str, Any]:
         """Ready for JSON; the accounts always in the same order."""
         ledger = {str(name): bits for name, bits in self.ledger.items()}
-        plain = {item.name: getattr(self, item.name) for item in fields(self)}
-        plain["ledger"] = {account.value: ledger.get(account.value, 0) for account in Account}
+        plain = {name: getattr(self, name) for name in _LINK_FIELDS}
+        plain["ledger"] = {name: ledger.get(name, 0) for name in _ACCOUNTS}
         return plain
+
+
+_LINK_FIELDS: Final = tuple(item.name for item in fields(LinkGauge))
+_ACCOUNTS: Final = tuple(account.value for account in Account)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

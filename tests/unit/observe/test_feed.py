@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from keystrand.core.errors import Unavailable
 from keystrand.core.events import KINDS, Event
 from keystrand.observe.alarms import alarms_of
-from keystrand.observe.feed import AuditGauge, Feed, Gauges, History, LinkGauge, PeerGauge
+from keystrand.observe.feed import READING_SHARE, AuditGauge, Feed, Gauges, History, LinkGauge, PeerGauge
 
 LINK = LinkGauge(link="ab", peer="bravo", state="up", qber=0.02, skr_bps=9000.0, ledger={"ingested": 8, "available": 8})
 
@@ -248,3 +250,20 @@ def test_no_event_breaks_the_feed(kind: str, fields: dict[str, str | int | float
     feed = Feed()
     feed.emit(Event(kind, 1.0, fields))
     json.dumps(feed.snapshot())
+
+
+async def test_a_dear_snapshot_comes_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed, plain, began_s = Feed(), Feed.snapshot, []
+
+    def slow(self: Feed, since: int = 0) -> dict[str, Any]:
+        began_s.append(time.perf_counter())
+        time.sleep(0.004)
+        return plain(self, since)
+
+    monkeypatch.setattr(Feed, "snapshot", slow)
+    stream = feed.subscribe(interval_s=0.01)
+    for number in range(2):
+        feed.emit(block(number))
+        await asyncio.wait_for(anext(stream), 5)
+    assert began_s[1] - began_s[0] >= 0.004 / READING_SHARE
+    await stream.aclose()
