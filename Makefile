@@ -55,6 +55,9 @@ bench-fair: setup ## one greedy SAE beside those that keep to their quota
 bench-distill: setup ## reconcile and verify 10^9 sifted bits, amplify
 	@$(BIN)/python -m bench.bench_distill --bits 1e9
 
+audit-faults: setup ## break a required audit sink while keys are drawn (N=10000)
+	@$(BIN)/python -m keystrand.testing.faultysink --instants $(or $(N),10000)
+
 docs: setup ## generate the reference pages from the code
 	@for page in docs/*.py; do $(BIN)/python $$page; done
 

@@ -21,7 +21,7 @@ from keystrand.kme.site import Effect, Refuse, Reply
 
 T = TypeVar("T")
 BATCH_MAX = 64
-RETRY_S = 0.25
+RETRY_S = 0.1
 
 
 class Gate(Protocol):

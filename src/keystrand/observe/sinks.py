@@ -25,9 +25,9 @@ from keystrand.observe.sinks_ways import Tail, Way
 T = TypeVar("T")
 RECORDS_PER_WRITE: Final = 1000
 # of the deadline: what is left is for refusing whoever waits
-GATE_SHARE: Final = 0.7
+GATE_SHARE: Final = 0.6
 WAIT_S_MIN: Final = 0.02
-RETRY_S: Final = 0.2
+RETRY_S: Final = 0.1
 
 Frame = Callable[[Row], bytes]  # a record as the sink wants it, with its end
 

@@ -65,7 +65,7 @@ class FileWay:
     def _cut(self, size: int) -> int:
         """Drop what was not synced, and half a line. Where the file only ever grows, end the half line instead."""
         good = size if self._durable_bytes < 0 else min(size, self._durable_bytes)
-        last = os.pread(self._file, TAIL_BYTES, max(0, good - TAIL_BYTES))
+        last = os.pread(self._file, min(TAIL_BYTES, good), max(0, good - TAIL_BYTES))
         if last and not last.endswith(b"\n"):
             good -= len(last) - (last.rfind(b"\n") + 1)
         if good < size:
