@@ -22,7 +22,7 @@ Line = Callable[[Row], bytes]  # without the end of line
 
 PRODUCT: Final = "keystrand"
 _CEF_SEVERITY: Final = {
-    Severity.DEBUG: 1,
+    Severity.DEBUG: 2,  # a record of the audit log is no trace of a program
     Severity.INFO: 2,
     Severity.NOTICE: 3,
     Severity.WARNING: 6,
@@ -36,7 +36,7 @@ _OCSF_SEVERITY: Final = {
     Severity.ALERT: 4,
 }
 _SYSLOG_SEVERITY: Final = {
-    Severity.DEBUG: 7,
+    Severity.DEBUG: 6,
     Severity.INFO: 6,
     Severity.NOTICE: 5,
     Severity.WARNING: 4,
