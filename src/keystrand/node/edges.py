@@ -20,6 +20,7 @@ from keystrand.net.http_server import HttpServer
 from keystrand.net.psk import PskContexts, PskPolicy
 from keystrand.net.tls import ServerSide, TlsContexts, TlsPolicy
 from keystrand.node.engine import Engine
+from keystrand.node.interdomain import Border
 from keystrand.node.keys import EngineKeys
 from keystrand.node.objects import EngineObjects
 from keystrand.node.sdn import EngineNode
@@ -38,6 +39,7 @@ class Edges:
     contexts: TlsContexts
     sink: Sink
     gauges: Callable[[Kme], Gauges]
+    border: Border
 
     async def open(self) -> list[Server]:
         """Listen on all of them. Raises ConfigError where an address cannot be had."""
@@ -51,6 +53,9 @@ class Edges:
             opening.append(self._sdn(config.sdn))
         if config.kmip is not None:
             opening.append(self._kmip(config.kmip))
+        if config.interdomain is not None and self.border.contexts is not None:
+            app, listen = self.border.app(self.engine), config.interdomain.listen
+            opening.append(self._http(app, listen, self.border.contexts))
         return [await server for server in opening]
 
     async def _http(self, app: App, listen: Address, contexts: ServerSide) -> Server:

@@ -23,13 +23,13 @@ from keystrand.crypto.kem import MlKem768
 from keystrand.crypto.sign import Signer, Verifier
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Effect, Emit, Link, Send, Site
-from keystrand.kme.streaming import StreamingKme
 from keystrand.net.frames import serve_frames
 from keystrand.net.http_server import HttpServer
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.devices import Devices
 from keystrand.node.edges import Edges, Server
 from keystrand.node.engine import Engine
+from keystrand.node.interdomain import Border
 from keystrand.node.keys import EngineKeys
 from keystrand.node.notary import Notary
 from keystrand.node.outlets import audit_sinks
@@ -95,6 +95,7 @@ class SiteNode:
         self.peer_contexts = tls_contexts(config.peer_tls, self.sink)
         self.store, self.replica = _open(config)
         self.policy = config.rules()
+        self.border = Border(config, self.sink)
         self.engine = Engine(self._kme, self._perform, self._store_failed, self._store_back)
         self.audit_sinks = self.engine.gate = audit_sinks(config, self.store, self.clock, self.sink)
         modules = {name: link.module for name, link in config.links.items()}
@@ -125,7 +126,7 @@ class SiteNode:
             entropy=SystemEntropy(),
         )
         self.replica.enter(site)
-        return StreamingKme(site)
+        return self.border.kme(site, self.store.handovers)
 
     def _notary(self) -> Notary:
         site = self.config.site
@@ -215,7 +216,7 @@ class SiteNode:
                 (listen.host, listen.port), contexts, handler, allow=allow, limits=limits, frame_bytes_max=size
             )
             self._servers.append(server)
-        self._servers += await Edges(config, self.engine, self.contexts, self.sink, self._gauges).open()
+        self._servers += await Edges(config, self.engine, self.contexts, self.sink, self._gauges, self.border).open()
         self.sink.emit(Event("site.started", self.clock.now_s(), {"site": config.site.name}))
 
     def _timed(self, app: App) -> App:
@@ -244,6 +245,7 @@ class SiteNode:
             async with asyncio.TaskGroup() as tasks:
                 jobs = [self.engine.run(), self.notary.run(), self._tick(), self._read()]
                 jobs.append(self.replica.run(self.engine, self.sink))
+                jobs.append(self.border.run(self.engine))
                 jobs += [self.lines.keep(line) for line in self.lines.neighbours()]
                 if self.audit_sinks is not None:
                     jobs.append(self.audit_sinks.run())

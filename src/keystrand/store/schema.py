@@ -85,4 +85,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ),
     # which of several processes waits for the answer to a request
     ("ALTER TABLE requests ADD COLUMN holder TEXT NOT NULL DEFAULT ''",),
+    # keys handed over between networks
+    (
+        """CREATE TABLE handovers (key_id TEXT PRIMARY KEY, record BLOB NOT NULL, material BLOB) STRICT, WITHOUT ROWID""",
+    ),
 )

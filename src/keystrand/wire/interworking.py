@@ -8,7 +8,7 @@ lost, doubled and overtaken; each is repeated until it is answered, and a record
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -56,6 +56,14 @@ class Interworking:
     def stage(self, key_id: str) -> Stage | None:
         record = self._records.get(key_id)
         return record.stage if record else None
+
+    def record(self, key_id: str) -> Handover | None:
+        """To look at: only the methods of this class change it."""
+        return self._records.get(key_id)
+
+    def records(self) -> Collection[Handover]:
+        """All of them, tombstones included; to look at."""
+        return self._records.values()
 
     # for this KME's own service --------------------------------------------------------------------------------------
 

@@ -1,0 +1,404 @@
+"""Keys shared with SAEs of other networks (ETSI GS QKD 020 V1.1.1), as this site's KME serves them.
+
+A key for such a pair is made here from this KME's own randomness, or comes from the other network's KME; no QKD link is on
+its way, so it is worth what the TLS leg between the two KMEs is: `pqc`. `wire.interworking` keeps the two ends apart from
+what must never be; here its records live in the site's transaction, with the audit log and the register. Whoever draws gets
+keys once both ends have them; a key that nobody here will fetch is given up, and burnt where the other end's SAE has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from keystrand.core.clock import new_key_id
+from keystrand.core.errors import BadRequest, KeyUnavailable, NotPermitted, PeerUnavailable, UnknownKey
+from keystrand.core.key import Key
+from keystrand.core.pool import PoolStatus
+from keystrand.core.protection import Protection, Strand
+from keystrand.core.register import LEVEL, KeyRecord, Stage
+from keystrand.core.secret import Secret
+from keystrand.core.states import State
+from keystrand.kme.ask import CHECKS, Draft, require_local
+from keystrand.kme.pickup import UNKNOWN
+from keystrand.kme.register import Register
+from keystrand.kme.site import Refuse, Reply, Site
+from keystrand.wire import handover
+from keystrand.wire.etsi020 import Ack, ExtKey, ExtKeys, Parties, ProblemType, Refused, Void
+from keystrand.wire.handover import Answered, Handover, HandoverStore, Outgoing
+from keystrand.wire.interworking import Interworking
+
+T = TypeVar("T")
+At = handover.Stage
+STRANDS: Final = frozenset({Strand.PQC})
+LIVING: Final = (At.OFFERED, At.HELD, At.READY)
+ENDED_PER_RUN_MAX: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """The KME of another network. own_callback: where it shall send acks; None: it settles keys within the request.
+
+    saes: its SAEs, and for each the SAEs of this site that may share keys with it.
+    """
+
+    kme_id: str
+    own_callback: str | None
+    saes: Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """An SAE of this site that waits for the other network's word on these keys."""
+
+    ticket: object
+    key_ids: tuple[str, ...]
+
+
+class Interdomain:
+    """All handovers of one site. Every method is a step of a transaction; one that raises has changed nothing.
+
+    wake: called when there is something to send; what `due` gives then is durable once that call's transaction is.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        register: Register,
+        store: HandoverStore,
+        domains: Iterable[Domain],
+        *,
+        timeout_s: float,
+        wake: Callable[[], None],
+    ) -> None:
+        self.site = site
+        self.register = register
+        self.domains: Final = {domain.kme_id: domain for domain in domains}
+        self.timeout_s = timeout_s
+        self.wake = wake
+        callbacks = {kme_id: domain.own_callback for kme_id, domain in self.domains.items()}
+        self.handovers = Interworking(store, callbacks, site.limits)
+        self._draws: dict[str, Draw] = {}  # by key ID
+
+    def domain_of(self, sae: str) -> Domain | None:
+        """The domain that serves `sae`."""
+        return next((domain for domain in self.domains.values() if sae in domain.saes), None)
+
+    # start and restore ---------------------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Nobody waits any more for what was drawn before this start: it is given up."""
+        for record in list(self.handovers.records()):
+            if record.sends and record.stage in LIVING:
+                self._give_up(record.key_id, "restart")
+
+    def begin_epoch(self) -> None:
+        """After a restore from backup: keys may have been handed out since (invariant I14)."""
+        for record in list(self.handovers.records()):
+            if record.stage in LIVING:
+                self._give_up(record.key_id, "restore")
+
+    # SAEs of this site ---------------------------------------------------------------------------------------------
+
+    def status(self, caller: str, other: str) -> PoolStatus:
+        """Keys are made on demand, as many as one request may have."""
+        limits, domain = self.site.limits, self._domain_for(caller, other)
+        return PoolStatus(
+            source_kme_id=self.site.kme_id,
+            target_kme_id=domain.kme_id,
+            initiator=caller,
+            responder=other,
+            key_size_bits=limits.key_size_bits_default,
+            stored_keys=limits.keys_per_request_max,
+            stored_keys_max=limits.keys_per_request_max,
+            keys_per_request_max=limits.keys_per_request_max,
+            key_size_bits_max=limits.key_size_bits_max,
+            key_size_bits_min=limits.key_size_bits_min,
+            additional_recipients_max=0,
+        )
+
+    def _domain_for(self, caller: str, other: str) -> Domain:
+        """Raises NotPermitted where the two may not share keys."""
+        require_local(self.site, caller)
+        domain = self.domain_of(other)
+        if domain is None or caller not in domain.saes[other]:
+            raise NotPermitted(f"{caller} and {other} may not share keys", hint="see [interdomain.peers] in site.toml")
+        return domain
+
+    def draw(self, ticket: object, caller: str, other: str, number: int | None, size_bits: int | None) -> None:
+        """Make keys and offer them; a Reply or Refuse effect for `ticket` follows. Raises when it is refused at once."""
+        domain = self._domain_for(caller, other)
+        number, size_bits = self._checked(caller, other, number, size_bits)
+        limits, now_s = self.site.limits, self.site.clock.now_s()
+        if len(self._draws) + number > limits.pending_requests_max:
+            raise KeyUnavailable("too many keys wait for the other network", retry_after_s=self.timeout_s)
+        if len(self.handovers.records()) + number > limits.tombstones_max:
+            raise KeyUnavailable("too many keys were handed over within a day", retry_after_s=60.0)
+        entropy = self.site.entropy
+        made = tuple(
+            ExtKey(key_id=new_key_id(entropy, now_s), material=Secret(entropy.bytes(size_bits // 8))) for _ in range(number)
+        )
+        keys = ExtKeys(keys=made, parties=Parties(caller, (other,)), callback_url=domain.own_callback)
+        self.handovers.offer(domain.kme_id, keys, now_s=now_s, deadline_s=now_s + self.timeout_s)
+        for key in made:
+            key.material.wipe()  # the record has its own
+        self.site.record("key.offered", size_bits=size_bits, **self._facts(keys.key_ids, domain.kme_id, keys.parties))
+        draw = Draw(ticket, keys.key_ids)
+        self._draws.update(dict.fromkeys(draw.key_ids, draw))
+        self.wake()
+
+    def _checked(self, caller: str, other: str, number: int | None, size_bits: int | None) -> tuple[int, int]:
+        draft = Draft(self.site, caller, other, number, size_bits, (other,))
+        for name, check in CHECKS:
+            if name in ("number", "size"):
+                check(draft)
+        assert draft.number is not None
+        return draft.number, draft.size_bits or self.site.limits.key_size_bits_default
+
+    def pick_up(self, caller: str, other: str, key_ids: Sequence[str]) -> list[Key]:
+        """Keys that `other` drew in its network, all or none, each once. Raises NotPermitted, UnknownKey."""
+        self._domain_for(caller, other)
+        records = [self._waiting(caller, other, key_id) for key_id in key_ids]
+        return [self._release(record, recipient=caller) for record in records]
+
+    def _waiting(self, caller: str, other: str, key_id: str) -> Handover:
+        record = self.handovers.record(key_id)
+        if record is None or record.sends or record.parties.initiator != other:
+            raise UnknownKey(UNKNOWN)
+        if caller not in record.parties.targets:
+            raise NotPermitted(f"{caller} is not a recipient of this key")
+        if record.stage is not At.READY or self._is_over(record):
+            raise UnknownKey(UNKNOWN)
+        return record
+
+    def _is_over(self, record: Handover) -> bool:
+        """Whether a key that is ready must not be handed out (any more): too late, or not active."""
+        known = self.site.store.register.get(record.key_id)
+        late = self.site.clock.now_s() >= record.since_s + self.site.limits.key_ttl_s
+        return late or known is None or known.state is not State.ACTIVE
+
+    # what the other KME asks ---------------------------------------------------------------------------------------
+
+    def holds(self, key_ids: Iterable[str]) -> bool:
+        return any(self.handovers.record(key_id) for key_id in key_ids)
+
+    def receive_keys(self, peer: str, keys: ExtKeys) -> tuple[Ack, ...] | None:
+        """Take keys for an SAE of this site. What is held already is answered from its record, before any policy."""
+        if any(self.handovers.record(key_id) is None for key_id in keys.key_ids):
+            self._check_offer(peer, keys)
+        now_s = self.site.clock.now_s()
+        new = self.handovers.receive_keys(peer, keys, now_s=now_s)
+        fresh = frozenset(new)
+        for key in keys.keys:
+            if key.key_id in fresh:
+                self._enter(key.key_id, peer, keys.parties, key.material.length_bits)
+        if new:
+            self.site.record("key.reserved", **self._facts(new, peer, keys.parties))
+        self.handovers.settle(new, relayed=True, now_s=now_s)  # the SAE is served here: there is no way left to go
+        self.wake()
+        return self.handovers.outcome(keys.key_ids)
+
+    def _check_offer(self, peer: str, keys: ExtKeys) -> None:
+        problem = self._why_not(peer, keys)
+        if problem and self.holds(keys.key_ids):
+            raise Refused(ProblemType.SERVER_ERROR, problem)  # 400 would say that nothing of it is held
+        if problem:
+            raise Refused(ProblemType.KEY_ROUTING_ERROR, problem, details={"target_sae_ids": problem})
+        register, store = self.site.store.register, self.site.store
+        new = [key_id for key_id in keys.key_ids if self.handovers.record(key_id) is None]
+        if any(register.get(key_id) is not None or store.copies(key_id) for key_id in new):
+            raise Refused(ProblemType.SERVER_ERROR, "a key ID is in use")
+
+    def _why_not(self, peer: str, keys: ExtKeys) -> str:
+        """A word for the peer, or "" where its keys are welcome."""
+        domain, parties, limits = self.domains.get(peer), keys.parties, self.site.limits
+        if domain is None or len(parties.targets) != 1:
+            return "keys for one target SAE at a time"
+        (target,) = parties.targets
+        if self.site.policy.site_of.get(target) != self.site.name:
+            return "the target SAE is not served here"
+        if target not in domain.saes.get(parties.initiator, ()):
+            return "these SAEs may not share keys"
+        sizes = {key.material.length_bits for key in keys.keys}
+        return "" if min(sizes) >= limits.key_size_bits_min and max(sizes) <= limits.key_size_bits_max else "key size"
+
+    def acknowledge(self, peer: str, acks: tuple[Ack, ...]) -> None:
+        """What the other KME did with keys of ours."""
+        key_ids = [key_id for ack in acks for key_id in ack.key_ids]
+        self._watched(key_ids, lambda now_s: self.handovers.acknowledge(peer, acks, now_s=now_s))
+
+    def void_keys(self, peer: str, void: Void) -> tuple[Ack, ...]:
+        """The other KME takes keys back."""
+        meant = void.key_ids or [record.key_id for record in self.handovers.records() if record.peer == peer]
+        return self._watched(meant, lambda now_s: self.handovers.void_keys(peer, void, now_s=now_s))
+
+    # what is to be sent --------------------------------------------------------------------------------------------
+
+    def due(self) -> list[Outgoing]:
+        """Requests to send once this transaction is durable. What is late is given up."""
+        outgoing = self.handovers.due(self.site.clock.now_s())
+        for key_id in (key_id for request in outgoing for key_id in request.key_ids):
+            if self.handovers.stage(key_id) is At.VOIDING:
+                self._fail(key_id, "no word in time")
+        return outgoing
+
+    def answered(self, outgoing: Outgoing, answer: Answered) -> None:
+        """The answer to one of `due`."""
+        now_s = self.site.clock.now_s()
+        self._watched(outgoing.key_ids, lambda _: self.handovers.answered(outgoing, answer, now_s=now_s))
+
+    def _watched(self, key_ids: Sequence[str], do: Callable[[float], T]) -> T:
+        """Do something to these keys, and see to what has become of them."""
+        before = {key_id: self.handovers.stage(key_id) for key_id in key_ids}
+        result = do(self.site.clock.now_s())
+        for key_id, stage in before.items():
+            now = self.handovers.stage(key_id)
+            if now is not stage and stage is not None:
+                self._moved(key_id, stage)
+        self.wake()
+        return result
+
+    def _moved(self, key_id: str, before: At) -> None:
+        record = self.handovers.record(key_id)
+        assert record is not None
+        if record.stage is At.READY and before is At.VOIDING:
+            self._burn(record)
+        elif record.stage is At.READY:
+            self._ready(key_id)
+        elif record.stage is At.VOIDING:
+            self._fail(key_id, "refused")
+        elif record.stage is At.VOIDED:
+            self._fail(key_id, "void")
+            self._end("key.voided", key_id, f"agreed with {record.peer}")
+
+    # how it ends ---------------------------------------------------------------------------------------------------
+
+    def _ready(self, key_id: str) -> None:
+        """At both ends. Keys of one draw leave together."""
+        draw = self._draws.get(key_id)
+        if draw is None:
+            self._give_up(key_id, "nobody waits")
+            return
+        records = [self.handovers.record(each) for each in draw.key_ids]
+        if not all(record is not None and record.stage is At.READY for record in records):
+            return
+        keys = []
+        for record in records:
+            assert record is not None
+            assert record.material is not None
+            del self._draws[record.key_id]
+            self._enter(record.key_id, record.peer, record.parties, record.material.length_bits)
+            keys.append(self._release(record, recipient=record.parties.initiator))
+        self.site.outbox.append(Reply(draw.ticket, keys))
+
+    def _release(self, record: Handover, *, recipient: str) -> Key:
+        """State and audit record change in this transaction; the runner lets the key out after it (I4, I5)."""
+        taken = self.handovers.release(record.key_id, now_s=self.site.clock.now_s())
+        key = Key(key_id=taken.key_id, material=taken.material, strands=STRANDS)
+        facts = self._facts((), record.peer, record.parties)
+        del facts["key_ids"]
+        size_bits = key.material.length_bits
+        self.site.record("key.delivered", key_id=key.key_id, recipient=recipient, size_bits=size_bits, **facts)
+        self.site.emit(
+            "key.delivered",
+            key_id=key.key_id,
+            initiator=record.parties.initiator,
+            responder=record.parties.targets[0],
+            recipient=recipient,
+            size_bits=size_bits,
+            protection=key.protection.label,
+            link="",
+        )
+        return key
+
+    def _fail(self, key_id: str, reason: str) -> None:
+        """The draw that this key belongs to gets nothing; its other keys are given up."""
+        draw = self._draws.get(key_id)
+        if draw is None:
+            return
+        now_s = self.site.clock.now_s()
+        for each in draw.key_ids:
+            self._draws.pop(each, None)
+            if self.handovers.stage(each) in LIVING:
+                self.handovers.give_up((each,), now_s=now_s)
+        self.site.record("key.given_up", key_ids=draw.key_ids, reason=reason)
+        self.wake()
+        hint = "repeat the request; if it persists, ask the operator of the other network"
+        self.site.outbox.append(
+            Refuse(draw.ticket, PeerUnavailable(f"the other network did not take the key ({reason})", hint=hint))
+        )
+
+    def _give_up(self, key_id: str, reason: str) -> None:
+        """Nobody here will have it. The other end is asked; only what it says makes the key void, or burnt."""
+        self.handovers.give_up((key_id,), now_s=self.site.clock.now_s())
+        self._end("key.given_up", key_id, reason)
+        self.wake()
+
+    def _burn(self, record: Handover) -> None:
+        """Given up here, but the other end's SAE has it: what is here is destroyed."""
+        self.handovers.release(record.key_id, now_s=self.site.clock.now_s()).material.wipe()
+        self._end("key.burnt", record.key_id, "the other network's SAE has it")
+
+    def _end(self, kind: str, key_id: str, reason: str) -> None:
+        self.site.record(kind, key_id=key_id, reason=reason)
+        self.register.retire((key_id,), reason)
+
+    def collect(self) -> int:
+        """Give up keys that nobody fetched in time or that were revoked here; forget what ended long ago."""
+        self.handovers.sweep(self.site.clock.now_s())
+        ready = [record for record in self.handovers.records() if record.stage is At.READY and not record.sends]
+        over = [
+            record for record in ready[:ENDED_PER_RUN_MAX] if self._is_over(record) and not self._may_resume(record)
+        ]
+        for record in over:
+            self._give_up(record.key_id, "not fetched")
+        return len(over)
+
+    def _may_resume(self, record: Handover) -> bool:
+        known = self.site.store.register.get(record.key_id)
+        late = self.site.clock.now_s() >= record.since_s + self.site.limits.key_ttl_s
+        return not late and known is not None and not LEVEL[known.state]
+
+    # words ---------------------------------------------------------------------------------------------------------
+
+    def _facts(self, key_ids: Sequence[str], peer: str, parties: Parties) -> dict[str, str | Sequence[str]]:
+        return {
+            "key_ids": tuple(key_ids),
+            "initiator": parties.initiator,
+            "responders": parties.targets,
+            "peer": peer,
+            "strands": sorted(strand.value for strand in STRANDS),
+            "protection": Protection.of(STRANDS).label,
+        }
+
+    def _enter(self, key_id: str, peer: str, parties: Parties, size_bits: int) -> None:
+        """Both ends hold the key: it is active from now on."""
+        tenant, tags, period_s = self.register.terms(parties.initiator, parties.targets)
+        now_s = self.site.clock.now_s()
+        self.site.store.register.add(
+            KeyRecord(
+                key_id=key_id,
+                initiator=parties.initiator,
+                responders=parties.targets,
+                peer=peer,
+                link="",
+                first_sequence=-1,
+                last_sequence=-1,
+                strands=STRANDS,
+                size_bits=size_bits,
+                tenant=tenant,
+                tags=tags,
+                created_s=now_s,
+                activated_s=now_s,
+                expires_s=now_s + period_s,
+                stage=Stage.EXPIRE,
+                due_s=now_s + period_s,
+            )
+        )
+
+
+def check_key_ids(key_ids: Sequence[str], keys_max: int) -> None:
+    """Raises BadRequest."""
+    if not 1 <= len(key_ids) <= keys_max or len(set(key_ids)) != len(key_ids):
+        raise BadRequest(f"1 to {keys_max} key IDs, each once")

@@ -1,0 +1,167 @@
+"""The border of a site: what KMEs of other networks ask of it, and what it sends them until they have answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+from keystrand.api.etsi020 import InterdomainPeer, etsi020_app
+from keystrand.api.etsi020_client import InterdomainClient
+from keystrand.api.exchange import App
+from keystrand.config import edges
+from keystrand.config.schema import SiteConfig
+from keystrand.core.errors import KeystrandError
+from keystrand.core.events import Sink
+from keystrand.kme.bordering import BorderingKme
+from keystrand.kme.interdomain import Domain, Interdomain
+from keystrand.kme.service import Kme
+from keystrand.kme.site import Site
+from keystrand.kme.streaming import StreamingKme
+from keystrand.net.http_client import HttpClient
+from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.node.engine import Engine
+from keystrand.wire.etsi020 import Ack, ExtKeys, Void
+from keystrand.wire.handover import Answered, HandoverStore, Outgoing
+
+T = TypeVar("T")
+POLL_S: Final = 0.25  # between looks for what time has made due
+ANSWER_S: Final = 10.0
+IN_FLIGHT_MAX: Final = 16  # requests to all peers together
+HTTPS_PORT: Final = 443
+
+
+class EngineInterdomain:
+    """Satisfies api.etsi020.InterdomainService. The engine's service must be a BorderingKme."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def holds(self, peer: str, key_ids: tuple[str, ...], /) -> bool:
+        return await self._do(lambda border: border.holds(key_ids))
+
+    async def receive_keys(self, peer: str, keys: ExtKeys, /) -> tuple[Ack, ...] | None:
+        return await self._do(lambda border: border.receive_keys(peer, keys))
+
+    async def acknowledge(self, peer: str, acks: tuple[Ack, ...], /) -> None:
+        await self._do(lambda border: border.acknowledge(peer, acks))
+
+    async def void_keys(self, peer: str, void: Void, /) -> tuple[Ack, ...] | None:
+        return await self._do(lambda border: border.void_keys(peer, void))
+
+    async def due(self) -> list[Outgoing]:
+        return await self._do(lambda border: border.due())
+
+    async def answered(self, outgoing: Outgoing, answer: Answered) -> None:
+        await self._do(lambda border: border.answered(outgoing, answer))
+
+    async def _do(self, operation: Callable[[Interdomain], T]) -> T:
+        return await self._engine.call(lambda kme: operation(border_of(kme)))
+
+
+def border_of(kme: Kme) -> Interdomain:
+    assert isinstance(kme, BorderingKme), "this site has no border"
+    return kme.interdomain
+
+
+class Border:
+    """What a site's [interdomain] asks for; without that table, a site without a border."""
+
+    def __init__(self, config: SiteConfig, sink: Sink) -> None:
+        self.config = config
+        self.section = config.interdomain
+        self.sink = sink
+        self._wake = asyncio.Event()
+        self.contexts = self._contexts(self.section) if self.section is not None else None
+
+    def _contexts(self, section: edges.Interdomain) -> TlsContexts:
+        tls = self.config.tls
+        revoked = section.revoked if section.trust is not None else section.revoked or tls.revoked
+        files = TlsFiles(tls.certificate, tls.private_key, section.trust or tls.trust, revoked)
+        return TlsContexts(files, TlsPolicy(), rule=tls.identity, sink=self.sink)
+
+    def kme(self, site: Site, handovers: HandoverStore) -> StreamingKme:
+        """The service of the site, with this border."""
+        if self.section is None:
+            return StreamingKme(site)
+        domains = [_domain(kme_id, peer, self.section.callback_url) for kme_id, peer in self.section.peers.items()]
+        timeout_s = self.section.timeout_ms / 1000
+        return BorderingKme(site, handovers, domains, timeout_s=timeout_s, wake=self._wake.set)
+
+    def app(self, engine: Engine) -> App:
+        """What the listener for KMEs of other networks serves."""
+        assert self.section is not None
+        peers = {
+            kme_id: InterdomainPeer(kme_id=kme_id, callback_url=peer.callback_url)
+            for kme_id, peer in self.section.peers.items()
+        }
+        return etsi020_app(EngineInterdomain(engine), peers, sink=self.sink)
+
+    async def run(self, engine: Engine) -> None:
+        """Send what is due, as long as the site runs."""
+        if self.section is None:
+            return
+        clients = [self._clients(kme_id, peer) for kme_id, peer in self.section.peers.items()]
+        posts = {client.peer.kme_id: client for client, _ in clients}
+        service, free = EngineInterdomain(engine), asyncio.Semaphore(IN_FLIGHT_MAX)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    self._wake.clear()
+                    for outgoing in await self._due(service):
+                        tasks.create_task(self._exchange(service, posts.get(outgoing.peer), outgoing, free))
+                    await self._until_woken()
+        finally:
+            for line in (line for _, lines in clients for line in lines):
+                await line.close()
+
+    async def _until_woken(self) -> None:
+        try:
+            async with asyncio.timeout(POLL_S):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _due(self, service: EngineInterdomain) -> list[Outgoing]:
+        try:
+            return await service.due()
+        except KeystrandError:
+            await asyncio.sleep(POLL_S)  # the store is away; the engine says so
+            return []
+
+    async def _exchange(
+        self, service: EngineInterdomain, client: InterdomainClient | None, outgoing: Outgoing, free: asyncio.Semaphore
+    ) -> None:
+        if client is None:
+            return  # of a KME that the file names no more: asked again later, until it is named or the record ends
+        async with free:
+            answer = await client.send(outgoing)
+        try:
+            await service.answered(outgoing, answer)
+        except KeystrandError:
+            return  # as if the answer had not come: it is asked for again
+
+    def _clients(self, kme_id: str, peer: edges.InterdomainPeer) -> tuple[InterdomainClient, Sequence[HttpClient]]:
+        line = self._line(kme_id, peer.url)
+        lines = [line]
+        if urlsplit(peer.callback_url).netloc != urlsplit(peer.url).netloc:
+            lines.append(self._line(kme_id, peer.callback_url))
+        known = InterdomainPeer(kme_id=kme_id, callback_url=peer.callback_url)
+        return InterdomainClient(known, line, lines[1] if len(lines) > 1 else None), lines
+
+    def _line(self, kme_id: str, url: str) -> HttpClient:
+        parts = urlsplit(url)
+        assert self.contexts is not None
+        assert parts.hostname is not None
+        expect = ("kme" if self.config.tls.identity == "san-uri" else None, kme_id)
+        port = parts.port or HTTPS_PORT
+        return HttpClient(
+            parts.hostname, port, self.contexts, expect=expect, limits=self.config.limits, timeout_s=ANSWER_S
+        )
+
+
+def _domain(kme_id: str, peer: edges.InterdomainPeer, own_callback: str) -> Domain:
+    callback = None if peer.synchronous else own_callback
+    saes = {sae: frozenset(partners) for sae, partners in peer.saes.items()}
+    return Domain(kme_id=kme_id, own_callback=callback, saes=saes)
