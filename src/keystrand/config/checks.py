@@ -9,6 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Final
 
+from keystrand.config.admin_checks import check_admin
 from keystrand.config.edge_checks import check_interdomain, check_kmip
 from keystrand.config.lines import Where
 from keystrand.config.module import Channel, ModuleConfig
@@ -193,7 +194,19 @@ def _saes(config: SiteConfig) -> Iterator[Fault]:
 
 
 def _listens(config: SiteConfig) -> Iterator[Fault]:
-    sections = ("etsi014", "peer", "device", "status", "gateway", "etsi004", "skip", "sdn", "kmip", "interdomain")
+    sections = (
+        "etsi014",
+        "peer",
+        "device",
+        "status",
+        "gateway",
+        "etsi004",
+        "skip",
+        "sdn",
+        "kmip",
+        "interdomain",
+        "admin",
+    )
     found: list[tuple[Where, Address | None]] = [
         ((name, "listen"), getattr(getattr(config, name), "listen", None)) for name in sections
     ]
@@ -271,5 +284,5 @@ def _audit_sinks(config: SiteConfig) -> Iterator[Fault]:
 SiteCheck = Callable[[SiteConfig], Iterator[Fault]]
 SITE_CHECKS: Final[tuple[SiteCheck, ...]] = (
     _names, _files, _peers, _links, _saes, _listens, _gateway, _skip, _audit_sinks,
-    check_kmip, check_interdomain,
+    check_kmip, check_interdomain, check_admin,
 )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from keystrand.config.admin import Admin
 from keystrand.config.audit import Audit
 from keystrand.config.edges import Etsi004, Interdomain, Kmip, Sdn, Skip
 from keystrand.config.policy import ChangeWindow, PolicyEntry, Sae, Tagging, Tenant
@@ -193,6 +194,7 @@ class SiteConfig(Section, frozen=True, kw_only=True):
     gateway: Gateway | None = None
     hsm: HsmToken | None = None
     audit: Audit = Audit()
+    admin: Admin | None = None
     limits: Limits = Limits()
     log: Log = Log()
 
