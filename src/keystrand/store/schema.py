@@ -89,4 +89,10 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
         """CREATE TABLE handovers (key_id TEXT PRIMARY KEY, record BLOB NOT NULL, material BLOB) STRICT, WITHOUT ROWID""",
     ),
+    # what administrators propose, and were answered
+    (
+        """CREATE TABLE papers (kind TEXT NOT NULL, name TEXT NOT NULL, made_s REAL NOT NULL, content TEXT NOT NULL,
+            PRIMARY KEY (kind, name)) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX papers_age ON papers (kind, made_s, name)",
+    ),
 )

@@ -21,6 +21,7 @@ from keystrand.crypto.seal import Sealer
 from keystrand.store.database import Database
 from keystrand.store.handovers import SqlHandovers
 from keystrand.store.ledger import LIVING, check_move
+from keystrand.store.papers import SqlPapers
 from keystrand.store.register import SqlRegister
 from keystrand.store.rows import (
     BLOCK_COLUMNS,
@@ -87,6 +88,7 @@ class SqlStore:
         self._sealer = sealer
         self.register = SqlRegister(self._db)
         self.handovers = SqlHandovers(database, sealer)
+        self.papers = SqlPapers(database)
         self._forget()
 
     def close(self) -> None:

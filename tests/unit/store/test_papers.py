@@ -1,0 +1,34 @@
+"""Papers of the administration: kept by kind and name, oldest first, and taken back with their transaction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from keystrand.crypto.seal import RootKey, Sealer
+from keystrand.store.sqlite import SqliteStore
+
+
+def test_papers_are_kept_replaced_listed_and_dropped(tmp_path: Path) -> None:
+    root = RootKey.generate()
+    store = SqliteStore(tmp_path / "site.db", Sealer(root))
+    with store.transaction():
+        for name, made_s in (("b", 1.0), ("a", 2.0), ("c", 0.5)):
+            store.papers.put("proposal", name, made_s, f"content of {name}")
+        store.papers.put("answer", "b", 9.0, "other kind")
+        assert store.papers.get("proposal", "b") == "content of b"
+    assert store.papers.all("proposal") == ["content of c", "content of b", "content of a"]
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        store.papers.put("proposal", "b", 1.0, "changed")
+        store.papers.drop_before("proposal", 10.0)
+        assert store.papers.all("proposal") == []
+        raise ZeroDivisionError
+    assert store.papers.get("proposal", "b") == "content of b"
+    with store.transaction():
+        store.papers.drop_before("proposal", 1.0)
+    store.close()
+    store = SqliteStore(tmp_path / "site.db", Sealer(root))
+    assert store.papers.all("proposal") == ["content of b", "content of a"]
+    assert store.papers.all("answer") == ["other kind"]
+    store.close()
