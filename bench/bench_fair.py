@@ -1,7 +1,8 @@
 """Fair sharing of a link: one greedy SAE beside 99 that keep to what is reserved for them, in virtual time.
 
 `python -m bench.bench_fair` prints what the others get, how the surplus is divided, and what a request costs with 10,000 pairs.
-The pool is a number here: how bits become keys is measured elsewhere (bench_main_job).
+The pool is a number here: how bits become keys is measured elsewhere (bench_main_job). `--live 20` adds the same on two
+real sites (bench/fair_live.py).
 """
 
 from __future__ import annotations
@@ -161,6 +162,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=120.0, help="virtual time of each run")
     parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument(
+        "--live", type=float, default=0.0, help="seconds of each stretch on two real sites; 0: leave it out"
+    )
     options = parser.parse_args()
     link = flood(options.seconds)
     greedy, others = link.parties[0], link.parties[1:]
@@ -180,6 +184,12 @@ def main() -> int:
         Row(name="quotas and shares, 100 pairs", value=few_us, unit="us"),
         Row(name="policy checks, 10,000 pairs", value=checks_us, unit="us"),
     ]
+    if options.live:
+        import uvloop
+
+        from bench.fair_live import measure
+
+        rows += uvloop.run(measure(options.live))
     return 0 if publish("fair", rows) else 1
 
 
