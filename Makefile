@@ -3,10 +3,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 SEEDS ?= 500
+POINTS ?= 250000
 ARGS ?=
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba_cache
 
-.PHONY: help setup system check test demo simulate planted docs clean
+.PHONY: help setup system check test demo simulate planted crash docs clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 24
@@ -39,6 +40,10 @@ simulate: setup ## the deterministic simulation (SEEDS=500)
 
 planted: setup ## every planted bug must be found by a judge
 	@$(BIN)/python -m keystrand.testing.world --planted
+
+crash: setup ## cut every operation short at every write (POINTS=250000), and find planted bugs
+	@$(BIN)/python -m keystrand.testing.crash --planted
+	@$(BIN)/python -m keystrand.testing.crash --points $(POINTS)
 
 bench-main-job: setup ## keys per second, gateway against its peers
 	@$(BIN)/python -m bench.bench_main_job $(ARGS)
