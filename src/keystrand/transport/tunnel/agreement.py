@@ -44,7 +44,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Something that people want to know. kind: rotated, missed, blocked."""
+    """Something that people want to know. kind: rotated, missed, blocked, unblocked (blocking failed)."""
 
     kind: str
     number: int
@@ -84,11 +84,12 @@ class Coming:
     since_s: float
     said_s: float
     key_id: str = ""
+    used_s: float = 0.0  # since when it is in use here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """Seconds. rotate_s: a fresh key this often; hold_s: a key older than this must not carry traffic (0: no end).
+    """Seconds. rotate_s: a fresh key this often; hold_s: a key in use for longer must not carry traffic (0: no end).
 
     give_up_s: a generation that is not in use after this long is dropped; retry_s: pause before the next try.
     """
@@ -109,7 +110,7 @@ class End:
     pace: Pace
     highest: int = 0
     current: int = 0  # generation in use, 0: none that we know of
-    since_s: float = 0.0
+    since_s: float = 0.0  # since when; where none is known: when the last one ended
     blocked: bool = False
     connected: bool = False
     coming: Coming | None = None
@@ -138,11 +139,17 @@ class End:
         self._wanted = True
         return self._end(now_s)
 
+    def lost(self, now_s: float) -> list[Output]:
+        """The daemon has forgotten what was in use, as after its restart."""
+        self.current = 0
+        self._say(Hello(tunnel=self.tunnel, number=self.highest, current=0))
+        return self._end(now_s)
+
     def hear(self, message: Message, now_s: float) -> list[Output]:
         """What does not fit the present state is an echo of an earlier one and changes nothing."""
         match message:
             case Hello():
-                self._hear_hello(message)
+                self._hear_hello(message, now_s)
             case Propose():
                 self._hear_propose(message, now_s)
             case Active():
@@ -166,7 +173,9 @@ class End:
         assert action == self._busy, "actions end in the order in which they were given out"
         self._busy = None
         coming = self.coming
-        if coming is not None and action.number == coming.number and action.verb in STEPS:
+        if action.verb is Verb.BLOCK:
+            self._hear_of_block(action, problem)
+        elif coming is not None and action.number == coming.number and action.verb in STEPS:
             self._advance(coming, action.verb, key_id, problem, now_s)
         return self._end(now_s)
 
@@ -179,12 +188,18 @@ class End:
                 self._repeat(coming, now_s)
         return self._end(now_s)
 
+    def _hear_of_block(self, action: Action, problem: str) -> None:
+        """A block that failed is tried again at the next tick."""
+        self.blocked = not problem
+        why = f"traffic could not be stopped: {problem}" if problem else "the key in use is too old"
+        self._out.append(Report("unblocked" if problem else "blocked", action.number, why))
+
     # messages ------------------------------------------------------------------------------------------------------
 
-    def _hear_hello(self, message: Hello) -> None:
+    def _hear_hello(self, message: Hello, now_s: float) -> None:
         self.highest = max(self.highest, message.number)
         if self._at(Stage.PREPARED, message.current):
-            self._step(Stage.CONFIRMING, Verb.CONFIRM)
+            self._follow(now_s)
         elif self.role == "initiator" and message.current != self.current and not self._is_coming(message.current):
             self._wanted = True  # one of us has lost its memory: begin a generation that both know
 
@@ -212,14 +227,19 @@ class End:
 
     def _hear_active(self, message: Active, now_s: float) -> None:
         if self._at(Stage.PREPARED, message.number):
-            self._step(Stage.CONFIRMING, Verb.CONFIRM)
+            self._follow(now_s)
         elif message.number == self.current and self.role == "responder":
             self._say(Confirmed(tunnel=self.tunnel, number=message.number))
         elif self.role == "responder" and self.coming is None and message.number > self.current:
             # we were restarted in between; our daemon was not: it can tell
             self.highest = max(self.highest, message.number)
-            self.coming = Coming(message.number, Stage.CONFIRMING, now_s, now_s)
+            self.coming = Coming(message.number, Stage.CONFIRMING, now_s, now_s, used_s=now_s)
             self._do(Verb.CONFIRM)
+
+    def _follow(self, now_s: float) -> None:
+        assert self.coming is not None
+        self.coming.used_s = now_s
+        self._step(Stage.CONFIRMING, Verb.CONFIRM)
 
     def _repeat(self, coming: Coming, now_s: float) -> None:
         coming.said_s = now_s
@@ -246,9 +266,11 @@ class End:
             coming.stage = Stage.PREPARED
             self._say(Prepared(tunnel=self.tunnel, number=coming.number))
         elif verb is Verb.ACTIVATE:
-            coming.stage = Stage.ACTIVE
+            coming.stage, coming.used_s = Stage.ACTIVE, now_s
+            self._lift()
             self._repeat(coming, now_s)
         elif verb is Verb.CONFIRM:
+            self._lift()
             self._finish(now_s)
             self._say(Confirmed(tunnel=self.tunnel, number=coming.number))
 
@@ -258,12 +280,17 @@ class End:
             self._say(Refused(tunnel=self.tunnel, number=self.coming.number, reason=problem[:200]))
         self._drop(problem, now_s)
 
+    def _lift(self) -> None:
+        """A fresh key is in use: traffic may pass, and an order to stop it that still waits is out of date."""
+        self._todo = deque(action for action in self._todo if action.verb is not Verb.BLOCK)
+        self.blocked = False
+
     def _finish(self, now_s: float) -> None:
         """The coming generation is in use at both ends: what was before goes."""
         coming = self.coming
         assert coming is not None
         self._todo.append(Action(Verb.RETIRE, coming.number))
-        self.current, self.since_s, self.coming, self.blocked = coming.number, now_s, None, False
+        self.current, self.since_s, self.coming = coming.number, coming.used_s or now_s, None
         self._out.append(Report("rotated", coming.number, took_s=now_s - coming.since_s))
 
     def _drop(self, reason: str, now_s: float) -> None:
@@ -289,8 +316,7 @@ class End:
             self._do(Verb.DRAW)
         if self._is_too_old(now_s):
             self.blocked = True
-            self._todo.append(Action(Verb.BLOCK, self.current))
-            self._out.append(Report("blocked", self.current, "the key in use is too old"))
+            self._todo.appendleft(Action(Verb.BLOCK, self.current))  # nothing that may take long goes before it
         if self._busy is None and self._todo:
             self._busy = self._todo.popleft()
             self._out.append(self._busy)
@@ -303,9 +329,12 @@ class End:
         return self._wanted or not self.current or now_s - self.since_s >= self.pace.rotate_s
 
     def _is_too_old(self, now_s: float) -> bool:
-        return bool(
-            self.pace.hold_s and self.current and not self.blocked and now_s - self.since_s >= self.pace.hold_s
-        ) and not (self.coming is not None and self.coming.stage in FINAL)
+        """Judged by what carries traffic here, also while the other end has not yet said that it follows."""
+        if not self.pace.hold_s or self.blocked:
+            return False
+        coming = self.coming
+        since_s = coming.used_s if coming is not None and coming.stage in FINAL else self.since_s
+        return now_s - since_s >= self.pace.hold_s
 
     def _step(self, stage: Stage, verb: Verb) -> None:
         assert self.coming is not None

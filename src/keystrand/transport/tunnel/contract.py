@@ -8,19 +8,40 @@ activate  make it the one in use (initiator only), and return when it is: a hand
 confirm   return when this end sees it in use (responder only)
 retire    forget every generation older than this one; no packet on its way may be lost to that
 drop      forget this one, which was prepared and never used
-block     let no packet pass: the policy wants it so when keys run out (fail closed)
+block     let no packet pass, neither protected nor in clear: the policy wants it so when keys run out (fail closed);
+          the next activate or confirm lifts it
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
 from keystrand.core.protection import Protection
 from keystrand.core.secret import Secret
 
 Role = Literal["initiator", "responder"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a connector stands: one end of one tunnel. state_dir: a folder of its own, for what must outlive it."""
+
+    tunnel: str
+    role: Role
+    sae: str
+    peer_sae: str
+    state_dir: Path
+
+    @property
+    def initiator_sae(self) -> str:
+        return self.sae if self.role == "initiator" else self.peer_sae
+
+    @property
+    def responder_sae(self) -> str:
+        return self.peer_sae if self.role == "initiator" else self.sae
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
