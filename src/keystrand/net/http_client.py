@@ -14,7 +14,7 @@ from typing import Final, cast
 from keystrand.core.errors import KeystrandError, PeerFault, PeerUnavailable
 from keystrand.core.limits import Limits
 from keystrand.net.blocking import IDLE_S, BlockingStream, authority
-from keystrand.net.http_exchange import RESPONSE_BYTES_MAX, Response, ResponseParser, print_request
+from keystrand.net.http_exchange import NO_HEADERS, RESPONSE_BYTES_MAX, Headers, Response, ResponseParser, print_request
 from keystrand.net.tls import TlsContexts, TlsPeer
 from keystrand.net.tls_engine import TlsEngine
 from keystrand.net.tls_transport import TlsTransport, connect_tls
@@ -128,12 +128,14 @@ class HttpClient:
         self._closed = False
         self.peer: TlsPeer | None = None  # of the newest connection
 
-    async def request(self, method: str, path: str, body: bytes | None = None) -> Response:
+    async def request(
+        self, method: str, path: str, body: bytes | None = None, *, headers: Headers = NO_HEADERS
+    ) -> Response:
         """The response, whatever its status. `body` is JSON.
 
         Raises PeerUnavailable (no answer in time: it may have been served), NotPermitted, PeerFault.
         """
-        wire = print_request(method, path, body, authority=self._authority)
+        wire = print_request(method, path, body, authority=self._authority, headers=headers)
         try:
             async with asyncio.timeout(self._timeout_s), self._free:
                 return await self._exchange(wire)
@@ -210,9 +212,9 @@ class SyncHttpClient:
         self._stream: BlockingStream | None = None
         self.peer: TlsPeer | None = None  # of the newest connection
 
-    def request(self, method: str, path: str, body: bytes | None = None) -> Response:
+    def request(self, method: str, path: str, body: bytes | None = None, *, headers: Headers = NO_HEADERS) -> Response:
         """As HttpClient.request."""
-        wire = print_request(method, path, body, authority=self._authority)
+        wire = print_request(method, path, body, authority=self._authority, headers=headers)
         with self._lock:
             stream = self._usable_stream()
             stream.deadline_s = time.monotonic() + self._timeout_s

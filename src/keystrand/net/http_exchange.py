@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import httptools
@@ -24,14 +25,28 @@ class Response:
     body: bytes
 
 
-def print_request(method: str, path: str, body: bytes | None, *, authority: str) -> bytes:
+Headers = Mapping[str, str]
+NO_HEADERS: Final[Headers] = MappingProxyType({})
+
+
+def print_request(
+    method: str, path: str, body: bytes | None, *, authority: str, headers: Headers = NO_HEADERS
+) -> bytes:
     """A request that keeps the connection. `body` is JSON. Raises ValueError for what could smuggle a second one."""
     if not method.isalpha() or not path.startswith("/") or not path.isascii() or _ILLEGAL.intersection(path):
         raise ValueError("not a method and an absolute path")
     head = f"{method} {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\n"
+    head += "".join(map(_header_line, headers.items()))
     if body is None:
         return (head + "\r\n").encode("ascii")
     return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode("ascii") + body
+
+
+def _header_line(header: tuple[str, str]) -> str:
+    name, value = header
+    if not (name + value).isascii() or not name.replace("-", "").isalnum() or not value.isprintable():
+        raise ValueError(f"not a header field: {name!r}")
+    return f"{name}: {value}\r\n"
 
 
 class ResponseParser:

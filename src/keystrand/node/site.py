@@ -18,6 +18,7 @@ from keystrand.console.page import LOOPBACK_HOSTS, status_app
 from keystrand.core.clock import Clock, SystemClock, SystemEntropy
 from keystrand.core.errors import ConfigError, KeystrandError
 from keystrand.core.events import Event, Sink
+from keystrand.core.policy import Policy
 from keystrand.crypto.combine import StrandCombiner
 from keystrand.crypto.kem import MlKem768
 from keystrand.crypto.sign import Signer, Verifier
@@ -26,6 +27,7 @@ from keystrand.kme.site import Effect, Emit, Link, Send, Site
 from keystrand.net.frames import serve_frames
 from keystrand.net.http_server import HttpServer
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.node.admin import Place, policy_in_force, serve_admin
 from keystrand.node.devices import Devices
 from keystrand.node.edges import Edges, Server
 from keystrand.node.engine import Engine
@@ -94,7 +96,7 @@ class SiteNode:
         self.contexts = tls_contexts(config.tls, self.sink)
         self.peer_contexts = tls_contexts(config.peer_tls, self.sink)
         self.store, self.replica = _open(config)
-        self.policy = config.rules()
+        self.policy = policy_in_force(config, self.store, self.clock.now_s())
         self.border = Border(config, self.sink)
         self.engine = Engine(self._kme, self._perform, self._store_failed, self._store_back)
         self.audit_sinks = self.engine.gate = audit_sinks(config, self.store, self.clock, self.sink)
@@ -217,7 +219,12 @@ class SiteNode:
             )
             self._servers.append(server)
         self._servers += await Edges(config, self.engine, self.contexts, self.sink, self._gauges, self.border).open()
+        place = Place(config, self.store, self.clock, self.feed, self._gauges)
+        self._servers += await serve_admin(place, self.engine, self.sink, self._adopt)
         self.sink.emit(Event("site.started", self.clock.now_s(), {"site": config.site.name}))
+
+    def _adopt(self, policy: Policy) -> None:
+        self.policy = policy
 
     def _timed(self, app: App) -> App:
         """The same application, with the latency of each request in the metrics."""

@@ -19,7 +19,7 @@ def test_papers_are_kept_replaced_listed_and_dropped(tmp_path: Path) -> None:
         store.papers.put("answer", "b", 9.0, "other kind")
         assert store.papers.get("proposal", "b") == "content of b"
     assert store.papers.all("proposal") == ["content of c", "content of b", "content of a"]
-    with pytest.raises(ZeroDivisionError), store.transaction():
+    with pytest.raises(ZeroDivisionError), store.transaction():  # noqa: PT012
         store.papers.put("proposal", "b", 1.0, "changed")
         store.papers.drop_before("proposal", 10.0)
         assert store.papers.all("proposal") == []

@@ -1,0 +1,252 @@
+"""The administration of a running site: one desk per call, in one transaction of its engine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from keystrand.api.admin import REMEMBERED_S, admin_app
+from keystrand.api.admin_auth import Door, Roll
+from keystrand.api.admin_desk import Desk, Remembered, SiteFacts
+from keystrand.api.oidc import OidcVerifier, Provider
+from keystrand.config.admin import Admin, AdminOidc
+from keystrand.config.document import read_document
+from keystrand.config.schema import SiteConfig
+from keystrand.core.clock import Clock, SystemEntropy
+from keystrand.core.errors import BadRequest, KeystrandError
+from keystrand.core.events import Sink
+from keystrand.core.policy import Policy
+from keystrand.core.protection import Protection
+from keystrand.core.register import KeyRecord, Scope, Use
+from keystrand.core.states import Change
+from keystrand.crypto.jose import TokenTerms
+from keystrand.govern.approval import DualControl, Proposal
+from keystrand.kme.change import Emergency
+from keystrand.kme.jobs import JobStatus
+from keystrand.kme.lifecycle import Affected, Page
+from keystrand.kme.ports import AuditValue
+from keystrand.kme.service import Kme
+from keystrand.net.http_server import HttpServer
+from keystrand.net.https import fetch
+from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.node.engine import Engine
+from keystrand.observe.alarms import Alarm
+from keystrand.observe.feed import Feed
+from keystrand.observe.gauges import Gauges
+from keystrand.store.sql import SqlStore
+
+T = TypeVar("T")
+PROPOSALS_KEPT_S: Final = 30 * 86_400.0
+_SECRET_PLACES: Final = re.compile(r"(key|pin|passphrase|secret|password)(_file|s)?$|^file$")
+_LOGIN: Final = re.compile(r"://[^/@]*@")
+
+
+def policy_in_force(config: SiteConfig, store: SqlStore, now_s: float) -> Policy:
+    """That of the file, or a later one that came into force while the site ran; of two with one serial, the file's."""
+    stated, kept = config.rules(), store.papers.get("policy", "present")
+    if kept is None:
+        return stated
+    try:
+        later = read_document(config, kept, now_s)
+    except BadRequest:
+        return stated  # a waiver in it has ended, say: the file is what the operator can see and mend
+    return later if later.serial > stated.serial else stated
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a desk needs beside the KME. gauges: reads the site, inside the engine."""
+
+    config: SiteConfig
+    store: SqlStore
+    clock: Clock
+    feed: Feed
+    gauges: Callable[[Kme], Gauges]
+
+
+@dataclass(slots=True)
+class EngineDesk:
+    """Satisfies api.admin_desk.Desk, within one transaction. replaced: the policy that came into force."""
+
+    kme: Kme
+    place: Place
+    replaced: Policy | None = field(default=None, init=False)
+
+    def site(self) -> SiteFacts:
+        site, now_s = self.kme.site, self.place.clock.now_s()
+        return SiteFacts(name=site.name, kme_id=site.kme_id, epoch=site.store.epoch(), at_s=now_s)
+
+    def gauges(self) -> Gauges:
+        return self.place.gauges(self.kme)
+
+    def alarms(self) -> Sequence[Alarm]:
+        return [Alarm(**alarm) for alarm in self.place.feed.snapshot(2**62)["alarms"]]
+
+    def config(self) -> Mapping[str, object]:
+        return redacted(self.place.config)
+
+    # policy
+
+    def policy(self) -> Policy:
+        return self.kme.site.policy
+
+    def read_policy(self, document: str) -> Policy:
+        return read_document(self.place.config, document, self.place.clock.now_s())
+
+    def set_policy(self, document: str, *, actor: str, emergency: Emergency | None) -> int:
+        policy = self.read_policy(document)
+        if policy.serial <= self.policy().serial:
+            raise BadRequest(f"policy_serial shall be above {self.policy().serial}")
+        self.place.store.papers.put("policy", "present", self.place.clock.now_s(), document)
+        changed = self.kme.set_policy(policy, actor=actor, emergency=emergency)
+        self.replaced = policy
+        return changed
+
+    # keys and jobs
+
+    def key(self, key_id: str) -> KeyRecord:
+        return self.kme.lifecycle.get(key_id)
+
+    def find(self, scope: Scope, *, cursor: str, limit: int) -> Page:
+        return self.kme.lifecycle.find(scope, cursor=cursor, limit=limit)
+
+    def uses(self, key_id: str) -> Sequence[Use]:
+        return self.kme.site.store.register.uses(key_id)
+
+    def change(self, change: Change, scope: Scope, *, actor: str, reason: str, cursor: str) -> Affected:
+        return self.kme.lifecycle.change(change, scope, actor=actor, reason=reason, cursor=cursor)
+
+    def jobs(self) -> Sequence[JobStatus]:
+        return self.kme.jobs.status()
+
+    def run_job(self, name: str) -> JobStatus:
+        return self.kme.jobs.run(name)
+
+    # the log
+
+    def audit_size(self) -> int:
+        return self.place.store.audit_head()[0]
+
+    def audit_rows(self, first: int, limit: int) -> Sequence[tuple[int, bytes, bytes]]:
+        return self.place.store.audit_rows(first, limit)
+
+    def checkpoints(self, first: int) -> Sequence[tuple[int, str]]:
+        return self.place.store.checkpoints(first)
+
+    def record(self, kind: str, **fields: AuditValue) -> int:
+        return self.kme.site.record(kind, **fields)
+
+    # papers
+
+    def get_proposal(self, proposal_id: str) -> Proposal | None:
+        kept = self.place.store.papers.get("proposal", proposal_id)
+        return None if kept is None else msgspec.json.decode(kept, type=Proposal)
+
+    def put_proposal(self, proposal: Proposal) -> None:
+        papers = self.place.store.papers
+        papers.put("proposal", proposal.proposal_id, proposal.created_s, msgspec.json.encode(proposal).decode())
+        papers.drop_before("proposal", self.place.clock.now_s() - PROPOSALS_KEPT_S)
+
+    def proposals(self) -> Sequence[Proposal]:
+        return [msgspec.json.decode(kept, type=Proposal) for kept in self.place.store.papers.all("proposal")]
+
+    def remembered(self, who: str, key: str) -> Remembered | None:
+        kept = self.place.store.papers.get("answer", f"{who} {key}")
+        return None if kept is None else msgspec.json.decode(kept, type=Remembered)
+
+    def remember(self, who: str, key: str, answer: Remembered) -> None:
+        papers = self.place.store.papers
+        papers.put("answer", f"{who} {key}", answer.at_s, msgspec.json.encode(answer).decode())
+        papers.drop_before("answer", self.place.clock.now_s() - REMEMBERED_S)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineAdministration:
+    """Satisfies api.admin_desk.Administration. adopt: hears of a policy once it is durable."""
+
+    engine: Engine
+    place: Place
+    adopt: Callable[[Policy], None]
+
+    async def act(self, operation: Callable[[Desk], T], /) -> T:
+        value, policy = await self.engine.call(partial(self._within, operation))
+        if policy is not None:
+            self.adopt(policy)
+        return value
+
+    def _within(self, operation: Callable[[Desk], T], kme: Kme) -> tuple[T, Policy | None]:
+        desk = EngineDesk(kme, self.place)
+        try:
+            return operation(desk), desk.replaced
+        except KeystrandError:
+            raise
+        except Exception as error:  # a fault of ours in one call must not end the engine, which serves everybody
+            raise KeystrandError(f"administration failed: {type(error).__name__}") from error
+
+
+def redacted(config: SiteConfig) -> dict[str, object]:
+    """The configuration as plain values, without the places of secrets; the policy has a route of its own."""
+    plain: dict[str, Any] = msgspec.to_builtins(config, enc_hook=str)
+    for name in ("policy", "saes", "tenants", "tagging", "change_windows"):
+        plain.pop(name, None)
+    return {name: _without_secrets(name, value) for name, value in plain.items()}
+
+
+def _without_secrets(name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(inner): _without_secrets(str(inner), below) for inner, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(name, below) for below in value]
+    if isinstance(value, Protection):
+        return value.label
+    if isinstance(value, str) and name != "audit_key" and _SECRET_PLACES.search(name):
+        return "redacted" if name != "root_key" else value
+    return _LOGIN.sub("://redacted@", value) if isinstance(value, str) else value
+
+
+async def serve_admin(place: Place, engine: Engine, sink: Sink, adopt: Callable[[Policy], None]) -> list[HttpServer]:
+    """The listener, where the file asks for it. Raises ConfigError, also where the identity provider cannot be used."""
+    config, admin = place.config, place.config.admin
+    if admin is None:
+        return []
+    verifier = None
+    if admin.oidc is not None:
+        verifier = _verifier(admin.oidc, place.clock)
+        await verifier.start()
+    door = Door(roll=Roll(by_name=admin.by_name(), by_group=admin.by_group()), verifier=verifier)
+    control = DualControl(
+        clock=place.clock, entropy=SystemEntropy(), needed=admin.approvals, ttl_s=admin.approval_ttl_s
+    )
+    administration = EngineAdministration(engine, place, adopt)
+    app = admin_app(administration, door, control, limits=config.limits, sink=sink, clock=place.clock)
+    contexts = _contexts(config, admin, sink)
+    server = HttpServer(app, admin.listen.host, admin.listen.port, contexts=contexts, limits=config.limits)
+    await server.start()
+    return [server]
+
+
+def _contexts(config: SiteConfig, admin: Admin, sink: Sink) -> TlsContexts:
+    tls = config.tls
+    trust, revoked = (tls.trust, tls.revoked) if admin.trust is None else (admin.trust, admin.revoked)
+    files = TlsFiles(tls.certificate, tls.private_key, trust, revoked)
+    policy = TlsPolicy(minimum="1.3", require_pqc_group=tls.require_pqc_group)
+    return TlsContexts(files, policy, rule="san-uri", sink=sink)
+
+
+def _verifier(section: AdminOidc, clock: Clock) -> OidcVerifier:
+    terms = TokenTerms(
+        issuer=section.issuer,
+        audience=section.audience,
+        parties=frozenset(section.clients),
+        leeway_s=section.leeway_s,
+        lifetime_s_max=section.lifetime_s,
+    )
+    provider = Provider(
+        terms=terms, name_claim=section.name_claim, groups_claim=section.groups_claim, bound=section.bound
+    )
+    return OidcVerifier(provider, lambda url: fetch(url, section.trust), clock)
