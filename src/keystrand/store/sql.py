@@ -48,7 +48,7 @@ _BLOCK_SEALED: Final = f"SELECT {BLOCK_COLUMNS}, material FROM blocks WHERE bloc
 _COPY_SEALED: Final = f"SELECT {COPY_COLUMNS}, material FROM copies WHERE key_id = ? AND recipient = ?"  # noqa: S608
 _INSERT_BLOCK: Final = f"INSERT INTO blocks VALUES ({', '.join('?' * 13)})"  # noqa: S608
 _INSERT_COPY: Final = f"INSERT INTO copies VALUES ({', '.join('?' * 14)})"  # noqa: S608
-_INSERT_REQUEST: Final = "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_REQUEST: Final = f"INSERT INTO requests VALUES ({', '.join('?' * 10)})"  # noqa: S608
 _UPSERT_LEDGER: Final = (
     "INSERT INTO ledger VALUES (?, ?, ?) ON CONFLICT (link, account) DO UPDATE SET bits = excluded.bits"
 )
@@ -103,6 +103,7 @@ class SqlStore:
         self._peers: dict[str, PeerRecord] = {}
         self._requests: dict[str, OpenRequest] | None = None  # all of them: a few thousand at most
         self._free: dict[tuple[str, str], int] = {}  # until a block changes
+        self._read: dict[str, Row] = {}  # blocks of this transaction, sealed
         self._copies: dict[str, dict[str, Waiting]] = {}  # of the latest keys, and of those of this transaction
         self._absent: set[str] = set()  # keys without copies, as read in this transaction
         self._added: dict[tuple[str, str], list[tuple[str, str]]] = {}  # copies of this transaction, by request
@@ -127,6 +128,7 @@ class SqlStore:
             self._forget()
             raise
         self._journal.clear()
+        self._read.clear()
         self._absent.clear()
         self._added.clear()
         self._wipe_what_is_over()
@@ -151,6 +153,7 @@ class SqlStore:
         except BaseException:
             self._journal.undo(mark)
             self._free.clear()
+            self._read.clear()
             self._absent.clear()
             raise
 
@@ -206,11 +209,20 @@ class SqlStore:
         self._db.write(_INSERT_BLOCK, (*row, block.free_bits, sealed))
 
     def block(self, block_id: str) -> PoolBlock | None:
-        row = self._db.row(f"{_SELECT_BLOCK} WHERE block_id = ?", (block_id,))
+        row = self._block_row(block_id)
         return block_of(row) if row else None
 
+    def _block_row(self, block_id: str) -> Row | None:
+        """With its sealed material; within a transaction it is read once."""
+        row = self._read.get(block_id)
+        if row is None:
+            row = self._db.row(_BLOCK_SEALED, (block_id,))
+            if row is not None and self._db.in_transaction:
+                self._read[block_id] = row
+        return row
+
     def block_material(self, block_id: str) -> Secret:
-        row = self._db.row(_BLOCK_SEALED, (block_id,))
+        row = self._block_row(block_id)
         if row is None:
             raise KeyError(block_id)
         return self._sealer.open(BLOCK_COLUMN, identity(row[:-1]), row[-1])
@@ -222,11 +234,14 @@ class SqlStore:
         row = block_row(block)
         sealed = self._sealer.seal(BLOCK_COLUMN, identity(row), plain.reveal())
         facts = (*row[5:9], row[10], block.free_bits, sealed)
+        self._read.pop(block.block_id, None)
         if not self._db.write(_UPDATE_BLOCK, (*facts, *row[:5], row[9])):
             raise _absent(self.block(block.block_id), block.block_id)
+        self._read[block.block_id] = (*row, sealed)
 
     def drop_block(self, block_id: str) -> None:
         self._free.clear()
+        self._read.pop(block_id, None)
         self._db.write("DELETE FROM blocks WHERE block_id = ?", (block_id,))
 
     def blocks(
@@ -282,10 +297,10 @@ class SqlStore:
     def put_request(self, request: OpenRequest) -> None:
         if request.request_id not in self._open_requests():
             raise KeyError(request.request_id)
-        sql = """UPDATE requests SET peer = ?, link = ?, bits = ?, op = ?, void = ?, created_s = ?, holder = ?
-            WHERE request_id = ?"""
-        row = request_row(request)
-        self._db.hold("requests", sql, (*row[1:], row[0]))
+        # the names of its keys never change, and are long
+        sql = "UPDATE requests SET bits = ?, void = ?, holder = ?, released = ? WHERE request_id = ?"
+        values = (request.bits, int(request.void), request.holder, request.released, request.request_id)
+        self._db.hold("requests", sql, values)
         self._journal.put(self._open_requests(), request.request_id, request)
 
     def request(self, request_id: str) -> OpenRequest | None:
