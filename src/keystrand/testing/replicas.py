@@ -122,11 +122,11 @@ class ReplicaProcess:
         async with asyncio.timeout(within_s):
             while not await asyncio.to_thread(self.is_ready, bits):
                 assert self.process is not None
-                assert self.process.poll() is None, self.log()
+                assert self.process.poll() is None, self.log()[-4000:]
                 await asyncio.sleep(0.1)
 
     def log(self) -> str:
-        return (self.file.parent / f"{self.name}.log").read_text(errors="replace")[-4000:]
+        return (self.file.parent / f"{self.name}.log").read_text(errors="replace")
 
 
 @dataclass(slots=True)
