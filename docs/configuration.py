@@ -142,6 +142,8 @@ def _spelled(value: Any) -> str:
         return "none"
     if isinstance(value, Protection):
         return f"`{value.label}`"
+    if isinstance(value, tuple):
+        return ", ".join(_spelled(item) for item in value)
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f"`{value.value if isinstance(value, Enum) else value}`"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keystrand.cli import key_export
 from keystrand.cli.options import FILE, config_option, print_json, site_of
 from keystrand.cli.terminal import say
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 @click.group()
 def command() -> None:
     """Draw keys as an application does: over ETSI GS QKD 014, with the application's certificate."""
+
+
+command.add_command(key_export.command)
 
 
 @command.command("get")
@@ -48,7 +52,7 @@ def get(
         raise click.UsageError("--output takes one key")
     if output is not None and output.exists():
         raise click.UsageError(f"{output} exists already")
-    path, body = _draw(responder, number, size_bits) if responder else _pick_up(initiator or "", key_ids)
+    path, body = draw_request(responder, number, size_bits) if responder else pick_up_request(initiator or "", key_ids)
     keys = ask(config_file, sae, path, body)
     if output is not None:
         from keystrand.config.founding import write_private
@@ -60,14 +64,14 @@ def get(
         say("the material was not shown; a key is handed out once, see --show and --output")
 
 
-def _draw(responder: str, number: int | None, size_bits: int | None) -> tuple[str, bytes]:
+def draw_request(responder: str, number: int | None, size_bits: int | None) -> tuple[str, bytes]:
     from keystrand.wire import etsi014
 
     request = etsi014.KeyRequest(number=number, size_bits=size_bits)
     return f"/api/v1/keys/{responder}/enc_keys", etsi014.print_key_request(request)
 
 
-def _pick_up(initiator: str, key_ids: tuple[str, ...]) -> tuple[str, bytes]:
+def pick_up_request(initiator: str, key_ids: tuple[str, ...]) -> tuple[str, bytes]:
     from keystrand.wire import etsi014
 
     return f"/api/v1/keys/{initiator}/dec_keys", etsi014.print_key_ids(key_ids)

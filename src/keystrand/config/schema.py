@@ -15,6 +15,7 @@ from msgspec import Meta
 from keystrand.config.admin import Admin
 from keystrand.config.audit import Audit
 from keystrand.config.edges import Etsi004, Interdomain, Kmip, Sdn, Skip
+from keystrand.config.escrow import Escrow
 from keystrand.config.policy import ChangeWindow, PolicyEntry, Sae, Tagging, Tenant
 from keystrand.config.section import Section
 from keystrand.config.values import Address
@@ -195,6 +196,7 @@ class SiteConfig(Section, frozen=True, kw_only=True):
     hsm: HsmToken | None = None
     audit: Audit = Audit()
     admin: Admin | None = None
+    escrow: Escrow = Escrow()
     limits: Limits = Limits()
     log: Log = Log()
 

@@ -91,6 +91,11 @@ class SqlStore:
         self.papers = SqlPapers(database)
         self._forget()
 
+    @property
+    def sealer(self) -> Sealer:
+        """What seals the rows: for operators' orders on tenants."""
+        return self._sealer
+
     def close(self) -> None:
         self._db.close()
 
