@@ -71,6 +71,7 @@ class OpenRequest:
     """A reservation on its way: durable before the peer hears of it, gone once the keys are released or given up.
 
     void: given up; the peer is told until it confirms. holder: the process that waits for the answer ("": the only one).
+    key_ids: of a request made ahead of demand, in the order in which its keys leave; so many as `released` have left.
     """
 
     request_id: str
@@ -81,6 +82,8 @@ class OpenRequest:
     void: bool = False
     created_s: float = 0.0
     holder: str = ""
+    key_ids: tuple[str, ...] = ()
+    released: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

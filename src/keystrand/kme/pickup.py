@@ -161,9 +161,10 @@ class Pickups:
 
     def hear_void(self, peer: str, message: Void) -> None:
         """Burn what was set aside and not handed out; refuse what may still arrive."""
-        request_ids = message.request_ids[:BATCH_MAX]
+        request_ids, kept = message.request_ids[:BATCH_MAX], frozenset(message.kept)
         for request_id in request_ids:
-            waiting = [c for c in self.site.store.copies_of_request(peer, request_id) if c.step in UNSPENT]
+            copies = self.site.store.copies_of_request(peer, request_id)
+            waiting = [c for c in copies if c.step in UNSPENT and c.key_id not in kept]
             for copy in waiting:
                 self.site.note("key.burnt", key_id=copy.key_id, link=copy.link, bits=copy.length_bits, reason="void")
             self.end(waiting, Move.BURN, "given up")

@@ -49,6 +49,11 @@ def key_context(
     return [text.encode() for text in (key_id, initiator, *responders, *sites, message_id)]
 
 
+def _void(requests: list[OpenRequest]) -> Void:
+    kept = tuple(key_id for request in requests for key_id in request.key_ids[: request.released])
+    return Void(request_ids=tuple(request.request_id for request in requests), kept=kept)
+
+
 def _left_of(batch: Batch) -> Reserve:
     if len(batch.keys) == len(batch.message.keys):
         return batch.message
@@ -138,6 +143,7 @@ class Reservations:
                 op=message.op,
                 created_s=self.site.clock.now_s(),
                 holder=self.site.incarnation,
+                key_ids=tuple(key.key_id for key in message.keys) if ticket is None else (),
             )
         )
         if epoch:
@@ -276,7 +282,7 @@ class Reservations:
         if bits:
             store.move_bits(request.link, Account.RESERVED, Account.DELIVERED, bits)
         if number < len(batch.keys):
-            store.put_request(replace(request, bits=request.bits - bits))
+            store.put_request(replace(request, bits=request.bits - bits, released=request.released + number))
         else:
             store.drop_request(request.request_id)
         leaving = [batch.keys.popleft() for _ in range(number)]
@@ -366,7 +372,7 @@ class Reservations:
         request = self.site.store.request(request_id)
         if request is not None and not request.void:
             self.burn(request, reason)
-            self.site.send(request.peer, Void(request_ids=(request_id,)))
+            self.site.send(request.peer, _void([request]))
         batch = self._pending.pop(request_id, None)
         if batch is None:
             return
@@ -419,9 +425,9 @@ class Reservations:
         return len(overdue) + len(idle)
 
     def repeat_voids(self, peer: str) -> None:
-        void = [r.request_id for r in self.site.store.requests() if r.void and r.peer == peer]
+        void = [r for r in self.site.store.requests() if r.void and r.peer == peer]
         if void:
-            self.site.send(peer, Void(request_ids=tuple(void[:BATCH_MAX])))
+            self.site.send(peer, _void(void[:BATCH_MAX]))
 
     def rejudge(self, pairs: Set[Pair], judge: Callable[[Batch], Ask | None]) -> None:
         """The rules of these pairs changed: what was made ahead is burnt, what is on its way goes on if `judge` says how."""

@@ -17,7 +17,7 @@ BLOCK_COLUMNS: Final = "block_id, link, sequence, piece, length_bits, state, own
 COPY_COLUMNS: Final = (
     "key_id, recipient, initiator, peer, link, request_id, length_bits, strands, segments, step, reserved_s, expires_s"
 )
-REQUEST_COLUMNS: Final = "request_id, peer, link, bits, op, void, created_s, holder"
+REQUEST_COLUMNS: Final = "request_id, peer, link, bits, op, void, created_s, holder, key_ids, released"
 
 _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack_segments: Final = msgspec.msgpack.Decoder(tuple[tuple[str, int, int], ...]).decode
@@ -104,6 +104,8 @@ def request_row(request: OpenRequest) -> Row:
         int(request.void),
         float(request.created_s),
         request.holder,
+        " ".join(request.key_ids),
+        request.released,
     )
 
 
@@ -117,4 +119,6 @@ def request_of(row: Row) -> OpenRequest:
         void=bool(row[5]),
         created_s=row[6],
         holder=row[7],
+        key_ids=tuple(row[8].split()),
+        released=row[9],
     )

@@ -95,4 +95,9 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             PRIMARY KEY (kind, name)) STRICT, WITHOUT ROWID""",
         "CREATE INDEX papers_age ON papers (kind, made_s, name)",
     ),
+    # which keys of a request made ahead of demand have left, so that giving up the rest spares them
+    (
+        "ALTER TABLE requests ADD COLUMN key_ids TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE requests ADD COLUMN released INTEGER NOT NULL DEFAULT 0",
+    ),
 )

@@ -122,9 +122,10 @@ class Refused(Message, tag="refused", frozen=True, kw_only=True):
 
 
 class Void(Message, tag="void", frozen=True, kw_only=True):
-    """Forget these requests, whether or not you have heard of them."""
+    """Forget these requests, whether or not you have heard of them; but keep keys of theirs that have left already."""
 
     request_ids: tuple[str, ...]
+    kept: tuple[str, ...] = ()
 
 
 class Voided(Message, tag="voided", frozen=True, kw_only=True):

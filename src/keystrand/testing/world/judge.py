@@ -113,8 +113,15 @@ class Judge:
                     place = (sitting.name, record["key_id"], record["recipient"])
                     self.records[place] = self.records.get(place, 0) + 1
                     self._claim(record["key_id"], record.get("segments", []))
+                elif record["kind"] == "key.burnt" and record["reason"] == "void":
+                    self._check_loss(record["key_id"])
             first += len(rows)
         self.audited[sitting.name] = first
+
+    def _check_loss(self, key_id: str) -> None:
+        """What has left for the SAE that drew it is not taken away from the others by a request that was given up."""
+        if key_id in self.material_of and not self.restored_s:
+            self.blame("I3", f"{key_id} left, and was burnt at the other end before it was fetched")
 
     def _claim(self, key_id: str, segments: list[str]) -> None:
         for text in segments:

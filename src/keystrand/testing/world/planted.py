@@ -23,7 +23,7 @@ from keystrand.kme.jobs import Jobs
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Site
 from keystrand.kme.stock import Batch
-from keystrand.wire.peer import Announce, Borrow, Changed, Heard, Known, Message, Reserve, Reserved, WireKey
+from keystrand.wire.peer import Announce, Borrow, Changed, Heard, Known, Message, Reserve, Reserved, Void, WireKey
 
 
 class ReleaseBeforeAudit(Kme):
@@ -81,6 +81,15 @@ class ReuseOnRetry(Kme):
                     (replace(new, material=old.material), at)
                     for (new, at), (old, _) in zip(fresh.keys, fits[0].keys, strict=True)
                 )
+
+
+class WholeVoid(Kme):
+    """A request that is given up takes along the keys of it that have left."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        hear = self._hearers[Void]
+        self._hearers[Void] = lambda peer, message: hear(peer, Void(request_ids=message.request_ids))
 
 
 class StockTwice(Kme):
@@ -319,6 +328,7 @@ PLANTED: Final[tuple[type[Kme], ...]] = (
     SkippedAgreement,
     ReuseOnRetry,
     StockTwice,
+    WholeVoid,
     StockOfYesterday,
     RepeatedDelivery,
     AnyRecipient,
