@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from keystrand.cli.options import FOLDER, config_option
+from keystrand.cli.options import FILE, FOLDER, config_option, site_of
 from keystrand.cli.terminal import say
 
 
@@ -58,3 +58,21 @@ def export(config_file: Path, host: str | None) -> None:
     card = card_of(config_file, host)
     click.echo(card.text(), nl=False)
     say(f"fingerprint of this card: {card.fingerprint}")
+
+
+@command.command("move")
+@click.argument("target", metavar="FILE", type=FILE)
+@config_option
+@click.option(
+    "--passphrase-file", type=FILE, default=None, help="Seals the backup.  [default: the file in root_key_file]"
+)
+def move(target: Path, config_file: Path, passphrase_file: Path | None) -> None:
+    """Take a last backup of the stopped site to FILE, and never serve it from this host again.
+
+    At the new host, with the same site.toml, certificates, audit key and passphrase: keystrand restore FILE.
+    """
+    from keystrand.node.backup import move as move_site
+
+    manifest = move_site(site_of(config_file), config_file, target, passphrase_file)
+    say(f"{manifest.site} does not start here any more; to undo that, restore {target} here")
+    click.echo(target)

@@ -292,6 +292,7 @@ class Kme:
         if message.epoch > record.epoch:
             fresh = replace(record, epoch=message.epoch, op_heard=message.op_sent, rolled_back=False)
             self.site.store.put_peer(fresh)
+            session.op_heard = message.op_sent  # what was heard before the epoch is no measure of it
             if record.epoch:  # not on the first meeting
                 self.reservations.abandon(peer, "epoch")
                 self.register.resync(peer)

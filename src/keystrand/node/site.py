@@ -39,6 +39,7 @@ from keystrand.node.peers import Line, PeerLines
 from keystrand.node.policy_file import read_again
 from keystrand.node.readings import Readings
 from keystrand.node.replicas import OneProcess, Replica, open_place
+from keystrand.node.rollback import check_site, keep_mark
 from keystrand.node.sealing import sealer_of
 from keystrand.observe.audit import AuditLog
 from keystrand.observe.feed import Feed
@@ -161,9 +162,14 @@ class SiteNode:
             self.notary.hear,
         )
 
-    def begin_epoch(self) -> None:
-        """Nothing that a restored store calls unused may be used (invariant I14): quarantine it, under a new epoch."""
+    def begin_epoch(self, number: int = 0) -> None:
+        """Nothing that a restored store calls unused may be used (invariant I14): quarantine it, under a new epoch.
+
+        number: of the epoch; 0: the next one.
+        """
         with self.store.transaction():
+            if number:
+                self.store.set_epoch(number - 1)
             self.engine.kme.begin_epoch()
 
     # effects -------------------------------------------------------------------------------------------------------
@@ -256,6 +262,8 @@ class SiteNode:
                 jobs += [self.lines.keep(line) for line in self.lines.neighbours()]
                 if self.audit_sinks is not None:
                     jobs.append(self.audit_sinks.run())
+                if self.config.site.store is None:
+                    jobs.append(keep_mark(self.config, self.store))
                 running = [tasks.create_task(job) for job in jobs]
                 await stop.wait()
                 self.sink.emit(Event("site.stopping", self.clock.now_s(), {"site": self.config.site.name}))
@@ -319,9 +327,10 @@ async def run_site(config: SiteConfig, *, restored: bool = False, file: Path | N
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    epoch = await check_site(config, restored=restored)
     node = SiteNode(config)
     if restored:
-        node.begin_epoch()
+        node.begin_epoch(epoch)
     if file is not None:
         loop.add_signal_handler(signal.SIGHUP, node.read_policy_soon, file)
     await node.run(stop)

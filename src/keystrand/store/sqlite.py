@@ -45,7 +45,7 @@ class SqliteDatabase:
             raise ConfigError(
                 "others can read the folder of the store", path=str(path), hint=f"chmod 700 {path.parent}"
             )
-        self._lock = _lock(path)
+        self._lock = lock_store(path)
         try:
             self._open()
         except BaseException:
@@ -176,7 +176,7 @@ class SqliteDatabase:
         raise StoreUnavailable(f"{self.path.name}: {error}", hint="check disk space and health") from None
 
 
-def _lock(path: Path) -> int:
+def lock_store(path: Path) -> int:
     """An exclusive lock that dies with this process. Raises StoreUnavailable that names the other one."""
     descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
