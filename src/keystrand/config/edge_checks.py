@@ -33,6 +33,8 @@ def check_interdomain(config: SiteConfig) -> Iterator[Fault]:
     if getattr(config.site, "store", None) is not None:
         hint = "keep the site that other networks reach in a file of its own"
         yield Fault(("interdomain",), "is served by one process; replicas on one database cannot share it yet", hint)
+    if config.tls.identity == "cn":
+        yield Fault(("interdomain",), "certificates must state who is a KME", 'write identity = "san-uri" in [tls]')
     yield from _url(section.callback_url, ("interdomain", "callback_url"))
     if urlsplit(section.callback_url).path != CALLBACK_PATH:
         yield Fault(("interdomain", "callback_url"), f"does not end in {CALLBACK_PATH}, where acks are served")
@@ -46,6 +48,8 @@ def check_interdomain(config: SiteConfig) -> Iterator[Fault]:
         if kme_id == config.site.kme_id:
             yield Fault(where, "is the KME of this site")
         yield from _url(peer.url, (*where, "url"))
+        if urlsplit(peer.url).path not in ("", "/"):
+            yield Fault((*where, "url"), "has a path; the standard fixes the paths", "write https://HOST:PORT")
         yield from _url(peer.callback_url, (*where, "callback_url"))
         yield from _saes(config, kme_id, peer, seen)
 
