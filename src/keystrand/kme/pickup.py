@@ -147,16 +147,21 @@ class Pickups:
                     expires_s=min(now_s + message.ttl_s, end_s),
                 )
                 self.site.store.add_copy(copy, material)
-            self.site.record(
-                "key.reserved",
-                key_id=wire.key_id,
-                initiator=message.initiator,
-                responders=message.responders,
-                peer=peer,
-                link=message.link,
-                segments=[f"{s.block_id}+{s.offset_bits}:{s.length_bits}" for s in mine],
-                request_id=message.request_id,
-            )
+        # one record for all: what is set aside together stands or falls together, until its keys are delivered one by one
+        self.site.record(
+            "key.reserved",
+            key_ids=[key.key_id for key in message.keys],
+            initiator=message.initiator,
+            responders=message.responders,
+            peer=peer,
+            link=message.link,
+            segments=[
+                f"{number}:{block}+{offset}:{length}"
+                for number, key in enumerate(message.keys)
+                for block, offset, length in key.segments
+            ],
+            request_id=message.request_id,
+        )
         self.site.emit("key.reserved", peer=peer, link=message.link, keys=len(message.keys))
 
     def hear_void(self, peer: str, message: Void) -> None:
