@@ -6,6 +6,7 @@ Refusals are recorded too. The order of checks is fixed: identity, route, role, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from keystrand.api.admin_auth import Door, holder_of
-from keystrand.api.admin_call import Call, Result, Route
+from keystrand.api.admin_call import ETAG, Call, Result, Route
 from keystrand.api.admin_desk import Administration, Declined, Desk, Remembered
 from keystrand.api.admin_forms import Problem, encode
 from keystrand.api.admin_routes import ROUTES
@@ -233,6 +234,8 @@ def _if_match(route: Route, scope: Scope) -> str:
     value = _single(scope, b"if-match")
     if not value:
         raise Declined(428, "If-Match is missing", hint="read it first, and send back its ETag")
+    if not re.fullmatch(ETAG.removeprefix("^").removesuffix("$"), value):
+        raise BadRequest("If-Match is not an ETag of this service")
     return value
 
 

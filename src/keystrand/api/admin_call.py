@@ -15,6 +15,7 @@ from keystrand.govern.approval import DualControl
 from keystrand.govern.roles import Operation, Principal
 
 PREFIX: Final = "/admin/v1"
+ETAG: Final = '^"[0-9a-f-]{1,64}"$'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

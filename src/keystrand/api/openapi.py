@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from keystrand.api.admin_call import PREFIX, Param, Route
+from keystrand.api.admin_call import ETAG, PREFIX, Param, Route
 from keystrand.api.admin_forms import Form, Problem
 
 _ERRORS: Final = {
@@ -63,7 +63,7 @@ def _operation(route: Route) -> dict[str, Any]:
         schema = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "minLength": 1, "maxLength": 64}
         parameters.append({"name": "Idempotency-Key", "in": "header", "required": True, "schema": schema})
     if route.guarded:
-        schema = {"type": "string", "pattern": '^"[0-9a-f-]+"$'}
+        schema = {"type": "string", "pattern": ETAG}
         parameters.append({"name": "If-Match", "in": "header", "required": True, "schema": schema})
     operation: dict[str, Any] = {
         "operationId": f"{route.method.lower()}{''.join(part.strip('{}').title() for part in route.parts[2:])}",

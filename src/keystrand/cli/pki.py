@@ -20,7 +20,7 @@ def command() -> None:
 
 
 @command.command("issue")
-@click.argument("kind", type=click.Choice(["sae", "kme", "module"]))
+@click.argument("kind", type=click.Choice(["sae", "kme", "module", "admin"]))
 @click.argument("name")
 @config_option
 @click.option("--host", "hosts", multiple=True, help="DNS name or IP address of the holder; may be repeated.")

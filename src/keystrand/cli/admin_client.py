@@ -1,0 +1,126 @@
+"""An administrator as a client of a site's administration API: certificate, trust and address from the site's file."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
+
+import click
+
+from keystrand.cli.options import FILE, config_option
+from keystrand.core.errors import (
+    BadRequest,
+    ConfigError,
+    IllegalTransition,
+    KeystrandError,
+    NotPermitted,
+    PeerFault,
+    Unavailable,
+    UnknownKey,
+)
+
+if TYPE_CHECKING:
+    from keystrand.net.http_exchange import Response
+
+F = TypeVar("F", bound=Callable[..., Any])
+REQUEST_S = 30.0
+_ERRORS: dict[int, type[KeystrandError]] = {
+    401: NotPermitted,
+    403: NotPermitted,
+    404: UnknownKey,
+    409: IllegalTransition,
+    503: Unavailable,
+}
+
+
+def admin_options(function: F) -> F:
+    """`--config`, `--as NAME` and `--token-file`."""
+    function = click.option(
+        "--token-file", type=FILE, default=None, help="File with an access token of the OpenID provider."
+    )(function)
+    function = click.option(
+        "--as",
+        "name",
+        required=True,
+        envvar="KEYSTRAND_ADMIN",
+        show_envvar=True,
+        help="Administrator; the certificate admin-NAME.pem beside the site's CA is used.",
+    )(function)
+    return config_option(function)
+
+
+class AdminClient:
+    """Calls one site. Raises the error that an answer stands for."""
+
+    def __init__(self, config_file: Path, name: str, token_file: Path | None) -> None:
+        from keystrand.cli.options import site_of
+        from keystrand.config.checks import require_private
+        from keystrand.net.http_client import SyncHttpClient
+        from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+
+        config = site_of(config_file)
+        if config.admin is None:
+            raise ConfigError(
+                "this site has no [admin]", path=str(config_file), hint="see docs/guides/administrators.md"
+            )
+        folder, tls, listen = config.tls.trust.parent, config.tls, config.admin.listen
+        pair = folder / f"admin-{name}.pem", folder / f"admin-{name}.key"
+        for path in pair:
+            if not path.is_file():
+                raise ConfigError("no such file", path=str(path), hint=f"keystrand pki issue admin {name}")
+        require_private(pair[1])
+        self._token = _token(token_file)
+        contexts = TlsContexts(
+            TlsFiles(*pair, tls.trust, tls.revoked), TlsPolicy(require_pqc_group=tls.require_pqc_group)
+        )
+        host = "127.0.0.1" if listen.is_wildcard else listen.host
+        expect = ("kme" if tls.identity == "san-uri" else None, config.site.kme_id)
+        self._http = SyncHttpClient(host, listen.port, contexts, expect=expect, timeout_s=REQUEST_S)
+
+    def __enter__(self) -> AdminClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
+        known = {name: value for name, value in (query or {}).items() if value is not None}
+        return self._call("GET", path + (f"?{urlencode(known)}" if known else ""), None)[0]
+
+    def etag(self, path: str) -> str:
+        return self._call("GET", path, None)[1].headers.get("etag", "")
+
+    def post(self, path: str, body: object = None, **headers: str) -> Any:
+        """A change, asked for once: the key that names it is fresh for each call."""
+        return self._call("POST", path, body, {"Idempotency-Key": secrets.token_hex(16), **headers})[0]
+
+    def _call(
+        self, method: str, path: str, body: object, headers: Mapping[str, str] | None = None
+    ) -> tuple[Any, Response]:
+        import msgspec
+
+        sent = dict(headers or {})
+        if self._token:
+            sent["Authorization"] = f"Bearer {self._token}"
+        raw = None if body is None else msgspec.json.encode(body)
+        answer = self._http.request(method, f"/admin/v1{path}", raw, headers=sent)
+        try:
+            value = msgspec.json.decode(answer.body)
+        except msgspec.DecodeError:
+            raise PeerFault("the answer is not JSON") from None
+        if answer.status >= 400:
+            kind = _ERRORS.get(answer.status, BadRequest)
+            raise kind(str(value.get("message", answer.status)), hint=value.get("hint") or None)
+        return value, answer
+
+
+def _token(file: Path | None) -> str:
+    if file is None:
+        return ""
+    from keystrand.config.checks import require_private
+
+    require_private(file)
+    return file.read_text("ascii").strip()

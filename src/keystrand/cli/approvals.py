@@ -1,0 +1,87 @@
+"""keystrand approvals"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from keystrand.cli.admin_client import AdminClient, admin_options
+from keystrand.cli.options import FILE, json_option, print_json
+from keystrand.cli.terminal import say
+from keystrand.core.identity import check_key_id
+
+
+@click.group()
+def command() -> None:
+    """Decide on what others propose: changes of the policy, and keys compromised or destroyed by criteria."""
+
+
+@command.command("list")
+@admin_options
+@json_option
+def show_list(config_file: Path, name: str, token_file: Path | None, as_json: bool) -> None:
+    """List proposals and where they stand."""
+    with AdminClient(config_file, name, token_file) as client:
+        for one in client.get("/approvals")["approvals"]:
+            count = f"{len(one['approved_by'])} of {one['needed']}"
+            line = f"{one['proposal_id']}  {one['stand']:<8}  {count}  {one['operation']}  {one['requester']}: {one['reason']}"
+            print_json(one) if as_json else click.echo(line)
+
+
+@command.command("show")
+@click.argument("proposal_id")
+@admin_options
+def show(proposal_id: str, config_file: Path, name: str, token_file: Path | None) -> None:
+    """Show a proposal, word for word, as JSON."""
+    with AdminClient(config_file, name, token_file) as client:
+        print_json(client.get(f"/approvals/{check_key_id(proposal_id)}"))
+
+
+@command.command("approve")
+@click.argument("proposal_id")
+@click.option("--reason", required=True, help="Why; it goes into the audit log.")
+@admin_options
+def approve(proposal_id: str, reason: str, config_file: Path, name: str, token_file: Path | None) -> None:
+    """Approve it; the last approval that is needed carries it out."""
+    _decide("approve", proposal_id, reason, config_file, name, token_file)
+
+
+@command.command("reject")
+@click.argument("proposal_id")
+@click.option("--reason", required=True, help="Why; it goes into the audit log.")
+@admin_options
+def reject(proposal_id: str, reason: str, config_file: Path, name: str, token_file: Path | None) -> None:
+    """End a proposal, or take the own one back."""
+    _decide("reject", proposal_id, reason, config_file, name, token_file)
+
+
+def _decide(verb: str, proposal_id: str, reason: str, config_file: Path, name: str, token_file: Path | None) -> None:
+    with AdminClient(config_file, name, token_file) as client:
+        done = client.post(f"/approvals/{check_key_id(proposal_id)}/{verb}", {"reason": reason})
+    print_json(done)
+    say(f"{done['stand']}; approved by {', '.join(done['approved_by']) or 'nobody'}, {done['moved']} moved")
+
+
+@command.command("policy")
+@click.argument("document", type=FILE)
+@click.option("--reason", required=True, help="Why; it goes into the audit log.")
+@click.option("--emergency", is_flag=True, help="Outside the change windows; two others must approve.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would change.")
+@admin_options
+def policy(
+    document: Path, reason: str, emergency: bool, dry_run: bool, config_file: Path, name: str, token_file: Path | None
+) -> None:
+    """Propose the policy in DOCUMENT: policy_serial, and the sections of site.toml that say who may draw what."""
+    text = document.read_text("utf-8")
+    with AdminClient(config_file, name, token_file) as client:
+        trial = client.post("/policy/trials", {"document": text})
+        for one in trial["differences"]:
+            click.echo(f"{one['subject']}: {one['field']}: {one['before']} => {one['after']}")
+        say(f"{trial['version']}: {trial['pairs_changed']} pairs change")
+        if dry_run:
+            return
+        wish = {"document": text, "reason": reason, "emergency": emergency}
+        asked = client.post("/policy/proposals", wish, **{"If-Match": client.etag("/policy")})
+    click.echo(asked["proposal_id"])
+    say(f"proposed; {asked['needed']} other(s) must approve it: keystrand approvals approve {asked['proposal_id']}")

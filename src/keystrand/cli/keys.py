@@ -1,0 +1,146 @@
+"""keystrand keys"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from keystrand.cli.admin_client import AdminClient, admin_options
+from keystrand.cli.options import json_option, print_json
+from keystrand.cli.terminal import say
+from keystrand.core.errors import BadRequest
+
+F = TypeVar("F", bound=Callable[..., Any])
+_CRITERIA = {
+    "tenant": "Keys of this tenant.",
+    "sae": "Keys that this SAE holds.",
+    "peer": "Keys shared with this site.",
+    "link": "Keys from this QKD link.",
+    "source": "Keys with bits from this QKD module.",
+}
+
+
+def criteria(function: F) -> F:
+    """The options that say which keys are meant."""
+    for name, words in reversed(_CRITERIA.items()):
+        function = click.option(f"--{name}", default=None, help=words)(function)
+    for name, words in (("until", "made before this Unix time"), ("since", "made from this Unix time on")):
+        function = click.option(f"--{name}-s", type=float, default=None, help=f"Keys {words}.")(function)
+    return function
+
+
+@click.group()
+def command() -> None:
+    """Find keys of a running site and move them through their lives. Their material is never shown.
+
+    Needs an administrator's certificate, see docs/guides/administrators.md. Where criteria instead of key IDs say what to
+    compromise or destroy, others must approve it first: `keystrand approvals`.
+    """
+
+
+@command.command("list")
+@admin_options
+@criteria
+@click.option("--state", default=None, help="Keys in this state.")
+@click.option("--tag", default=None, help="Keys with this tag, name=value.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@json_option
+def show_list(config_file: Path, name: str, token_file: Path | None, limit: int, as_json: bool, **query: Any) -> None:
+    """List keys, oldest first."""
+    shown, cursor = 0, None
+    with AdminClient(config_file, name, token_file) as client:
+        while shown < limit and cursor != "":
+            page = client.get("/keys", query | {"limit": min(1000, limit - shown), "cursor": cursor})
+            for key in page["keys"]:
+                print_json(key) if as_json else click.echo(_line(key))
+            shown, cursor = shown + len(page["keys"]), page["cursor"]
+    if cursor:
+        say(f"there are more than {limit}; see --limit")
+
+
+def _line(key: dict[str, Any]) -> str:
+    pair = f"{key['initiator']} -> {', '.join(key['responders'])}"
+    return f"{key['key_id']}  {key['state']:<11}  {pair}  {key['tenant']}  {key['size_bits']} bits"
+
+
+@command.command("show")
+@click.argument("key_id")
+@admin_options
+@json_option
+def show(key_id: str, config_file: Path, name: str, token_file: Path | None, as_json: bool) -> None:
+    """Show what is known of one key, how much it was used, and by whom."""
+    from keystrand.core.identity import check_key_id
+
+    path = f"/keys/{check_key_id(key_id)}"
+    with AdminClient(config_file, name, token_file) as client:
+        facts = client.get(path) | {k: v for k, v in client.get(f"{path}/use").items() if k.startswith(("use", "rot"))}
+        facts["consumers"] = client.get(f"{path}/consumers")["consumers"]
+    if as_json:
+        print_json(facts)
+        return
+    for field, value in facts.items():
+        click.echo(f"{field:<20}  {_spelled(value)}")
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(f"{v['sae']}/{v['consumer']}" if isinstance(v, dict) else str(v) for v in value)
+    return str(value)
+
+
+def _change(verb: str, summary: str) -> None:
+    @command.command(verb, help=summary)
+    @click.argument("key_ids", metavar="[KEY_ID]...", nargs=-1)
+    @click.option("--reason", required=True, help="Why; it goes into the audit log.")
+    @admin_options
+    @criteria
+    @json_option
+    def run(
+        key_ids: tuple[str, ...],
+        reason: str,
+        config_file: Path,
+        name: str,
+        token_file: Path | None,
+        as_json: bool,
+        **query: Any,
+    ) -> None:
+        stated = {field: value for field, value in query.items() if value is not None}
+        if bool(key_ids) == bool(stated):
+            raise BadRequest("name keys by their ID, or by criteria", hint=f"keystrand keys {verb} --help")
+        wish = stated | {"reason": reason} | ({"key_ids": key_ids} if key_ids else {})
+        with AdminClient(config_file, name, token_file) as client:
+            _carry_out(client, f"/lifecycle/{verb}", wish, as_json=as_json)
+
+
+def _carry_out(client: AdminClient, path: str, wish: dict[str, Any], *, as_json: bool) -> None:
+    """Page by page, until nothing is left."""
+    moved, given_up, cursor = 0, 0, ""
+    while True:
+        done = client.post(path, wish | {"cursor": cursor})
+        if "proposal_id" in done:
+            print_json(done) if as_json else click.echo(done["proposal_id"])
+            say(
+                f"proposed; {done['needed']} other(s) must approve it: keystrand approvals approve {done['proposal_id']}"
+            )
+            return
+        for key_id in done["key_ids"]:
+            print_json({"key_id": key_id}) if as_json else click.echo(key_id)
+        moved, given_up, cursor = moved + len(done["key_ids"]), given_up + done["given_up"], done["cursor"]
+        for use in done["consumers"]:
+            say(f"{use['key_id']} is used by {use['sae']}: {use['consumer']}")
+        if not cursor:
+            break
+    say(f"{moved} keys moved, {given_up} given up before they left")
+
+
+for _verb, _summary in (
+    ("suspend", "Nobody fetches these keys until they are resumed."),
+    ("resume", "Take a suspension back."),
+    ("revoke", "Deactivate keys: nothing new is protected with them."),
+    ("compromise", "Declare keys known to others. By criteria, others must approve."),
+    ("destroy", "End keys that are deactivated or compromised. By criteria, others must approve."),
+):
+    _change(_verb, _summary)
