@@ -100,4 +100,6 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE requests ADD COLUMN key_ids TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE requests ADD COLUMN released INTEGER NOT NULL DEFAULT 0",
     ),
+    # blocks that the peer has not confirmed are looked for every second, among many that it has
+    ("CREATE INDEX blocks_pending ON blocks (link, sequence, piece) WHERE state = 'pending'",),
 )

@@ -252,9 +252,11 @@ class SqlStore:
     def blocks(
         self, *, link: str | None = None, sequence: int | None = None, state: BlockState | None = None
     ) -> list[PoolBlock]:
-        wanted = {"link": link, "sequence": sequence, "state": state and state.value}
+        wanted = {"link": link, "sequence": sequence}
         given = {name: value for name, value in wanted.items() if value is not None}
-        where = " AND ".join(f"{name} = ?" for name in given) or "TRUE"
+        # the state as a literal: a partial index serves no parameter
+        stated = [f"state = '{state.value}'"] if state is not None else []
+        where = " AND ".join([*(f"{name} = ?" for name in given), *stated]) or "TRUE"
         rows = self._db.rows(f"{_SELECT_BLOCK} WHERE {where} ORDER BY link, sequence, piece", tuple(given.values()))
         return [block_of(row) for row in rows]
 

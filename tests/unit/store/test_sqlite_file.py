@@ -351,3 +351,16 @@ def test_the_audit_part_reads_beside_a_running_site_and_without_the_key(store: S
     with pytest.raises(sqlite3.OperationalError):
         reader._connection.execute("DELETE FROM audit")
     reader.close()
+
+
+def test_blocks_in_one_state_are_found_without_reading_the_others(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pending ones are asked for every second, while a full pool has tens of thousands that are confirmed."""
+    asked: list[tuple[str, tuple[object, ...]]] = []
+    rows = store._db.rows
+    monkeypatch.setattr(store._db, "rows", lambda sql, values=(): asked.append((sql, values)) or rows(sql, values))
+    store.blocks(link="ab", state=BlockState.PENDING)
+    ((sql, values),) = asked
+    plan = " ".join(row[3] for row in rows(f"EXPLAIN QUERY PLAN {sql}", values))
+    assert "USING INDEX blocks_pending (link=?)" in plan
