@@ -84,6 +84,15 @@ KINDS: Final = MappingProxyType(
         "transfer.resumed": _N,
         "transfer.finished": _N,
         "transfer.failed": _W,
+        # tunnels
+        "tunnel.up": _N,
+        "tunnel.down": _W,
+        "tunnel.rotated": _I,
+        "tunnel.missed": _W,  # the next key did not come into use: reason; traffic stays under the one before
+        "tunnel.blocked": _A,  # no key in time, so no packet passes
+        "tunnel.unblocked": _A,  # traffic should stop and cannot be stopped: reason
+        "tunnel.fallback": _A,  # in use below the protection that was asked for, for a limited time
+        "tunnel.fault": _W,  # what was tidied up could not be: reason
         # the edge and the site
         "tls.refused": _N,
         "tls.reloaded": _N,

@@ -69,6 +69,7 @@ class Stage(StrEnum):
 
 
 STEPS = frozenset({Verb.DRAW, Verb.FETCH, Verb.PREPARE, Verb.ACTIVATE, Verb.CONFIRM})
+RETRY_DOUBLED_MAX = 5
 REPEATED = frozenset({Stage.OFFERED, Stage.ACTIVE})
 FINAL = frozenset({Stage.ACTIVE, Stage.CONFIRMING})  # in use already: cannot be given up
 KEPT = FINAL | {
@@ -91,7 +92,8 @@ class Coming:
 class Pace:
     """Seconds. rotate_s: a fresh key this often; hold_s: a key in use for longer must not carry traffic (0: no end).
 
-    give_up_s: a generation that is not in use after this long is dropped; retry_s: pause before the next try.
+    give_up_s: a generation that is not in use after this long is dropped; retry_s: pause before the next try, doubled
+    (up to RETRY_DOUBLED_MAX times) for each one in a row that cost a key.
     """
 
     rotate_s: float = 60.0
@@ -118,6 +120,7 @@ class End:
     _busy: Action | None = None
     _out: list[Output] = field(default_factory=list)
     _retry_s: float = 0.0
+    _spoilt: int = 0  # generations in a row that cost a key and came to nothing
     _wanted: bool = False  # somebody asked for a rotation before its time
 
     # what happens --------------------------------------------------------------------------------------------------
@@ -291,6 +294,7 @@ class End:
         assert coming is not None
         self._todo.append(Action(Verb.RETIRE, coming.number))
         self.current, self.since_s, self.coming = coming.number, coming.used_s or now_s, None
+        self._spoilt = 0
         self._out.append(Report("rotated", coming.number, took_s=now_s - coming.since_s))
 
     def _drop(self, reason: str, now_s: float) -> None:
@@ -302,7 +306,9 @@ class End:
             self._say(Abort(tunnel=self.tunnel, number=coming.number))
         if coming.stage not in (Stage.DRAWING, Stage.FETCHING):
             self._todo.append(Action(Verb.DROP, coming.number))
-        self.coming, self._retry_s = None, now_s + self.pace.retry_s
+        self._retry_s = now_s + self.pace.retry_s * 2 ** min(self._spoilt, RETRY_DOUBLED_MAX)
+        self._spoilt += bool(coming.key_id)
+        self.coming = None
         self._out.append(Report("missed", coming.number, reason))
 
     # the end of every turn -----------------------------------------------------------------------------------------

@@ -65,7 +65,8 @@ class Health:
 
 
 class Connector(Protocol):
-    """One end of one tunnel. Every call may be repeated; each raises KeystrandError with what to do, within its deadline.
+    """One end of one tunnel. One step at a time, though `health` may be asked during one. Every call may be repeated; each
+    raises KeystrandError with what to do, within its deadline.
 
     The material of a generation is wiped after `activate` or `confirm`: take what is needed in `prepare`.
     """

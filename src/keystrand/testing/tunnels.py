@@ -1,0 +1,131 @@
+"""Both ends of a tunnel in one process, with real channels and a folder for a KME: for tests of connectors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from keystrand.core.events import Event
+from keystrand.core.limits import Limits
+from keystrand.crypto import pki
+from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.testing.keyfolder import KeyFolder
+from keystrand.transport.tunnel.channel import Channel
+from keystrand.transport.tunnel.contract import Connector, Place, Role
+from keystrand.transport.tunnel.runner import KeySource, Runner, Terms
+
+SAES: dict[Role, str] = {"initiator": "sae-a", "responder": "sae-b"}
+ROLES: tuple[Role, Role] = ("responder", "initiator")
+
+
+def place_of(folder: Path, role: Role, tunnel: str = "t") -> Place:
+    other: Role = "responder" if role == "initiator" else "initiator"
+    return Place(tunnel=tunnel, role=role, sae=SAES[role], peer_sae=SAES[other], state_dir=folder / role)
+
+
+@dataclass
+class Heard:
+    """A sink that keeps what it hears."""
+
+    events: list[Event] = field(default_factory=list)
+
+    def emit(self, event: Event, /) -> None:
+        self.events.append(event)
+
+    def count(self, kind: str) -> int:
+        return sum(event.kind == kind for event in self.events)
+
+
+@dataclass
+class TunnelPair:
+    """Starts and stops either end; `runners` and `heard` by role."""
+
+    folder: Path
+    terms: Terms
+    opening: Callable[[Place], Connector]
+    kind: str = "test"
+    sources: dict[Role, KeySource] = field(default_factory=dict)
+    runners: dict[Role, Runner] = field(default_factory=dict)
+    heard: dict[Role, Heard] = field(default_factory=dict)
+    port: int = 0
+    _tasks: dict[Role, asyncio.Task[None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        ca, _ = pki.create_ca(self.folder / "pki", "tunnels")
+        for role, sae in SAES.items():
+            pki.issue(self.folder / "pki", kind="sae", name=sae, hosts=("127.0.0.1",))
+            self.sources.setdefault(role, KeyFolder(self.folder, sae))
+            self.heard[role] = Heard()
+        self._ca = ca
+
+    def _contexts(self, sae: str) -> TlsContexts:
+        pair = self.folder / "pki" / f"sae-{sae}.pem", self.folder / "pki" / f"sae-{sae}.key"
+        return TlsContexts(TlsFiles(*pair, self._ca), TlsPolicy())
+
+    async def start(self, role: Role) -> Runner:
+        place = place_of(self.folder, role)
+        runner = Runner(
+            place=place,
+            kind=self.kind,
+            terms=self.terms,
+            connector=self.opening(place),
+            keys=self.sources[role],
+            sink=self.heard[role],
+        )
+        channel = Channel(
+            tunnel=place.tunnel,
+            role=role,
+            address=("127.0.0.1", self.port),
+            contexts=self._contexts(place.sae),
+            expect=("sae", place.peer_sae),
+            listener=runner,
+            limits=Limits(),
+        )
+        runner.channel = channel
+        self.runners[role] = runner
+        self._tasks[role] = asyncio.create_task(runner.run())
+        while role == "responder" and not channel.port:
+            await asyncio.sleep(0.01)
+            if self._tasks[role].done():
+                await self._tasks[role]
+        self.port = channel.port or self.port
+        return runner
+
+    async def stop(self, role: Role) -> None:
+        task = self._tasks.pop(role)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[TunnelPair]:
+        try:
+            for role in ROLES:
+                await self.start(role)
+            yield self
+        finally:
+            for role in list(self._tasks):
+                await self.stop(role)
+
+    async def until(self, condition: Callable[[TunnelPair], bool], timeout_s: float = 15.0) -> None:
+        """Raises TimeoutError with the state of both ends."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not condition(self):
+                    for task in self._tasks.values():
+                        if task.done():
+                            await task
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            states = {role: runner.status() for role, runner in self.runners.items()}
+            raise TimeoutError(f"not so after {timeout_s} s: {states}") from None
+
+    async def rotated(self, rotations: int, timeout_s: float = 15.0) -> None:
+        """Until both ends have seen so many rotations."""
+        await self.until(
+            lambda pair: all(heard.count("tunnel.rotated") >= rotations for heard in pair.heard.values()), timeout_s
+        )

@@ -1,0 +1,77 @@
+"""What one end of a tunnel must remember over restarts, and that it runs once only."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from keystrand.core.errors import ConfigError, StoreUnavailable, Unavailable
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """highest: the last number that was ever used. Times are Unix time, 0 where there was none.
+
+    used_at_s: since when `current` is in use; good_at_s: since when a key of the required protection was in use last.
+    """
+
+    highest: int = 0
+    current: int = 0
+    used_at_s: float = 0.0
+    good_at_s: float = 0.0
+
+
+def read_record(file: Path) -> Record:
+    """An empty one where there is no file. Raises ConfigError for a file that cannot be read: numbers must not repeat."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Record)
+    except FileNotFoundError:
+        return Record()
+    except (OSError, msgspec.MsgspecError) as error:
+        hint = "remove it at both ends of the tunnel, while both are stopped"
+        raise ConfigError(f"cannot be read: {error}", path=str(file), hint=hint) from None
+
+
+def write_whole(file: Path, content: bytes, *, durable: bool = True) -> None:
+    """Replace a file, wholly or not at all. Raises StoreUnavailable."""
+    temporary = file.with_name(file.name + ".new")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(content)
+            if durable:
+                out.flush()
+                os.fsync(out.fileno())
+        temporary.replace(file)
+        if durable:
+            _sync_folder(file.parent)
+    except OSError as error:
+        raise StoreUnavailable(f"{file} cannot be written: {error.strerror}") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Holds the lock of this tunnel end. Raises Unavailable while another process does."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with file.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise Unavailable(f"this tunnel runs already, as process {lock.read(20).strip()}") from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield

@@ -1,0 +1,121 @@
+"""An interface, made and unmade: by the kernel, or by a wireguard-go of its own. And the routes into it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from keystrand.core.errors import Unavailable
+from keystrand.transport.wireguard.door import SOCKETS, Door, ToolDoor, UapiDoor, run
+from keystrand.transport.wireguard.settings import WireGuardSettings
+
+READY_S: Final = 5.0
+LOOK_S: Final = 0.01
+LAST_RESORT: Final = "4294967000"  # metric of the route to nowhere
+Plane = Literal["kernel", "wireguard-go"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One interface of one tunnel."""
+
+    name: str
+    plane: Plane
+    settings: WireGuardSettings
+
+    @property
+    def namespace(self) -> str:
+        return self.settings.namespace or ""
+
+    @property
+    def door(self) -> Door:
+        if self.plane == "wireguard-go":
+            return UapiDoor(self.name)
+        return ToolDoor(self.name, self.namespace)
+
+    async def make(self) -> None:
+        """There afterwards, up, without peers. Raises Unavailable."""
+        if not await self.exists():
+            if self.plane == "kernel":
+                await self._run("ip", "link", "add", self.name, "type", "wireguard")
+            else:
+                await self._start_program()
+        await self._run("ip", "link", "set", self.name, "mtu", str(self.settings.mtu), "up")
+        # packets still come over the lane before while routes lead to the next: a strict check would drop them
+        await self._run("sysctl", "-qw", f"net.ipv4.conf.{self.name.replace('.', '/')}.rp_filter=2")
+
+    async def _start_program(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._socket.unlink()  # left over by one that was killed
+        await self._run("wireguard-go", self.name)  # it goes to the background, and outlives us
+        async with asyncio.timeout(READY_S):
+            while not self._socket.exists():
+                await asyncio.sleep(LOOK_S)
+
+    async def unmake(self) -> None:
+        """Gone afterwards, with every key that it had."""
+        with contextlib.suppress(Unavailable):
+            await self._run("ip", "link", "delete", self.name)
+        with contextlib.suppress(FileNotFoundError):
+            self._socket.unlink()
+
+    async def exists(self) -> bool:
+        """Is it there, and does it answer?"""
+        try:
+            await self._run("ip", "link", "show", "dev", self.name)
+            await self.door.state()
+        except Unavailable:
+            return False
+        return True
+
+    @property
+    def _socket(self) -> Path:
+        return SOCKETS / f"{self.name}.sock"
+
+    async def _run(self, *command: str) -> str:
+        return await run(*command, namespace=self.namespace)
+
+
+async def plane_of(settings: WireGuardSettings) -> Plane:
+    """Who handles the packets here. Raises Unavailable where nobody can."""
+    if settings.plane != "auto":
+        return settings.plane
+    probe = f"{settings.interface[:10]}try"
+    try:
+        await run("ip", "link", "add", probe, "type", "wireguard", namespace=settings.namespace or "")
+    except Unavailable:
+        if shutil.which("wireguard-go") is None:
+            hint = "load the kernel module wireguard, or apt-get install wireguard-go"
+            raise Unavailable("neither the kernel nor a program has WireGuard here", hint=hint) from None
+        return "wireguard-go"
+    await run("ip", "link", "delete", probe, namespace=settings.namespace or "")
+    return "kernel"
+
+
+async def route(settings: WireGuardSettings, interface: str | None) -> None:
+    """Lead all allowed networks into `interface`; None: nowhere, and not around the tunnel either.
+
+    Below it lies a route to nowhere that stays when the interface vanishes: then traffic must not find another way.
+    """
+    source = ["src", settings.source] if settings.source else []
+    for network in settings.allowed_ips:
+        replace = ["ip", "-6" if ":" in network else "-4", "route", "replace"]
+        nowhere = [*replace, "unreachable", network]
+        await run(*nowhere, "metric", LAST_RESORT, namespace=settings.namespace or "")
+        way = [*replace, network, "dev", interface, *source] if interface else nowhere
+        await run(*way, namespace=settings.namespace or "")
+
+
+async def routed(settings: WireGuardSettings) -> str:
+    """The interface that the first of the allowed networks is led into; empty: none."""
+    network = settings.allowed_ips[0]
+    family = "-6" if ":" in network else "-4"
+    text = await run("ip", family, "route", "show", "exact", network, namespace=settings.namespace or "")
+    lines = [line for line in text.splitlines() if not line.startswith("unreachable")]
+    found = re.search(r"\bdev (\S+)", lines[0]) if lines else None
+    return found[1] if found else ""

@@ -1,0 +1,194 @@
+"""Real WireGuard between two namespaces, under keys that change: what is lost, what is refused, what stops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from keystrand.core.errors import Unavailable
+from keystrand.core.protection import Protection
+from keystrand.core.secret import Secret
+from keystrand.lab.load import MARK
+from keystrand.lab.stage import Stage
+from keystrand.lab.wireguard import stage
+from keystrand.lab.wires import Side, Wires, why_not
+from keystrand.testing.tunnels import TunnelPair, place_of
+from keystrand.transport.tunnel.agreement import Pace
+from keystrand.transport.tunnel.contract import Connector, Generation, Place, Role
+from keystrand.transport.tunnel.runner import Terms
+from keystrand.transport.wireguard.connector import KIND, DualLanes
+from keystrand.transport.wireguard.door import Peer, ToolDoor, UapiDoor, key_of
+
+REASON = why_not() or ("" if shutil.which("wireguard-go") else "the program wireguard-go is missing")
+pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
+
+PACE = Pace(rotate_s=1.0, hold_s=6.0, repeat_s=0.3, give_up_s=5.0, retry_s=0.3)
+TERMS = Terms(require=Protection.HYBRID, pace=PACE)
+SIDE: dict[Role, Side] = {"initiator": "a", "responder": "b"}
+
+
+@pytest.fixture
+def wires() -> Iterator[Wires]:
+    with Wires() as joined:
+        yield joined
+
+
+def opening(staged: Stage, place: Place) -> Connector:
+    return KIND.open(place, staged.settings(KIND, SIDE[place.role]))
+
+
+def pair_of(folder: Path, wires: Wires, terms: Terms = TERMS, lanes: str = "dual") -> TunnelPair:
+    staged = stage(wires, folder, lanes)
+    return TunnelPair(folder, terms, lambda place: opening(staged, place))
+
+
+def generation(number: int, material: bytes = b"") -> Generation:
+    key = Secret(material or os.urandom(32))
+    return Generation(number=number, key_id=f"key-{number}", material=key, protection=Protection.HYBRID)
+
+
+async def reaches(wires: Wires, wait_s: float = 1.0) -> bool:
+    return await asyncio.to_thread(wires.reaches, "a", wait_s=wait_s)
+
+
+@pytest.mark.proves("R083")
+async def test_eight_rotations_under_a_thousand_packets_a_second_lose_none(wires: Wires, tmp_path: Path) -> None:
+    async with pair_of(tmp_path, wires).running() as pair:
+        await pair.rotated(1)
+        assert await reaches(wires)
+        load = wires.load(packets_per_s=1000, seconds=9.0)
+        clear = await asyncio.to_thread(wires.capture, "b", 2.0, MARK)
+        report = await asyncio.to_thread(load.wait, 20.0)
+        rotations = pair.heard["responder"].count("tunnel.rotated") - 1
+        assert rotations >= 7
+        assert report.sent >= 8990
+        assert report.lost == 0, report
+        assert clear == 0, "packets in clear on the wire"
+        assert all(heard.count("tunnel.missed") == 0 for heard in pair.heard.values())
+
+
+async def test_a_wrong_key_at_one_end_never_comes_into_use(wires: Wires, tmp_path: Path) -> None:
+    staged = stage(wires, tmp_path)
+    ends = {role: opening(staged, place_of(tmp_path, role)) for role in SIDE}
+    right = generation(1)
+    for end in (ends["responder"], ends["initiator"]):
+        await end.prepare(right)
+    await ends["initiator"].activate(1)
+    await ends["responder"].confirm(1)
+    assert await reaches(wires)
+    await ends["responder"].prepare(generation(2, b"a" * 32))
+    await ends["initiator"].prepare(generation(2, b"b" * 32))
+    assert await reaches(wires), "prepared is not in use"
+    with pytest.raises(Unavailable, match="no handshake"):
+        await ends["initiator"].activate(2)
+    for end in ends.values():
+        await end.drop(2)
+    assert await reaches(wires)
+    fifth = generation(5)  # its turn is on the lane that carries traffic
+    with pytest.raises(Unavailable, match="still carries traffic"):
+        await ends["responder"].prepare(fifth)
+    assert await reaches(wires)
+
+
+async def test_without_keys_not_a_packet_leaves_in_any_form_until_there_are_keys(wires: Wires, tmp_path: Path) -> None:
+    for side, other in (("a", "b"), ("b", "a")):  # a way around the tunnel, which must not be taken
+        wires.run(side, "ip", "route", "add", "default", "via", wires.outer[other])  # type: ignore[arg-type,index]
+    assert await reaches(wires), "in clear, before there is a tunnel"
+    pair = pair_of(tmp_path, wires, replace(TERMS, pace=replace(PACE, hold_s=2.5)))
+    async with pair.running():
+        await pair.rotated(1)
+        source = pair.sources["initiator"]
+        source.left = 0  # type: ignore[attr-defined]
+        await pair.until(lambda p: all(runner.end.blocked for runner in p.runners.values()), 8.0)
+        load = wires.load(seconds=1.0)
+        assert await asyncio.to_thread(wires.capture, "a", 1.5, MARK) == 0
+        assert (await asyncio.to_thread(load.wait, 10.0)).received == 0
+        source.left = None  # type: ignore[attr-defined]
+        await pair.until(lambda p: not any(runner.end.blocked for runner in p.runners.values()))
+        assert await reaches(wires)
+
+
+async def test_a_daemon_that_is_killed_lets_nothing_around_the_tunnel_and_gets_a_fresh_key(
+    wires: Wires, tmp_path: Path
+) -> None:
+    for side, other in (("a", "b"), ("b", "a")):
+        wires.run(side, "ip", "route", "add", "default", "via", wires.outer[other])  # type: ignore[arg-type,index]
+    pair = pair_of(tmp_path, wires, replace(TERMS, pace=replace(PACE, rotate_s=60.0, hold_s=120.0)))
+    async with pair.running():
+        await pair.rotated(1)
+        (pid,) = wires.host("ip", "netns", "pids", wires.names["a"]).split()
+        os.kill(int(pid), signal.SIGKILL)
+        load = wires.load(seconds=1.0)
+        assert await asyncio.to_thread(wires.capture, "a", 1.2, MARK) == 0
+        await asyncio.to_thread(load.wait, 10.0)
+        await pair.rotated(2)
+        assert await reaches(wires)
+
+
+async def test_the_process_that_steers_is_restarted_and_traffic_goes_on(wires: Wires, tmp_path: Path) -> None:
+    async with pair_of(tmp_path, wires).running() as pair:
+        await pair.rotated(2)
+        load = wires.load(seconds=6.0)
+        for role in SIDE:
+            await pair.stop(role)
+            await asyncio.sleep(0.3)
+            await pair.start(role)
+            seen = pair.heard[role].count("tunnel.rotated")
+            await pair.until(lambda p, role=role, seen=seen: p.heard[role].count("tunnel.rotated") > seen, 10.0)
+        report = await asyncio.to_thread(load.wait, 20.0)
+        assert report.lost == 0, report
+
+
+async def test_one_interface_comes_up_at_once_and_a_key_that_waits_disturbs_nothing(
+    wires: Wires, tmp_path: Path
+) -> None:
+    staged = stage(wires, tmp_path, "natural")
+    ends = {role: opening(staged, place_of(tmp_path, role)) for role in SIDE}
+    first, second = generation(1), generation(2)
+    for end in (ends["responder"], ends["initiator"]):
+        await end.prepare(first)
+    await ends["initiator"].activate(1)
+    await ends["responder"].confirm(1)
+    assert await reaches(wires)
+    load = wires.load(seconds=3.0)
+    for end in (ends["responder"], ends["initiator"]):
+        await end.prepare(second)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1.0):  # the session lives on: its next handshake is up to two minutes away
+            await ends["initiator"].activate(2)
+    for end in ends.values():
+        await end.drop(2)
+    assert (await asyncio.to_thread(load.wait, 10.0)).lost == 0
+    health = await ends["initiator"].health()
+    assert (health.up, health.number) == (True, 1)
+    assert (health.bytes_used or 0) > 600_000
+    await ends["initiator"].block()
+    assert not await reaches(wires, 0.5)
+
+
+async def test_the_tool_and_the_socket_are_two_doors_to_the_same_interface(wires: Wires, tmp_path: Path) -> None:
+    """`wg`, which drives WireGuard of the kernel, drives the userspace program here."""
+    staged = stage(wires, tmp_path)
+    connector = KIND.open(place_of(tmp_path, "initiator"), staged.settings(KIND, "a"))
+    assert isinstance(connector, DualLanes)
+    await connector.prepare(generation(1))
+    name = f"{staged.settings(KIND, 'a').interface}1"
+    socket, tool = UapiDoor(name), ToolDoor(name, wires.names["a"])
+    other, psk = key_of(staged.settings(KIND, "a").peer_public_key), Secret(os.urandom(32))
+    peer = Peer(public_key=other, psk=psk, endpoint="10.99.0.2:4000", allowed_ips=("10.2.0.1/32",))
+    await tool.set_peer(peer, anew=True)
+    assert await tool.state() == await socket.state()
+    assert (await socket.state()).endpoint == "10.99.0.2:4000"  # type: ignore[union-attr]
+    shown = wires.run("a", "wg", "show", name, "preshared-keys")
+    assert psk.reveal() == key_of(shown.split()[1])
+    await tool.remove_peers()
+    assert await socket.state() is None
+    with pytest.raises(Unavailable):
+        await tool.set_peer(replace(peer, endpoint="nonsense"), anew=True)

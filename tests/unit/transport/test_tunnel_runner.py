@@ -1,0 +1,223 @@
+"""Two ends with real channels over a tunnel in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from keystrand.core.errors import KeyUnavailable, NotPermitted, Unavailable
+from keystrand.core.key import Key
+from keystrand.core.protection import Protection, Strand
+from keystrand.testing.keyfolder import KeyFolder
+from keystrand.testing.memoryconnector import Air, MemoryConnector
+from keystrand.testing.tunnels import SAES, TunnelPair, place_of
+from keystrand.transport.tunnel.agreement import Pace
+from keystrand.transport.tunnel.guard import Fallback, Guard
+from keystrand.transport.tunnel.record import Record, alone, read_record
+from keystrand.transport.tunnel.runner import Runner, Terms
+
+PACE = Pace(rotate_s=0.3, hold_s=5.0, repeat_s=0.2, give_up_s=3.0, retry_s=0.1)
+TERMS = Terms(require=Protection.HYBRID, pace=PACE)
+
+
+def pair_of(folder: Path, air: Air, terms: Terms = TERMS) -> TunnelPair:
+    return TunnelPair(folder, terms, lambda place: MemoryConnector(air, place))
+
+
+class Weak(KeyFolder):
+    """Gives keys without QKD while `weak`, and none while `empty`."""
+
+    weak = False
+    empty = False
+
+    def fresh(self, responder: str, size_bits: int) -> Key:
+        if self.empty:
+            raise KeyUnavailable("no key")
+        return self._judged(super().fresh(responder, size_bits))
+
+    def pick_up(self, initiator: str, key_id: str) -> Key:
+        return self._judged(super().pick_up(initiator, key_id))
+
+    def _judged(self, key: Key) -> Key:
+        return replace(key, strands=frozenset({Strand.PQC})) if self.weak else key
+
+
+@pytest.mark.proves("R083")
+async def test_both_ends_rotate_in_step_and_tell_no_secret(tmp_path: Path) -> None:
+    air = Air()
+    async with pair_of(tmp_path, air).running() as pair:
+        await pair.rotated(3)
+        assert air.passes()
+        await pair.until(lambda p: all(len(secrets) == 1 for secrets in air.secrets.values()))
+        status = pair.runners["initiator"].status()
+        assert status["state"] == "up"
+        assert status["protection"] == "hybrid"
+        assert 0 <= status["key_age_s"] <= status["exposure_s"] < 2.0
+        assert pair.runners["responder"].record.highest >= 3
+    secret = next(iter(air.secrets["initiator"].values()))
+    files = [tmp_path.joinpath(role, name).read_bytes() for role in SAES for name in ("record.json", "status.json")]
+    assert not any(secret in content or secret.hex().encode() in content for content in files)
+    assert json.loads((tmp_path / "initiator" / "status.json").read_bytes())["state"] == "stopped"
+
+
+async def test_i7_numbers_do_not_repeat_over_restarts_and_traffic_flows_meanwhile(tmp_path: Path) -> None:
+    air = Air()
+    async with pair_of(tmp_path, air).running() as pair:
+        await pair.rotated(2)
+        for role in ("initiator", "responder"):
+            before = read_record(tmp_path / role / "record.json").highest
+            await pair.stop(role)
+            assert air.passes(), "the tunnel outlives the process that steers it"
+            await pair.start(role)
+            seen = pair.heard[role].count("tunnel.rotated")
+            await pair.until(lambda p, role=role, seen=seen: p.heard[role].count("tunnel.rotated") > seen + 1)
+            assert air.passes()
+            assert read_record(tmp_path / role / "record.json").highest > before
+            assert pair.heard[role].count("tunnel.blocked") <= 1, "only before the very first key"
+
+
+async def test_without_keys_traffic_stops_in_time_and_comes_back(tmp_path: Path) -> None:
+    air = Air()
+    pair = pair_of(tmp_path, air, replace(TERMS, pace=replace(PACE, hold_s=1.5)))
+    source = Weak(tmp_path, SAES["initiator"])
+    pair.sources["initiator"] = source
+    async with pair.running():
+        await pair.rotated(2)
+        source.empty = True
+        began_s = asyncio.get_running_loop().time()
+        await pair.until(lambda p: not air.passes())
+        assert asyncio.get_running_loop().time() - began_s < 2.5
+        await pair.until(lambda p: len(air.blocked) == 2)
+        assert pair.runners["initiator"].status()["state"] == "blocked"
+        source.empty = False
+        await pair.until(lambda p: air.passes())
+        await pair.until(lambda p: p.runners["initiator"].status()["state"] == "up")
+        assert pair.heard["initiator"].count("tunnel.missed") > 0
+
+
+async def test_a_key_below_the_required_protection_is_refused_at_either_end(tmp_path: Path) -> None:
+    for role in ("initiator", "responder"):
+        air, folder = Air(), tmp_path / f"weak-{role}"
+        pair = pair_of(folder, air)
+        source = Weak(folder, SAES[role])  # type: ignore[index]
+        source.weak = True
+        pair.sources[role] = source  # type: ignore[index]
+        async with pair.running():
+            await pair.until(lambda p, role=role: p.heard["initiator"].count("tunnel.missed") >= 2)
+            assert not air.passes()
+            assert all(heard.count("tunnel.rotated") == 0 for heard in pair.heard.values())
+            assert "requires hybrid" in pair.runners[role].status()["last_failure"]  # type: ignore[index]
+
+
+async def test_the_fallback_is_loud_and_ends(tmp_path: Path) -> None:
+    air = Air()
+    terms = replace(TERMS, pace=replace(PACE, hold_s=1.0), fallback=Fallback(protection=Protection.PQC, for_s=2.0))
+    pair = pair_of(tmp_path, air, terms)
+    for role, sae in SAES.items():
+        pair.sources[role] = Weak(tmp_path, sae)
+    async with pair.running():
+        await pair.rotated(1)
+        for source in pair.sources.values():
+            assert isinstance(source, Weak)
+            source.weak = True
+        await pair.until(lambda p: all(heard.count("tunnel.fallback") for heard in p.heard.values()))
+        assert air.passes()
+        assert pair.runners["responder"].status()["state"] == "fallback"
+        assert pair.runners["responder"].status()["protection"] == "pqc"
+        await pair.until(lambda p: len(air.blocked) == 2, 6.0)
+        for source in pair.sources.values():
+            source.weak = False  # type: ignore[attr-defined]
+        await pair.until(lambda p: air.passes())
+        await pair.until(lambda p: p.runners["initiator"].status()["state"] == "up")
+
+
+async def test_a_daemon_that_was_restarted_gets_a_fresh_key(tmp_path: Path) -> None:
+    air = Air()
+    async with pair_of(tmp_path, air, replace(TERMS, pace=replace(PACE, rotate_s=60.0))).running() as pair:
+        await pair.rotated(1)
+        for role in ("initiator", "responder"):
+            air.restart(role)
+            await pair.until(lambda p: air.passes())
+
+
+async def test_bytes_under_the_key_bring_the_next_one(tmp_path: Path) -> None:
+    air = Air()
+    terms = replace(TERMS, pace=replace(PACE, rotate_s=60.0), rotate_bytes=5000)
+    async with pair_of(tmp_path, air, terms).running() as pair:
+        await pair.rotated(1)
+        air.bytes_passed = 5000
+        await pair.until(lambda p: p.heard["initiator"].count("tunnel.rotated") >= 2)
+
+
+async def test_a_fault_of_a_connector_costs_a_rotation_not_the_tunnel(tmp_path: Path) -> None:
+    air = Air()
+    async with pair_of(tmp_path, air).running() as pair:
+        await pair.rotated(1)
+        connector = pair.runners["responder"].connector
+        right = connector.prepare
+
+        async def wrong(generation: object) -> None:
+            raise ZeroDivisionError("a bug")
+
+        connector.prepare = wrong  # type: ignore[method-assign,assignment]
+        await pair.until(lambda p: p.heard["responder"].count("tunnel.missed") >= 1)
+        assert air.passes()
+        connector.prepare = right  # type: ignore[method-assign]
+        await pair.rotated(2)
+
+
+async def test_a_number_that_cannot_be_kept_is_told_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    air = Air()
+    async with pair_of(tmp_path, air).running() as pair:
+        await pair.rotated(1)
+
+        def full(*_: object, **__: object) -> None:
+            raise Unavailable("disk full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("keystrand.transport.tunnel.runner.write_whole", full)
+            await asyncio.sleep(0.6)  # what was under way when the disk filled up
+            told = pair.runners["responder"].end.highest
+            await asyncio.sleep(1.5)
+            assert pair.runners["responder"].end.highest == told
+            assert air.passes()
+        await pair.rotated(pair.heard["initiator"].count("tunnel.rotated") + 2)
+
+
+def test_a_tunnel_end_runs_once_only(tmp_path: Path) -> None:
+    with alone(tmp_path / "lock"), pytest.raises(Unavailable, match="runs already"), alone(tmp_path / "lock"):
+        pass
+    with alone(tmp_path / "lock"):
+        pass
+
+
+def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
+    air, place = Air(), place_of(tmp_path, "initiator")
+    place.state_dir.mkdir()
+    (place.state_dir / "record.json").write_text("{")
+    with pytest.raises(Exception, match=r"record.json: cannot be read"):
+        Runner(place=place, kind="m", terms=TERMS, connector=MemoryConnector(air, place), keys=None, sink=None)  # type: ignore[arg-type]
+    assert read_record(tmp_path / "none") == Record()
+
+
+def test_the_guard_takes_less_only_after_the_hold_and_only_for_its_time() -> None:
+    fallback = Fallback(protection=Protection.PQC, for_s=50.0)
+    guard = Guard(require=Protection.HYBRID, hold_s=100.0, fallback=fallback, good_s=0.0)
+    guard.check(Protection.HYBRID, 0.0)
+    for now_s, protection in ((99.0, Protection.PQC), (120.0, Protection.CLASSICAL), (150.0, Protection.PQC)):
+        with pytest.raises(NotPermitted):
+            guard.check(protection, now_s)
+    guard.check(Protection.PQC, 100.0)
+    guard.took(Protection.PQC, 100.0)
+    assert guard.below
+    assert guard.hold_from(100.0) == 50.0, "less does not put off the end"
+    guard.took(Protection.HYBRID, 120.0)
+    assert guard.hold_from(120.0) == 150.0
+    strict = Guard(require=Protection.HYBRID, hold_s=100.0, fallback=None, good_s=0.0)
+    with pytest.raises(NotPermitted):
+        strict.check(Protection.QKD, 1e9)
+    assert strict.hold_from(7.0) == 100.0
