@@ -78,13 +78,13 @@ def _verifiers(config_file: Path) -> dict[str, Verifier]:
 
 
 def _log(config_file: Path, export_file: Path | None) -> Log:
+    from keystrand.node.replicas import open_audit
     from keystrand.observe.audit_verify import read_jsonl, rows_of
-    from keystrand.store.sqlite import SqliteAuditFile
 
     if export_file is not None:
         with export_file.open(encoding="utf-8") as lines:
             return read_jsonl(lines)
-    store = SqliteAuditFile(site_of(config_file).store_file)
+    store = open_audit(site_of(config_file))
     return rows_of(store), store.checkpoints()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import ConfigError, KeystrandError
@@ -15,7 +15,10 @@ from keystrand.kme.service import Kme
 from keystrand.kme.site import Site
 from keystrand.node.engine import Engine
 from keystrand.store.sql import SqlStore
-from keystrand.store.sqlite import SqliteStore
+from keystrand.store.sqlite import SqliteAuditFile, SqliteStore
+
+if TYPE_CHECKING:
+    from keystrand.store.postgres import PostgresAudit
 
 BEAT_S: Final = 1.0
 
@@ -44,8 +47,7 @@ class Replica:
             from keystrand.store.postgres import PostgresDatabase
             from keystrand.store.roster import Roster
         except ImportError:
-            hint = "install keystrand[postgres]"
-            raise ConfigError("the store is in PostgreSQL, and psycopg is not installed", hint=hint) from None
+            raise _without_driver() from None
         database = PostgresDatabase(address, config.site.name)
         self.store = SqlStore(database, sealer)
         self._roster = Roster(database, config.site.replica or _name_of(config))
@@ -77,6 +79,21 @@ class Replica:
     def leave(self) -> None:
         with contextlib.suppress(KeystrandError):
             self._roster.leave()
+
+
+def _without_driver() -> ConfigError:
+    return ConfigError("the store is in PostgreSQL, and psycopg is not installed", hint="install keystrand[postgres]")
+
+
+def open_audit(config: SiteConfig) -> SqliteAuditFile | PostgresAudit:
+    """The audit part of a site's store, without the root key and beside the running site."""
+    if config.site.store is None:
+        return SqliteAuditFile(config.store_file)
+    try:
+        from keystrand.store.postgres import PostgresAudit
+    except ImportError:
+        raise _without_driver() from None
+    return PostgresAudit(config.site.store)
 
 
 def _name_of(config: SiteConfig) -> str:

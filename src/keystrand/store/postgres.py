@@ -320,3 +320,35 @@ def _check_server(line: psycopg.Connection[Row]) -> None:
             raise ConfigError(f"PostgreSQL runs with {name} = off", hint=f"set {name} = on in postgresql.conf")
     if line.info.server_version < VERSION_MIN:
         raise ConfigError(f"PostgreSQL {line.info.server_version // 10_000} is too old", hint="use 15 or later")
+
+
+class PostgresAudit:
+    """The audit part of a site's database, read without the root key and beside its replicas: for offline verification."""
+
+    def __init__(self, address: str) -> None:
+        check_address(address)
+        try:
+            self._line = _Line.connect(
+                address, autocommit=True, cursor_factory=psycopg.RawCursor, connect_timeout=CONNECT_S
+            )
+            self._line.read_only = True
+            self._line.execute("SELECT 1 FROM audit LIMIT 1")
+        except psycopg.Error as error:
+            raise StoreUnavailable(f"PostgreSQL: {_words(error)}", hint="see the address in [site] store") from None
+
+    def _rows(self, sql: str, values: Sequence[Any]) -> list[Row]:
+        try:
+            return self._line.execute(sql, values, binary=True).fetchall()
+        except psycopg.Error as error:
+            raise StoreUnavailable(f"PostgreSQL: {_words(error)}", hint=_hint(error)) from None
+
+    def audit_rows(self, first: int, limit: int) -> list[tuple[int, bytes, bytes]]:
+        sql = "SELECT number, record, head FROM audit WHERE number >= $1 ORDER BY number LIMIT $2"
+        return [(number, record, head) for number, record, head in self._rows(sql, (first, limit))]
+
+    def checkpoints(self, first: int = 0) -> list[tuple[int, str]]:
+        rows = self._rows("SELECT size, note FROM checkpoints WHERE size >= $1 ORDER BY size", (first,))
+        return [(size, note) for size, note in rows]
+
+    def close(self) -> None:
+        self._line.close()
