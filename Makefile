@@ -3,11 +3,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 SEEDS ?= 500
+N ?= 10000
 POINTS ?= 250000
 ARGS ?=
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba_cache
 
-.PHONY: help setup system check test demo simulate planted crash docs clean
+.PHONY: help setup system check test demo simulate planted crash kill docs clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 24
@@ -44,6 +45,9 @@ planted: setup ## every planted bug must be found by a judge
 crash: setup ## cut every operation short at every write (POINTS=250000), and find planted bugs
 	@$(BIN)/python -m keystrand.testing.crash --planted
 	@$(BIN)/python -m keystrand.testing.crash --points $(POINTS)
+
+kill: setup ## kill -9 the sites of a loaded pair, again and again (N=10000)
+	@$(BIN)/python -m keystrand.testing.crash.kill --kills $(N)
 
 bench-main-job: setup ## keys per second, gateway against its peers
 	@$(BIN)/python -m bench.bench_main_job $(ARGS)
