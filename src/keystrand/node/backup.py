@@ -40,6 +40,7 @@ from keystrand.node.rollback import (
     next_epoch,
     read_mark,
     standing_of,
+    write_mark,
 )
 from keystrand.node.site import SiteNode
 from keystrand.observe.audit import link
@@ -289,7 +290,7 @@ def _epochs(config: SiteConfig, standing: Standing) -> list[int]:
     with contextlib.suppress(Tampered):
         mark = read_mark(config)
         found += [mark.epoch] if mark is not None else []
-    with contextlib.suppress(StoreUnavailable, sqlite3.Error), beside(config.store_file) as connection:
+    with contextlib.suppress(StoreUnavailable, Tampered), beside(config.store_file) as connection:
         found.append(standing_of(connection).epoch)
     return found
 
@@ -297,7 +298,8 @@ def _epochs(config: SiteConfig, standing: Standing) -> list[int]:
 def _begin_epoch(config: SiteConfig, staging: Path, done: Restored) -> None:
     """Quarantine what the backup calls unused, and say in the log what happened."""
     site = msgspec.structs.replace(config.site, state_dir=staging)
-    node = SiteNode(msgspec.structs.replace(config, site=site, audit=Audit()))
+    staged = msgspec.structs.replace(config, site=site, audit=Audit())
+    node = SiteNode(staged)
     try:
         node.begin_epoch(done.epoch)
         with node.store.transaction():
@@ -311,7 +313,7 @@ def _begin_epoch(config: SiteConfig, staging: Path, done: Restored) -> None:
                 rollback=done.rollback,
                 cosigned=[f"{w.peer} {'?' if w.size is None else w.size}" for w in done.witnesses],
             )
-        done.audit_size = node.store.audit_head()[0]
+        done.audit_size = write_mark(staged, node.store).size
     finally:
         node.store.close()
 
@@ -325,7 +327,7 @@ def _put_in_place(config: SiteConfig, staging: Path) -> Path | None:
         if (state / name).exists() and (name not in STATE_FILES or (staging / name).exists()):
             os.rename(state / name, aside / name)
     _set_sinks_aside(config, aside.name)
-    for name in (*STATE_FILES, STORE):
+    for name in (*STATE_FILES, mark_file(config).name, STORE):
         if (staging / name).exists():
             os.rename(staging / name, state / name)
     sync_folder(state)

@@ -33,6 +33,7 @@ MARK_FILE: Final = "high-water.json"
 RESTORING: Final = "restoring"
 ASK_S: Final = 2.0
 MARK_S: Final = 1.0
+_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 HINT: Final = "restore a backup, or, if you did, start with --restored: see docs/runbooks/restore.md"
 
 
@@ -93,18 +94,22 @@ def write_mark(config: SiteConfig, store: MarkStore) -> Mark:
 
 
 async def keep_mark(config: SiteConfig, store: MarkStore) -> None:
-    """Write the mark once a second where the log has grown. A disk that is full is the store's affair, not ours."""
+    """Write the mark once a second where the log has grown, and at the end."""
     last: Mark | None = None
-    while True:
+    try:
+        while True:
+            with contextlib.suppress(OSError, KeystrandError):  # a disk that is full is the store's affair
+                if last is None or store.audit_head()[0] != last.size:
+                    last = write_mark(config, store)
+            await asyncio.sleep(MARK_S)
+    finally:
         with contextlib.suppress(OSError, KeystrandError):
-            if last is None or store.audit_head()[0] != last.size:
-                last = write_mark(config, store)
-        await asyncio.sleep(MARK_S)
+            write_mark(config, store)
 
 
 @contextlib.contextmanager
 def beside(store_file: Path) -> Iterator[sqlite3.Connection]:
-    """A store file, opened for reading while a site may run. Raises StoreUnavailable."""
+    """A store file, opened for reading while a site may run. Raises StoreUnavailable; Tampered for a damaged one."""
     try:
         connection = sqlite3.connect(f"{store_file.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)
         try:
@@ -112,7 +117,8 @@ def beside(store_file: Path) -> Iterator[sqlite3.Connection]:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise StoreUnavailable(f"{store_file}: {error}", hint="restore it from a backup") from None
+        kind = Tampered if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED else StoreUnavailable
+        raise kind(f"{store_file}: {error}", hint="restore it from a backup") from None
 
 
 def standing_of(connection: sqlite3.Connection) -> Standing:
@@ -166,21 +172,29 @@ def _check_mark(connection: sqlite3.Connection, standing: Standing, mark: Mark, 
 
 @dataclass(frozen=True, slots=True)
 class Witnessed:
-    """What one neighbour says of our log. size: what it has cosigned, None where it does not answer. problem: its words."""
+    """What one neighbour says of our log. size: what it has cosigned, None where it does not answer. problem: its words.
+
+    note: its cosignature, where it gave one; group: what the connection agreed its keys with.
+    """
 
     peer: str
     size: int | None
     problem: str = ""
+    note: str = ""
+    group: str = ""
 
 
 async def ask_witnesses(config: SiteConfig, size: int, head: bytes) -> list[Witnessed]:
     """How far each neighbour has cosigned our audit log, and whether it goes on from ours. Takes ASK_S at most."""
-    contexts = _peer_contexts(config)
-    asked = [_ask(config, contexts, name, peer, size, head) for name, peer in config.peers.items()]
+    contexts = peer_contexts(config)
+    asked = [ask_witness(config, contexts, name, peer, size, head) for name, peer in config.peers.items()]
     return list(await asyncio.gather(*asked))
 
 
-async def _ask(config: SiteConfig, contexts: TlsContexts, name: str, peer: Peer, size: int, head: bytes) -> Witnessed:
+async def ask_witness(
+    config: SiteConfig, contexts: TlsContexts, name: str, peer: Peer, size: int, head: bytes
+) -> Witnessed:
+    """One of them."""
     our = origin(config.site.name)
     note = Signer.load_or_create(our, config.site.audit_key_file).sign_note(Head(our, size, head).text)
     try:
@@ -193,14 +207,15 @@ async def _ask(config: SiteConfig, contexts: TlsContexts, name: str, peer: Peer,
                 while True:
                     for message in wire.decode(await stream.read()):
                         if isinstance(message, Cosignature):
-                            return Witnessed(name, message.size, message.problem)
+                            return Witnessed(name, message.size, message.problem, message.note, stream.peer.group)
             finally:
                 await stream.close()
     except (KeystrandError, TimeoutError) as error:
         return Witnessed(name, None, str(error) or f"no answer within {ASK_S:g} s")
 
 
-def _peer_contexts(config: SiteConfig) -> TlsContexts:
+def peer_contexts(config: SiteConfig) -> TlsContexts:
+    """As the site itself talks to its neighbours. Raises ConfigError."""
     tls = config.peer_tls
     files = TlsFiles(tls.certificate, tls.private_key, tls.trust, tls.revoked)
     return TlsContexts(
