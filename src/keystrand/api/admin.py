@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from keystrand.api.admin_auth import Door, holder_of
+from keystrand.api.admin_auth import Door, Strangers, holder_of
 from keystrand.api.admin_call import ETAG, Call, Result, Route
 from keystrand.api.admin_desk import Administration, Declined, Desk, Remembered
 from keystrand.api.admin_forms import Problem, encode
@@ -62,6 +62,7 @@ class _Edge:
     limits: Limits
     sink: Sink
     clock: Clock
+    strangers: Strangers
 
 
 def admin_app(
@@ -74,7 +75,8 @@ def admin_app(
     clock: Clock | None = None,
 ) -> App:
     """The ASGI application of the administration listener. Serve it only behind mutual TLS that sets the TLS extension."""
-    edge = _Edge(administration, door, control, limits, sink, clock or SystemClock())
+    time = clock or SystemClock()
+    edge = _Edge(administration, door, control, limits, sink, time, Strangers(time))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -266,6 +268,9 @@ async def _refuse(edge: _Edge, who: Principal | None, operation: str, scope: Sco
     reason = type(error).__name__
     fields: dict[str, Scalar] = {"status": answer.status, "reason": reason, "method": str(scope["method"])[:16]}
     edge.sink.emit(Event("request.refused", edge.clock.now_s(), fields))
+
+    if who is None and not edge.strangers.is_recorded(holder_of(scope)):
+        return answer  # the event above counts it
 
     def note(desk: Desk) -> None:
         desk.record(

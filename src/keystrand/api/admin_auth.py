@@ -7,15 +7,18 @@ asks and what they may do; a token that does not verify is never replaced by the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from keystrand.api.exchange import TLS_EXTENSION, Scope
+from keystrand.core.clock import Clock
 from keystrand.core.errors import NotPermitted
 from keystrand.core.identity import Identity
 from keystrand.govern.roles import Grant, Principal
 
 TOKEN_BYTES_MAX = 8192
+STRANGER_BURST = 20.0
+STRANGERS_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,24 @@ class Door:
         claims = await self.verifier.verify(token, fingerprint)
         grants = self.roll.of_groups(claims.groups)
         return Principal(name=claims.name, method="token", fingerprint=fingerprint, grants=grants)
+
+
+@dataclass(slots=True)
+class Strangers:
+    """Whose refusals are still recorded one by one: whoever has some certificate must not be able to fill the log."""
+
+    clock: Clock
+    _left: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def is_recorded(self, holder: str) -> bool:
+        """STRANGER_BURST at once, then one in a second; more than STRANGERS_MAX holders share one allowance."""
+        if holder not in self._left and len(self._left) >= STRANGERS_MAX:
+            holder = ""
+        now_s = self.clock.monotonic_s()
+        left, since_s = self._left.get(holder, (STRANGER_BURST, now_s))
+        left = min(STRANGER_BURST, left + now_s - since_s)
+        self._left[holder] = (left - 1 if left >= 1 else left, now_s)
+        return left >= 1
 
 
 def holder_of(scope: Scope) -> str:

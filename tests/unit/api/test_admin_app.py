@@ -56,6 +56,22 @@ async def test_every_call_is_recorded_with_who_and_what_denied_ones_too() -> Non
     assert KEYS[0] in denied["target"]
 
 
+async def test_strangers_cannot_fill_the_log() -> None:
+    desk = site()
+    for _ in range(200):
+        assert (await desk.call("eve", "GET", "/status", kind="sae")).status == 401
+    assert (len(desk.desk.records), len(desk.sink.events)) == (20, 200)
+    assert (await desk.call("mallory", "GET", "/status", kind="sae")).status == 401
+    assert desk.desk.records[-1]["actor"] == "sae:mallory"
+    desk.clock.move_to(desk.clock.monotonic_s() + 5)
+    for _ in range(200):
+        await desk.call("eve", "GET", "/status", kind="sae")
+    assert len(desk.desk.records) == 26
+    for _ in range(100):  # administrators are recorded always
+        assert (await desk.call("vic", "GET", "/keys")).status == 403
+    assert len(desk.desk.records) == 126
+
+
 async def test_what_cannot_be_recorded_is_not_answered() -> None:
     desk = site()
     desk.administration.fault = StoreUnavailable("the disk is full", retry_after_s=2)
