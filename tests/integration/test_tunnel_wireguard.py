@@ -18,11 +18,12 @@ from keystrand.core.secret import Secret
 from keystrand.lab.load import MARK
 from keystrand.lab.stage import Stage
 from keystrand.lab.wireguard import stage
-from keystrand.lab.wires import Side, Wires, why_not
+from keystrand.lab.wires import SIDES, Side, Wires, why_not
 from keystrand.testing.tunnels import TunnelPair, place_of
 from keystrand.transport.tunnel.agreement import Pace
 from keystrand.transport.tunnel.contract import Connector, Generation, Place, Role
 from keystrand.transport.tunnel.runner import Terms
+from keystrand.transport.wireguard import connector
 from keystrand.transport.wireguard.connector import KIND, DualLanes
 from keystrand.transport.wireguard.door import Peer, ToolDoor, UapiDoor, key_of
 
@@ -59,22 +60,27 @@ async def reaches(wires: Wires, wait_s: float = 1.0) -> bool:
 
 
 @pytest.mark.proves("R083")
-async def test_eight_rotations_under_a_thousand_packets_a_second_lose_none(wires: Wires, tmp_path: Path) -> None:
+async def test_rotations_under_a_thousand_packets_a_second_lose_none(wires: Wires, tmp_path: Path) -> None:
+    for side in SIDES:  # the host's own check of where packets come from, at its strictest
+        wires.run(side, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1")
     async with pair_of(tmp_path, wires).running() as pair:
         await pair.rotated(1)
         assert await reaches(wires)
-        load = wires.load(packets_per_s=1000, seconds=9.0)
+        load = wires.load(packets_per_s=1000, seconds=6.0)
         clear = await asyncio.to_thread(wires.capture, "b", 2.0, MARK)
         report = await asyncio.to_thread(load.wait, 20.0)
         rotations = pair.heard["responder"].count("tunnel.rotated") - 1
-        assert rotations >= 7
-        assert report.sent >= 8990
+        assert rotations >= 4
+        assert report.sent >= 5990
         assert report.lost == 0, report
         assert clear == 0, "packets in clear on the wire"
         assert all(heard.count("tunnel.missed") == 0 for heard in pair.heard.values())
 
 
-async def test_a_wrong_key_at_one_end_never_comes_into_use(wires: Wires, tmp_path: Path) -> None:
+async def test_a_wrong_key_at_one_end_never_comes_into_use(
+    wires: Wires, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector, "HANDSHAKE_S", 1.5)
     staged = stage(wires, tmp_path)
     ends = {role: opening(staged, place_of(tmp_path, role)) for role in SIDE}
     right = generation(1)
@@ -135,7 +141,7 @@ async def test_a_daemon_that_is_killed_lets_nothing_around_the_tunnel_and_gets_a
 async def test_the_process_that_steers_is_restarted_and_traffic_goes_on(wires: Wires, tmp_path: Path) -> None:
     async with pair_of(tmp_path, wires).running() as pair:
         await pair.rotated(2)
-        load = wires.load(seconds=6.0)
+        load = wires.load(seconds=4.5)
         for role in SIDE:
             await pair.stop(role)
             await asyncio.sleep(0.3)
@@ -176,9 +182,9 @@ async def test_one_interface_comes_up_at_once_and_a_key_that_waits_disturbs_noth
 async def test_the_tool_and_the_socket_are_two_doors_to_the_same_interface(wires: Wires, tmp_path: Path) -> None:
     """`wg`, which drives WireGuard of the kernel, drives the userspace program here."""
     staged = stage(wires, tmp_path)
-    connector = KIND.open(place_of(tmp_path, "initiator"), staged.settings(KIND, "a"))
-    assert isinstance(connector, DualLanes)
-    await connector.prepare(generation(1))
+    lanes = KIND.open(place_of(tmp_path, "initiator"), staged.settings(KIND, "a"))
+    assert isinstance(lanes, DualLanes)
+    await lanes.prepare(generation(1))
     name = f"{staged.settings(KIND, 'a').interface}1"
     socket, tool = UapiDoor(name), ToolDoor(name, wires.names["a"])
     other, psk = key_of(staged.settings(KIND, "a").peer_public_key), Secret(os.urandom(32))

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from keystrand.core.errors import Unavailable
 from keystrand.lab.stage import Stage
 from keystrand.lab.wires import SIDES, Side, Wires
+from keystrand.transport.wireguard.door import SOCKETS
 
 PORT: Final = 51_820
 _numbers = itertools.count()
@@ -33,6 +34,7 @@ def stage(wires: Wires, folder: Path, lanes: str = "dual") -> Stage:
         file.write_text(base64.b64encode(own.private_bytes_raw()).decode())
     # the sockets of all namespaces lie in one folder, so names must not be the same anywhere on the machine
     tag = f"{os.getpid() % 10_000}{next(_numbers) % 10}{int(time.time()) % 100:02}"
+    wires.at_end.append(lambda: _sweep(f"w{tag}"))
     tables: dict[Side, str] = {}
     others: dict[Side, Side] = {"a": "b", "b": "a"}
     for side, other in others.items():
@@ -50,3 +52,9 @@ def stage(wires: Wires, folder: Path, lanes: str = "dual") -> Stage:
             ]
         )
     return Stage(tables, note="userspace WireGuard (wireguard-go); a kernel with WireGuard is used where there is one")
+
+
+def _sweep(prefix: str) -> None:
+    """Programs that were killed leave their sockets behind."""
+    for socket in SOCKETS.glob(f"{prefix}*.sock"):
+        socket.unlink(missing_ok=True)

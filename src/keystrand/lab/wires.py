@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -83,6 +83,7 @@ class Wires:
     delay_ms: float = 0.0
     names: dict[Side, str] = field(default_factory=dict)
     _programs: list[subprocess.Popen[str]] = field(default_factory=list)
+    at_end: list[Callable[[], None]] = field(default_factory=list)  # called when everything has ended
 
     @property
     def outer(self) -> Mapping[Side, str]:
@@ -196,3 +197,5 @@ class Wires:
                     os.kill(int(pid), signal.SIGKILL)
             subprocess.run(["ip", "netns", "delete", name], capture_output=True)  # noqa: S603,S607
         self._programs.clear()
+        while self.at_end:
+            self.at_end.pop()()

@@ -46,8 +46,19 @@ class Lane:
             else:
                 await self._start_program()
         await self._run("ip", "link", "set", self.name, "mtu", str(self.settings.mtu), "up")
-        # packets still come over the lane before while routes lead to the next: a strict check would drop them
-        await self._run("sysctl", "-qw", f"net.ipv4.conf.{self.name.replace('.', '/')}.rp_filter=2")
+        await self._admit_early_packets()
+
+    async def _admit_early_packets(self) -> None:
+        """The other end may send over this lane while our routes still lead into the one before.
+
+        A strict check of the reverse path would drop that. The loose one (2, the higher of this and of `all` counts) lets
+        it pass, yet only on an interface with an address of its own; without one the check is switched off here.
+        """
+        source = self.settings.source
+        if source is not None:
+            await self._run("ip", "address", "replace", f"{source}/{128 if ':' in source else 32}", "dev", self.name)
+        mode = 2 if source is not None else 0
+        await self._run("sysctl", "-qw", f"net/ipv4/conf/{self.name}/rp_filter={mode}")
 
     async def _start_program(self) -> None:
         with contextlib.suppress(FileNotFoundError):
