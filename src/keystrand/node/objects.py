@@ -7,6 +7,8 @@ site hears of it.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, TypeVar
@@ -26,7 +28,8 @@ from keystrand.wire import kmip_attributes as attributes
 
 T = TypeVar("T")
 UNKNOWN: Final = "no such key"
-PAGES_MAX: Final = 64  # of one Locate: it looks at so many pages of the caller's newest keys
+# The register has no index by SAE, and a search must not stop the site: a page of it at a time, and so many of them.
+PAGES_MAX: Final = 256
 
 
 class EngineObjects:
@@ -37,14 +40,17 @@ class EngineObjects:
 
     async def locate(self, caller: Identity, criteria: Criteria, /) -> list[str]:
         """Keys are shown to the SAEs of this site that share them, whether or not their copy still waits here."""
-        scope, fitting = scope_of(caller.name, criteria), list[str]()
+        scope, fitting = scope_of(criteria), list[str]()
         before: tuple[float, str] | None = None
-        for _ in range(PAGES_MAX):  # each is a turn of its own, so that others get theirs in between
+        for _ in range(PAGES_MAX):
+            began_s = time.perf_counter()
             records = await self._page(caller.name, scope, before)
-            fitting += [record.key_id for record in records if criteria.fits(shown(record))]
+            mine = (record for record in records if record.concerns(caller.name))
+            fitting += [record.key_id for record in mine if criteria.fits(shown(record))]
             if len(records) < PAGE_MAX or len(fitting) >= criteria.offset + criteria.maximum:
                 break
             before = (records[-1].created_s, records[-1].key_id)
+            await asyncio.sleep(time.perf_counter() - began_s)  # who searches leaves half of the time to others
         return fitting[criteria.offset :][: criteria.maximum]
 
     async def _page(self, sae: str, scope: Scope, before: tuple[float, str] | None) -> list[KeyRecord]:
@@ -127,14 +133,12 @@ def shown(record: KeyRecord) -> kmip.KeyRecord:
     )
 
 
-def scope_of(sae: str, criteria: Criteria) -> Scope:
-    """What the register can narrow down by itself; `Criteria.fits` decides."""
-    scope = Scope(sae=sae, key_ids=tuple(sorted(criteria.key_ids)))
+def scope_of(criteria: Criteria) -> Scope:
+    """What the register finds by an index; whose keys they are and `Criteria.fits` are for the caller to ask."""
+    scope = Scope(key_ids=tuple(sorted(criteria.key_ids)))
     for wanted in criteria.wanted:
         if wanted.name == "Name" and not scope.key_ids:
             scope = replace(scope, key_ids=(attributes.name_of(wanted),))  # a key's name is its ID
-        elif wanted.name == attributes.custom("link", "").name:
-            scope = replace(scope, link=attributes.name_of(wanted))
     return scope
 
 
