@@ -7,13 +7,18 @@ ciphertext.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from keystrand.core.errors import PeerFault
 
 VERSION: Final = 1
+
+# what a database takes, whatever a peer sends: no number beyond 63 bits, no text with a zero character
+Count = Annotated[int, Meta(ge=0, lt=1 << 63)]
+Text = Annotated[str, Meta(max_length=65_536, pattern=r"^[^\x00]*$")]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):
@@ -27,83 +32,83 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     is not taken for a sign of age. process is drawn once per start: another one means that what was kept in memory is gone.
     """
 
-    version: int
-    site: str
-    epoch: int
-    op_sent: int
-    token: int
-    echo: int
-    process: int = 0
+    version: Count
+    site: Text
+    epoch: Count
+    op_sent: Count
+    token: Count
+    echo: Count
+    process: Count = 0
 
 
 class Announce(Message, tag="announce", frozen=True, kw_only=True):
     """`I hold this block durably.`"""
 
-    link: str
-    sequence: int
-    length_bits: int
+    link: Text
+    sequence: Count
+    length_bits: Count
     digest: bytes
-    epoch: int
+    epoch: Count
 
 
 class Known(Message, tag="known", frozen=True, kw_only=True):
     """Answer to Announce: verdict is "match", "mismatch" or "gone"."""
 
-    link: str
-    sequence: int
-    verdict: str
+    link: Text
+    sequence: Count
+    verdict: Text
 
 
 class Lend(Message, tag="lend", frozen=True, kw_only=True):
     """Ownership of untouched blocks moves to the receiver: pairs of block ID and the new term."""
 
-    blocks: tuple[tuple[str, int], ...]
+    blocks: tuple[tuple[Text, Count], ...]
 
 
 class Lent(Message, tag="lent", frozen=True, kw_only=True):
     """Answer to Lend: these terms are durable here."""
 
-    blocks: tuple[tuple[str, int], ...]
+    blocks: tuple[tuple[Text, Count], ...]
 
 
 class Borrow(Message, tag="borrow", frozen=True, kw_only=True):
     """`I need about this many bits that you own.`"""
 
-    link: str
-    bits: int
+    link: Text
+    bits: Count
 
 
 class Probe(Message, tag="probe", frozen=True, kw_only=True):
     """`Do you still have these blocks of yours?` Answered by Gone where the answer is no, by silence where it is yes."""
 
-    block_ids: tuple[str, ...]
+    block_ids: tuple[Text, ...]
 
 
 class Gone(Message, tag="gone", frozen=True, kw_only=True):
     """Answer to Probe: these were used up or destroyed here."""
 
-    block_ids: tuple[str, ...]
+    block_ids: tuple[Text, ...]
 
 
 class WireKey(msgspec.Struct, frozen=True, array_like=True):
     """A key to set aside: its ID and its segments (block ID, offset in bits, length in bits); empty without QKD strand."""
 
-    key_id: str
-    segments: tuple[tuple[str, int, int], ...]
+    key_id: Text
+    segments: tuple[tuple[Text, Count, Count], ...]
 
 
 class Reserve(Message, tag="reserve", frozen=True, kw_only=True):
     """Set these keys aside for their recipients. strand_id names the ML-KEM epoch, "" without PQC strand."""
 
-    request_id: str
-    op: int
-    epoch: int
-    link: str
-    initiator: str
-    responders: tuple[str, ...]
-    size_bits: int
-    strands: tuple[str, ...]
-    strand_id: str
+    request_id: Text
+    op: Count
+    epoch: Count
+    link: Text
+    initiator: Text
+    responders: tuple[Text, ...]
+    size_bits: Count
+    strands: tuple[Text, ...]
+    strand_id: Text
     ttl_s: float
     keys: tuple[WireKey, ...]
 
@@ -111,41 +116,41 @@ class Reserve(Message, tag="reserve", frozen=True, kw_only=True):
 class Reserved(Message, tag="reserved", frozen=True, kw_only=True):
     """Answer to Reserve: durable here."""
 
-    request_id: str
+    request_id: Text
 
 
 class Refused(Message, tag="refused", frozen=True, kw_only=True):
     """Answer to Reserve: not done, and never will be under this request ID. reason is a word, not prose."""
 
-    request_id: str
-    reason: str
+    request_id: Text
+    reason: Text
 
 
 class Void(Message, tag="void", frozen=True, kw_only=True):
     """Forget these requests, whether or not you have heard of them; but keep keys of theirs that have left already."""
 
-    request_ids: tuple[str, ...]
-    kept: tuple[str, ...] = ()
+    request_ids: tuple[Text, ...]
+    kept: tuple[Text, ...] = ()
 
 
 class Voided(Message, tag="voided", frozen=True, kw_only=True):
     """Answer to Void: burnt or never known, durably."""
 
-    request_ids: tuple[str, ...]
+    request_ids: tuple[Text, ...]
 
 
 class StrandOffer(Message, tag="strand-offer", frozen=True, kw_only=True):
     """An ML-KEM encapsulation key for a fresh strand epoch, made by the side that will allocate under it."""
 
-    strand_id: str
-    algorithm: str
+    strand_id: Text
+    algorithm: Text
     encapsulation_key: bytes
 
 
 class StrandAnswer(Message, tag="strand-answer", frozen=True, kw_only=True):
     """The ciphertext, and a tag that proves that both sides derived the same secret."""
 
-    strand_id: str
+    strand_id: Text
     ciphertext: bytes
     confirm: bytes
 
@@ -157,28 +162,28 @@ class Changed(Message, tag="changed", frozen=True, kw_only=True):
     Repeated until heard.
     """
 
-    notice_id: str
-    state: str
+    notice_id: Text
+    state: Text
     compromised: bool
-    actor: str
-    reason: str
-    keys: tuple[tuple[str, int, int], ...]
+    actor: Text
+    reason: Text
+    keys: tuple[tuple[Text, Count, Count], ...]
 
 
 class Quarantined(Message, tag="quarantined", frozen=True, kw_only=True):
     """`I do not trust what is left of these device blocks.` Repeated until heard."""
 
-    notice_id: str
-    link: str
-    sequences: tuple[int, ...]
-    actor: str
-    reason: str
+    notice_id: Text
+    link: Text
+    sequences: tuple[Count, ...]
+    actor: Text
+    reason: Text
 
 
 class Heard(Message, tag="heard", frozen=True, kw_only=True):
     """Answer to Changed and Quarantined: durable here."""
 
-    notice_id: str
+    notice_id: Text
 
 
 class StreamEnd(Message, tag="stream-end", frozen=True, kw_only=True):
@@ -188,41 +193,41 @@ class StreamEnd(Message, tag="stream-end", frozen=True, kw_only=True):
     old ID never names a key again; "" from the other side. next_index: how far the SAE has read, or wants to.
     """
 
-    ksid: str
-    turn: int
-    source: str
-    destination: str
-    sae: str
+    ksid: Text
+    turn: Count
+    source: Text
+    destination: Text
+    sae: Text
     is_open: bool
-    instance: str
-    chunk_bytes: int
-    min_bps: int
-    ttl_s: int
-    next_index: int
+    instance: Text
+    chunk_bytes: Count
+    min_bps: Count
+    ttl_s: Count
+    next_index: Count
 
 
 class StreamHeard(Message, tag="stream-heard", frozen=True, kw_only=True):
     """Answer to StreamEnd: the latest turn heard. refused: other SAEs hold that stream ID here."""
 
-    ksid: str
-    turn: int
+    ksid: Text
+    turn: Count
     refused: bool = False
 
 
 class Checkpoint(Message, tag="checkpoint", frozen=True, kw_only=True):
     """A signed head of the sender's audit chain, with the record digests since the head that the receiver last saw."""
 
-    note: str
-    first: int
+    note: Text
+    first: Count
     digests: tuple[bytes, ...]
 
 
 class Cosignature(Message, tag="cosignature", frozen=True, kw_only=True):
     """The receiver's signature under a checkpoint that extends the last one it signed; or why not."""
 
-    size: int
-    note: str
-    problem: str = ""
+    size: Count
+    note: Text
+    problem: Text = ""
 
 
 AnyMessage = (
