@@ -17,7 +17,7 @@ from keystrand.core.errors import PeerFault
 VERSION: Final = 1
 
 # what a database takes, whatever a peer sends: no number beyond 63 bits, no text with a zero character
-Count = Annotated[int, Meta(ge=0, lt=1 << 63)]
+Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Text = Annotated[str, Meta(max_length=65_536, pattern=r"^[^\x00]*$")]
 
 
