@@ -61,6 +61,10 @@ def _cautions(config: SiteConfig) -> Iterator[str]:
     exposed = not config.etsi014.listen.is_loopback
     if exposed and not config.tls.require_pqc_group:
         yield "caution: keys leave over TLS that may be recorded today and read later (require_pqc_group = false)"
+    if config.kmip is not None and not config.kmip.require_pqc_group:
+        yield "caution: what KMIP clients read may be recorded today and read later ([kmip] require_pqc_group = false)"
+    if config.interdomain is not None:
+        yield "caution: keys shared with other networks are known to two KMEs and worth pqc, whatever the rules say"
     if config.tls.revoked is None:
         yield "caution: no revocation list: a lost certificate stays valid until it expires"
     if config.peers and config.peer_trust == config.tls.trust:

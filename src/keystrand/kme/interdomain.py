@@ -137,7 +137,8 @@ class Interdomain:
             raise KeyUnavailable("too many keys were handed over within a day", retry_after_s=60.0)
         entropy = self.site.entropy
         made = tuple(
-            ExtKey(key_id=new_key_id(entropy, now_s), material=Secret(entropy.bytes(size_bits // 8))) for _ in range(number)
+            ExtKey(key_id=new_key_id(entropy, now_s), material=Secret(entropy.bytes(size_bits // 8)))
+            for _ in range(number)
         )
         keys = ExtKeys(keys=made, parties=Parties(caller, (other,)), callback_url=domain.own_callback)
         self.handovers.offer(domain.kme_id, keys, now_s=now_s, deadline_s=now_s + self.timeout_s)
