@@ -373,3 +373,40 @@ async def test_a_part_of_the_matrix_over_tls(tmp_path: Path) -> None:
     print(f"{cells} cells over TLS, {len(wrong)} wrong")
     assert wrong == [], wrong[:5]
     assert cells > 3000
+
+
+async def _found_wrong(estate_of: list[Person], rows: list[Ask], ways: tuple[str, ...]) -> int:
+    estate = Estate(estate_of)
+    await estate.verifier.start()
+    found = 0
+    for person, way, ask in itertools.product(estate_of, ways, rows):
+        found += bool(estate.wrong(ask, person, way, await estate.cell(ask, person, way)))
+    return found
+
+
+@pytest.mark.parametrize("planted", ["role", "tenant", "owner", "fallback", "approver"])
+async def test_the_matrix_finds_what_is_planted(planted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One fault each in the code's table, in reach, at the door and in approvals."""
+    from keystrand.api import admin_writes
+    from keystrand.govern import roles
+
+    crowd, rows = people()[::5], list(asks())
+    assert await _found_wrong(crowd[:4], rows, ("certificate",)) == 0
+    if planted == "role":
+        wider = roles.ROLES[Role.AUDITOR] | {Operation.KEYS_REVOKE}
+        monkeypatch.setattr(roles, "ROLES", dict(roles.ROLES) | {Role.AUDITOR: wider})
+    elif planted == "tenant":
+        monkeypatch.setattr(Grant, "reaches_tenant", lambda self, tenant: bool(self.tenants))
+    elif planted == "owner":
+        monkeypatch.setattr(Grant, "reaches_scope", lambda self, scope: self.reaches_tenant(scope.tenant or ""))
+    elif planted == "fallback":
+
+        async def by_certificate(self: Door, scope: Any) -> Any:
+            scope = dict(scope) | {"headers": [h for h in scope["headers"] if h[0] != b"authorization"]}
+            return await right(self, scope)
+
+        right = Door.principal
+        monkeypatch.setattr(Door, "principal", by_certificate)
+    else:
+        monkeypatch.setattr(admin_writes, "_may_see", lambda call, proposal: True)
+    assert await _found_wrong(crowd, rows, ("certificate", "forged")) > 0

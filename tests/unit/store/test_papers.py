@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from keystrand.crypto.seal import RootKey, Sealer
+from keystrand.store.sql import SqlStore
 from keystrand.store.sqlite import SqliteStore
+from keystrand.testing.postgres import postgres_server, why_not
+
+Opening = Callable[[], SqlStore]
 
 
-def test_papers_are_kept_replaced_listed_and_dropped(tmp_path: Path) -> None:
+@pytest.fixture(params=["sqlite", "postgres"])
+def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Opening:
+    """Opens the same store again each time it is called."""
     root = RootKey.generate()
-    store = SqliteStore(tmp_path / "site.db", Sealer(root))
+    if request.param == "sqlite":
+        return lambda: SqliteStore(tmp_path / "site.db", Sealer(root))
+    if reason := why_not():
+        pytest.skip(reason)
+    from keystrand.store.postgres import PostgresDatabase
+
+    address = postgres_server().new_database()
+    return lambda: SqlStore(PostgresDatabase(address, "alpha"), Sealer(root))
+
+
+def test_papers_are_kept_replaced_listed_and_dropped(opening: Opening) -> None:
+    store = opening()
     with store.transaction():
         for name, made_s in (("b", 1.0), ("a", 2.0), ("c", 0.5)):
             store.papers.put("proposal", name, made_s, f"content of {name}")
@@ -26,9 +44,11 @@ def test_papers_are_kept_replaced_listed_and_dropped(tmp_path: Path) -> None:
         raise ZeroDivisionError
     assert store.papers.get("proposal", "b") == "content of b"
     with store.transaction():
+        store.papers.put("proposal", "b", 1.5, "changed")
         store.papers.drop_before("proposal", 1.0)
     store.close()
-    store = SqliteStore(tmp_path / "site.db", Sealer(root))
-    assert store.papers.all("proposal") == ["content of b", "content of a"]
+    store = opening()
+    assert store.papers.all("proposal") == ["changed", "content of a"]
     assert store.papers.all("answer") == ["other kind"]
+    assert store.papers.get("answer", "a") is None
     store.close()
