@@ -99,12 +99,8 @@ class HttpConnection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._wait("body")
+        self._wait("body")  # for all of it: bytes that trickle in buy no time
         super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        self.since_s = self.loop.time()
-        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self.waits = None
