@@ -202,3 +202,20 @@ async def test_I12_the_api_shows_everything_but_keys(tmp_path: Path) -> None:
                 assert not [form for form in forms if form in body], path
                 assert status in (200, 403), (path, told)
         assert seen > len(gets)
+
+
+async def test_a_policy_of_another_replica_is_taken_up(tmp_path: Path) -> None:
+    """What one replica writes into the store that all share, the others follow within seconds."""
+    pair = found(tmp_path / "pair")
+    async with running(pair) as site:
+        await drawn(site)
+        node = site.nodes["alpha"]
+        sites = '[saes."gateway-alpha"]\nsite = "alpha"\n[saes."gateway-bravo"]\nsite = "bravo"\n'
+        for serial, text in ((3, "policy_serial = 3\n" + sites), (3, "nonsense"), (3, "policy_serial = 1\n" + sites)):
+            await node.engine.call(lambda kme, text=text: node.store.papers.put("policy", "present", 1.0, text))
+            async with asyncio.timeout(10):
+                while node.engine.kme.site.policy.serial != serial:
+                    await asyncio.sleep(0.05)
+            await asyncio.sleep(1.2)
+            assert node.engine.kme.site.policy.serial == serial == node.policy.serial
+        assert (await site.clients["alpha"].request("GET", ENC)).status == 401

@@ -18,7 +18,7 @@ from keystrand.config.admin import Admin, AdminOidc
 from keystrand.config.document import read_document
 from keystrand.config.schema import SiteConfig
 from keystrand.core.clock import Clock, SystemEntropy
-from keystrand.core.errors import BadRequest, KeystrandError
+from keystrand.core.errors import BadRequest, KeystrandError, NotPermitted
 from keystrand.core.events import Sink
 from keystrand.core.policy import Policy
 from keystrand.core.protection import Protection
@@ -56,6 +56,34 @@ def policy_in_force(config: SiteConfig, store: SqlStore, now_s: float) -> Policy
     except BadRequest:
         return stated  # a waiver in it has ended, say: the file is what the operator can see and mend
     return later if later.serial > stated.serial else stated
+
+
+@dataclass(slots=True)
+class PolicyPaper:
+    """Takes up a policy that came into force at another replica of the site; to be looked at once a second."""
+
+    config: SiteConfig
+    store: SqlStore
+    _seen: str | None = field(default=None, init=False)
+
+    def follow(self, kme: Kme) -> Policy | None:
+        """The policy, where it is a later one than the service has. In a transaction."""
+        kept = self.store.papers.get("policy", "present")
+        if kept is None or kept == self._seen:
+            return None
+        self._seen = kept
+        try:
+            policy = read_document(self.config, kept, kme.site.clock.now_s())
+        except BadRequest:
+            return None
+        if policy.serial <= kme.site.policy.serial:
+            return None
+        try:
+            kme.set_policy(policy, actor="replica")
+        except NotPermitted:  # it was let in outside of the windows there
+            emergency = Emergency(actor="replica", reason="in force at another replica already")
+            kme.set_policy(policy, actor="replica", emergency=emergency)
+        return policy
 
 
 @dataclass(frozen=True, slots=True)

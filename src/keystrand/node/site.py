@@ -27,7 +27,7 @@ from keystrand.kme.site import Effect, Emit, Link, Send, Site
 from keystrand.net.frames import serve_frames
 from keystrand.net.http_server import HttpServer
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
-from keystrand.node.admin import Place, policy_in_force, serve_admin
+from keystrand.node.admin import Place, PolicyPaper, policy_in_force, serve_admin
 from keystrand.node.devices import Devices
 from keystrand.node.edges import Edges, Server
 from keystrand.node.engine import Engine
@@ -298,8 +298,12 @@ class SiteNode:
             await asyncio.sleep(TICK_S)
 
     async def _read(self) -> None:
+        paper = PolicyPaper(self.config, self.store)
         while True:
             with contextlib.suppress(KeystrandError):
+                taken = await self.engine.call(paper.follow)
+                if taken is not None:
+                    self._adopt(taken)
                 gauges = await self.engine.call(self._gauges)
                 self.metrics.update(gauges)
                 self.feed.update(gauges)
