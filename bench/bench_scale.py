@@ -31,7 +31,7 @@ from bench.report import Row, publish
 from keystrand.config.load import load_module, load_site
 from keystrand.config.schema import SiteConfig
 from keystrand.lab.pair import Pair, found_pair
-from keystrand.lab.processes import Programs
+from keystrand.lab.processes import Programs, read_status
 from keystrand.net.http_client import HttpClient
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.testing.feeder import Feeder
@@ -127,7 +127,6 @@ class Sessions:
         self.clients = {name: caller(configs["alpha"], files) for name, files in papers.items()}
         papers = crowd.certify(pair.site_files["bravo"].parent, services)
         self.services = {name: caller(configs["bravo"], files) for name, files in papers.items()}
-        self.busy = dict.fromkeys(self.services, asyncio.Lock())
 
     async def greet(self) -> None:
         """A handshake and a status call for everyone."""
@@ -244,16 +243,13 @@ async def wait_bravo(configs: dict[str, SiteConfig], programs: Programs) -> None
     """Until both ends have met and share a strand; the neighbours that never answer are left out."""
     await wait_ready({"bravo": configs["bravo"]}, programs, 0)
     for _ in range(600):
-        size_s = await asyncio.to_thread(_strand_age_s, configs["alpha"])
-        if size_s is not None:
+        if await asyncio.to_thread(_strand_age_s, configs["alpha"]) is not None:
             return
         await asyncio.sleep(0.1)
     raise SystemExit("the sites did not meet")
 
 
 def _strand_age_s(config: SiteConfig) -> float | None:
-    from keystrand.lab.processes import read_status
-
     assert config.status is not None
     status = read_status(config.status.listen) or {"peers": []}
     return next((peer["strand_age_s"] for peer in status["peers"] if peer["peer"] == "bravo"), None)
@@ -404,8 +400,9 @@ def found_before(folder: Path) -> Pair:
 
 async def run(options: argparse.Namespace, folder: Path) -> list[Row]:
     size = Size(keys=options.keys, saes=options.saes, links=options.links, sessions=options.sessions)
+    rows: list[Row] = []
     if options.filled is not None:
-        pair, rows = found_before(options.filled), []
+        pair = found_before(options.filled)
     else:
         pair, rows = grown(folder / "large", size)
     seen = await measure(pair, size, options.pairs, options.pairs_per_s)
