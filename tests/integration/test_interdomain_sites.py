@@ -17,6 +17,7 @@ from keystrand.config.founding import append, found_site
 from keystrand.config.load import load_site
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import ConfigError, KeystrandError
+from keystrand.core.events import Event
 from keystrand.core.register import Scope
 from keystrand.core.states import State
 from keystrand.lab.pair import free_base_port
@@ -167,13 +168,17 @@ async def test_who_may_not_share_keys_gets_none_and_an_unknown_sae_is_unknown(fi
 
 
 async def test_F7_a_network_that_is_away_means_refusal_in_time_and_the_key_is_void_once_it_is_back(
-    files: dict[str, Path],
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     east = Network(files["east"])
+    heard: list[Event] = []
+    emit = east.node.feed.emit
+    monkeypatch.setattr(east.node.feed, "emit", lambda e: (heard.append(e) if e.kind == "peer.down" else None, emit(e)))
     await east.started()
     status, _, body = await draw(east.client, "west")
     assert status == 503, body
     assert east.stages() == {Stage.VOIDING}
+    assert [event.fields["peer"] for event in heard] == ["kme-west"], "said once"
     west = Network(files["west"])
     async with asyncio.timeout(20):
         while east.stages() != {Stage.VOIDED}:
@@ -324,6 +329,7 @@ def _check_books(files: dict[str, Path], drawn: set[str]) -> None:
         ('["gateway-east"]', '["gateway-west"]', "not an SAE of this site"),
         ("/kmapi/v1/ext_keys/ack", "/elsewhere", "where acks are served"),
         ("gateway-west = [", "gateway-east = [", "an SAE of this network"),
+        ("[site]\n", '[site]\nstore = "postgresql://db/east?sslmode=verify-full"\n', "served by one process"),
     ],
 )
 def test_a_border_that_cannot_work_is_refused_at_start(tmp_path: Path, old: str, new: str, word: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from keystrand.api.exchange import App
 from keystrand.config import edges
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import KeystrandError
-from keystrand.core.events import Sink
+from keystrand.core.events import Event, Sink
 from keystrand.kme.bordering import BorderingKme
 from keystrand.kme.interdomain import Domain, Interdomain
 from keystrand.kme.service import Kme
@@ -73,6 +74,7 @@ class Border:
         self.section = config.interdomain
         self.sink = sink
         self._wake = asyncio.Event()
+        self._silent: set[str] = set()  # KMEs that did not answer the last request
         self.contexts = self._contexts(self.section) if self.section is not None else None
 
     def _contexts(self, section: edges.Interdomain) -> TlsContexts:
@@ -137,10 +139,19 @@ class Border:
             return  # of a KME that the file names no more: asked again later, until it is named or the record ends
         async with free:
             answer = await client.send(outgoing)
+        self._hear(outgoing.peer, silent=answer.unclear)
         try:
             await service.answered(outgoing, answer)
         except KeystrandError:
             return  # as if the answer had not come: it is asked for again
+
+    def _hear(self, kme_id: str, *, silent: bool) -> None:
+        """Say once that a KME does not answer, or does not say what it did; and once that it does again."""
+        if silent == (kme_id in self._silent):
+            return
+        kind, fields = ("peer.down", {"reason": "no clear answer"}) if silent else ("peer.up", {"group": ""})
+        (self._silent.add if silent else self._silent.discard)(kme_id)
+        self.sink.emit(Event(kind, time.time(), {"peer": kme_id, **fields}))
 
     def _clients(self, kme_id: str, peer: edges.InterdomainPeer) -> tuple[InterdomainClient, Sequence[HttpClient]]:
         line = self._line(kme_id, peer.url)
