@@ -89,7 +89,7 @@ def test_other_spellings_of_key_ids_are_refused(text: str) -> None:
         check_key_id(text)
 
 
-@pytest.mark.parametrize("kind", ["sae", "kme", "module"])
+@pytest.mark.parametrize("kind", ["sae", "kme", "module", "admin"])
 def test_a_certificate_states_one_identity_by_uri(kind: str) -> None:
     identity = holder(uris=(f"urn:keystrand:{kind}:x1", "https://x"), common_names=("other",), rule="san-uri")
     assert identity == Identity(kind, "x1")
