@@ -1,0 +1,216 @@
+"""What a tunnel needs of strongSwan's daemon. Everything that we load bears our names, and nothing else is ever touched.
+
+keystrand-TUNNEL-NUMBER   the connection of one generation, and so the name of its IKE_SA at both ends
+keystrand/TUNNEL/NUMBER   its PPK; the PPK_ID is KEY-ID@keystrand
+keystrand/TUNNEL/psk      the secret that authenticates, where there is no certificate
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from keystrand.core.errors import ConfigError, Unavailable
+from keystrand.core.secret import Secret
+from keystrand.transport.ipsec.barrier import Plane
+from keystrand.transport.ipsec.settings import IpsecSettings
+from keystrand.transport.ipsec.vici import Refusal, Tree, Vici, section, text, texts
+
+PPK_DOMAIN: Final = "keystrand"
+CHILD: Final = "net"
+INITIATE_S: Final = 8.0
+END_S: Final = 2.0
+IKE_SUITE, ESP_SUITE = "aes256gcm16-prfsha384-ecp384", "aes256gcm16-ecp384"
+IKE_SUITE_KEM, ESP_SUITE_KEM = "aes256gcm16-prfsha384-x25519-ke1_mlkem768", "aes256gcm16-x25519-ke1_mlkem768"
+
+
+@dataclass(frozen=True, slots=True)
+class IkeSa:
+    """One IKE_SA of this tunnel, as the daemon lists it. Bytes: of all its CHILD_SAs, both directions."""
+
+    number: int
+    unique_id: str
+    established: bool
+    ppk: bool
+    installed: bool  # it has a CHILD_SA that carries traffic
+    suite: str = ""
+    spis: str = ""
+    bytes_used: int = 0
+    ml_kem: bool = False
+
+    @property
+    def in_use(self) -> bool:
+        """Nothing less counts: an IKE_SA without the key of its generation is none of ours."""
+        return self.established and self.ppk and self.installed
+
+
+class Charon:
+    """The daemon at one end of one tunnel. Raises Unavailable."""
+
+    def __init__(self, tunnel: str, settings: IpsecSettings) -> None:
+        self._tunnel, self._settings = tunnel, settings
+        self._vici = Vici(settings.socket)
+        self._name = re.compile(rf"keystrand-{re.escape(tunnel)}-(\d+)")
+
+    def connection(self, number: int) -> str:
+        return f"keystrand-{self._tunnel}-{number}"
+
+    def _secret(self, name: int | str) -> str:
+        return f"keystrand/{self._tunnel}/{name}"
+
+    # before there is a tunnel ------------------------------------------------------------------------------------
+
+    async def plane(self) -> Plane:
+        """Who handles the packets."""
+        plugins = texts(await self._vici.call("stats"), "plugins")
+        return "daemon" if "kernel-libipsec" in plugins else "kernel"
+
+    async def suites(self) -> tuple[list[str], list[str]]:
+        """For IKE and ESP, best first. Raises Unavailable where ML-KEM is required and the daemon lacks it."""
+        settings = self._settings
+        algorithms = await self._vici.call("get-algorithms")
+        has_kem = any("ML_KEM_768" in section(algorithms, kind) for kind in ("ke", "dh"))
+        if settings.ml_kem == "required" and not has_kem:
+            hint = "strongSwan 6.0.2 with OpenSSL 3.5, or its ml plugin, has it"
+            raise Unavailable("ML-KEM-768 is required, and the daemon does not have it", hint=hint)
+        if settings.ml_kem == "required":
+            defaults = [IKE_SUITE_KEM], [ESP_SUITE_KEM]
+        else:
+            defaults = [IKE_SUITE_KEM, IKE_SUITE][not has_kem :], [ESP_SUITE_KEM, ESP_SUITE][not has_kem :]
+        return list(settings.proposals) or defaults[0], list(settings.esp_proposals) or defaults[1]
+
+    async def load_authentication(self) -> None:
+        """What the ends know each other by; nothing that protects traffic hangs on it alone."""
+        settings = self._settings
+        file = settings.psk_file or settings.private_key
+        assert file is not None
+        try:
+            raw = file.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"cannot be read: {error.strerror}", path=str(file)) from None
+        if settings.psk_file is None:
+            await self._vici.call("load-key", {"type": "any", "data": raw})
+            return
+        owners = [settings.local_id, settings.remote_id]
+        await self._vici.call(
+            "load-shared", {"id": self._secret("psk"), "type": "IKE", "data": raw.strip(), "owners": owners}
+        )
+
+    # generations -------------------------------------------------------------------------------------------------
+
+    async def offer(self, number: int, key_id: str, ppk: Secret) -> None:
+        """The one generation that an IKE_SA can be made under from now on; those that there are stay."""
+        ppk_id = f"{key_id}@{PPK_DOMAIN}"
+        body = {"id": self._secret(number), "type": "PPK", "data": ppk.reveal(), "owners": [ppk_id]}
+        await self.forget_secrets(but=number)
+        await self._vici.call("load-shared", body)
+        await self._vici.call("load-conn", {self.connection(number): await self._connection(ppk_id)})
+        await self.forget_connections(but=number)
+
+    async def _connection(self, ppk_id: str) -> Tree:
+        settings = self._settings
+        ike, esp = await self.suites()
+        local, remote = self._authentication()
+        child = {
+            "mode": "tunnel",
+            "local_ts": list(settings.local_networks),
+            "remote_ts": list(settings.remote_networks),
+            "esp_proposals": esp,
+            "rekey_time": f"{settings.child_rekey_s}s",
+            "start_action": "none",
+        }
+        return {
+            "version": "2",
+            "local_addrs": [settings.local_address],
+            "remote_addrs": [settings.remote_address],
+            "proposals": ike,
+            "ppk_id": ppk_id,
+            "ppk_required": "yes",
+            "unique": "never",  # the next IKE_SA stands beside this one until traffic has moved
+            "mobike": "no",
+            "rekey_time": f"{settings.ike_rekey_s}s",
+            "dpd_delay": f"{settings.dpd_s}s",
+            "local": local,
+            "remote": remote,
+            "children": {CHILD: child},
+        }
+
+    def _authentication(self) -> tuple[Tree, Tree]:
+        settings = self._settings
+        local: Tree = {"auth": "psk", "id": settings.local_id}
+        remote: Tree = {"auth": "psk", "id": settings.remote_id}
+        if settings.certificate is not None and settings.trust is not None:
+            local = {"auth": "pubkey", "id": settings.local_id, "certs": [settings.certificate.read_bytes()]}
+            remote = {"auth": "pubkey", "id": settings.remote_id, "cacerts": [settings.trust.read_bytes()]}
+        return local, remote
+
+    async def initiate(self, number: int) -> None:
+        """Returns when IKE_SA and CHILD_SA stand. Raises Unavailable; what stood before still stands then."""
+        words = {
+            "child": CHILD,
+            "ike": self.connection(number),
+            "timeout": str(int(1e3 * INITIATE_S)),
+            "loglevel": "-1",
+        }
+        try:
+            await self._vici.call("initiate", words, timeout_s=INITIATE_S + END_S)
+        except Refusal as error:
+            hint = "the daemon's log has the cause; is UDP 500 and 4500 let through, do identities and suites fit?"
+            raise Unavailable(f"no IKE_SA under the new key: {error}", hint=hint) from None
+
+    async def terminate(self, sa: IkeSa) -> None:
+        """Told to the other end, which ends it too; gone here in any case."""
+        words = {"ike-id": sa.unique_id, "force": "yes", "timeout": str(int(1e3 * END_S)), "loglevel": "-1"}
+        with contextlib.suppress(Refusal):  # the other end was faster
+            await self._vici.call("terminate", words, timeout_s=END_S + 1.0)
+
+    async def forget_secrets(self, *, but: int | None = None) -> None:
+        """PPKs of this tunnel; an IKE_SA that stands has no use for its own any more."""
+        keys = texts(await self._vici.call("get-shared"), "keys")
+        ours = re.compile(re.escape(self._secret("")) + r"(\d+)")
+        for key in keys:
+            if (found := ours.fullmatch(key)) and int(found[1]) != but:
+                with contextlib.suppress(Refusal):
+                    await self._vici.call("unload-shared", {"id": key})
+
+    async def forget_connections(self, *, but: int | None = None) -> None:
+        """An IKE_SA that stands keeps what it was made by."""
+        for name in texts(await self._vici.call("get-conns"), "conns"):
+            if (found := self._name.fullmatch(name)) and int(found[1]) != but:
+                with contextlib.suppress(Refusal):
+                    await self._vici.call("unload-conn", {"name": name})
+
+    async def sas(self) -> list[IkeSa]:
+        """All of this tunnel, by number."""
+        found = []
+        for told in await self._vici.stream("list-sas", "list-sa"):
+            for name in told:
+                if match := self._name.fullmatch(name):
+                    found.append(_ike_sa(int(match[1]), section(told, name)))
+        return sorted(found, key=lambda sa: sa.number)
+
+
+def _ike_sa(number: int, told: Tree) -> IkeSa:
+    children = [section(section(told, "child-sas"), name) for name in section(told, "child-sas")]
+    installed = [child for child in children if text(child, "state") == "INSTALLED"]
+    cipher = f"{text(told, 'encr-alg')}-{text(told, 'encr-keysize')}".strip("-")
+    suite = [part for part in (cipher, *(text(told, name) for name in ("prf-alg", "dh-group", "ke1-alg"))) if part]
+    ppk = text(told, "ppk") == "yes"
+    return IkeSa(
+        number=number,
+        unique_id=text(told, "uniqueid"),
+        established=text(told, "state") == "ESTABLISHED",
+        ppk=ppk,
+        installed=bool(installed),
+        suite="/".join([*suite, *(["PPK"] if ppk else [])]),
+        spis=" ".join(f"{text(child, 'spi-in')}/{text(child, 'spi-out')}" for child in installed),
+        bytes_used=sum(_count(child, "bytes-in") + _count(child, "bytes-out") for child in children),
+        ml_kem=any("ML_KEM" in part for part in suite),
+    )
+
+
+def _count(tree: Tree, name: str) -> int:
+    number = text(tree, name, "0")
+    return int(number) if number.isdecimal() else 0
