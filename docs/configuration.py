@@ -14,10 +14,10 @@ import msgspec
 from keystrand.config.fields import MISSING, Field, bare, element_of_list, element_of_tables, fields_of, is_table
 from keystrand.config.module import ModuleConfig
 from keystrand.config.schema import SiteConfig
-from keystrand.config.section import Section
 from keystrand.config.values import Address
 from keystrand.core.limits import Limits
 from keystrand.core.protection import Protection
+from keystrand.transport.tunnel.kinds import BUILT_IN, find
 
 PAGE = Path(__file__).parent / "reference" / "configuration.md"
 
@@ -58,8 +58,14 @@ WORDS = {
 
 def page() -> str:
     """The whole of configuration.md."""
-    parts = [HEAD, "\n## site.toml\n", *tables(SiteConfig, ()), "\n## module.toml\n", *tables(ModuleConfig, ()), TAIL]
-    return "".join(parts)
+    parts = [HEAD, "\n## site.toml\n", *tables(SiteConfig, ()), *kinds_of_tunnels()]
+    return "".join([*parts, "\n## module.toml\n", *tables(ModuleConfig, ()), TAIL])
+
+
+def kinds_of_tunnels() -> Iterator[str]:
+    """The table that each kind of tunnel brings along."""
+    for name in sorted(BUILT_IN):
+        yield from tables(find(name).settings, ("tunnel", "NAME", name))
 
 
 def tables(cls: type, path: tuple[str, ...], brackets: str = "[{}]") -> Iterator[str]:
@@ -95,7 +101,7 @@ def _about(cls: type) -> str:
 
 def meaning_of(cls: type, field: Field) -> str:
     """What the schema says of a field; for a dataclass, what its docstring does: `name: text; name, name: text.`"""
-    if issubclass(cls, Section):
+    if issubclass(cls, msgspec.Struct):
         return field.description
     told = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[2].split()).rstrip(".")
     meanings = {

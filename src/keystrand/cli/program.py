@@ -36,6 +36,8 @@ VERBS: Final = {
     "backup": "Write a backup of a site while it runs.",
     "restore": "Put a backup back, under a new epoch.",
     "doctor": "Check everything that a site depends on, and say what to do.",
+    "tunnel": "Run and watch tunnels under keys of this site.",
+    "lab": "Try a kind of tunnel between two sites on this machine.",
     "audit": "Verify, export and search the audit log.",
     "conformance": "Test any KME against ETSI GS QKD 014.",
     "warmup": "Compile the number crunching ahead of its first use.",

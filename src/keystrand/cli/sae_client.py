@@ -40,7 +40,7 @@ def contexts_of(config: SiteConfig, certificate: Path, private_key: Path) -> Tls
     return TlsContexts(files, policy, rule=tls.identity)
 
 
-def client_of(config: SiteConfig, sae: str) -> SyncHttpClient:
+def client_of(config: SiteConfig, sae: str, *, timeout_s: float = REQUEST_S) -> SyncHttpClient:
     """A client of the site's own ETSI GS QKD 014 API that presents the certificate of `sae`."""
     from keystrand.net.http_client import SyncHttpClient
 
@@ -51,4 +51,4 @@ def client_of(config: SiteConfig, sae: str) -> SyncHttpClient:
         listen = config.etsi014.listen
         host, port = ("127.0.0.1" if listen.is_wildcard else listen.host), listen.port
     expect = ("kme" if config.tls.identity == "san-uri" else None, config.site.kme_id)
-    return SyncHttpClient(host, port, contexts, expect=expect, timeout_s=REQUEST_S)
+    return SyncHttpClient(host, port, contexts, expect=expect, timeout_s=timeout_s)

@@ -16,6 +16,7 @@ from keystrand.config.module import Channel, ModuleConfig
 from keystrand.config.policy_checks import check_policy
 from keystrand.config.reading import Fault
 from keystrand.config.schema import SiteConfig, Tls
+from keystrand.config.tunnels import check_tunnels
 from keystrand.config.values import Address
 from keystrand.core.errors import BadRequest, ConfigError
 from keystrand.core.identity import check_name
@@ -212,6 +213,7 @@ def _listens(config: SiteConfig) -> Iterator[Fault]:
     ]
     if config.skip is not None and config.skip.psk is not None:
         found.append((("skip", "psk", "listen"), config.skip.psk.listen))
+    found += [(("tunnel", name, "listen"), tunnel.listen) for name, tunnel in config.tunnel.items()]
     yield from _clashes([(where, address) for where, address in found if address is not None])
     if config.status is not None and not config.status.listen.is_loopback:
         hint = "write 127.0.0.1:PORT and reach it through ssh -L or a proxy that knows its users"
@@ -284,5 +286,5 @@ def _audit_sinks(config: SiteConfig) -> Iterator[Fault]:
 SiteCheck = Callable[[SiteConfig], Iterator[Fault]]
 SITE_CHECKS: Final[tuple[SiteCheck, ...]] = (
     _names, _files, _peers, _links, _saes, _listens, _gateway, _skip, _audit_sinks,
-    check_kmip, check_interdomain, check_admin,
+    check_kmip, check_interdomain, check_admin, check_tunnels,
 )  # fmt: skip

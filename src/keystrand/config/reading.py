@@ -48,8 +48,9 @@ class Reader:
             return None
         before = len(self.faults)
         known = fields_of(cls)
+        raw, values = self.further(cls, raw, where)
         self.refuse_unknown(raw, [f.key for f in known], where)
-        values = {f.name: self.field(f, raw, where) for f in known if f.key in raw or f.default is MISSING}
+        values |= {f.name: self.field(f, raw, where) for f in known if f.key in raw or f.default is MISSING}
         if len(self.faults) > before:
             return None
         try:
@@ -57,6 +58,20 @@ class Reader:
         except ValueError as error:
             self.fault((*where, *_named_in(str(error), raw)), str(error))
             return None
+
+    def further(self, cls: Any, raw: dict[str, object], where: Where) -> tuple[dict[str, object], dict[str, Any]]:
+        """A table whose name and type `raw` itself decides (`cls.further`): what remains, and that as `settings`."""
+        if not hasattr(cls, "further"):
+            return raw, {}
+        try:
+            name, kind = cls.further(raw)
+        except ValueError as error:
+            self.fault((*where, "kind"), str(error))
+            return raw, {}
+        if name not in raw:
+            self.fault((*where, name), "is missing", f"add a table [{'.'.join(map(str, (*where, name)))}]")
+        rest = {key: value for key, value in raw.items() if key != name}
+        return rest, {"settings": self.table(kind, raw.get(name, {}), (*where, name))}
 
     def refuse_unknown(self, raw: dict[str, object], known: list[str], where: Where) -> None:
         for key in raw.keys() - set(known):

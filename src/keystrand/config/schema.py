@@ -18,6 +18,7 @@ from keystrand.config.edges import Etsi004, Interdomain, Kmip, Sdn, Skip
 from keystrand.config.escrow import Escrow
 from keystrand.config.policy import ChangeWindow, PolicyEntry, Sae, Tagging, Tenant
 from keystrand.config.section import Section
+from keystrand.config.tunnels import Tunnel
 from keystrand.config.values import Address
 from keystrand.core.limits import Limits
 from keystrand.core.policy import Policy
@@ -193,6 +194,7 @@ class SiteConfig(Section, frozen=True, kw_only=True):
     kmip: Kmip | None = None
     interdomain: Interdomain | None = None
     gateway: Gateway | None = None
+    tunnel: Mapping[str, Tunnel] = {}
     hsm: HsmToken | None = None
     audit: Audit = Audit()
     admin: Admin | None = None

@@ -53,6 +53,15 @@ class Programs:
         text = (self.folder / f"{name}.log").read_text(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
+    def end(self, name: str) -> None:
+        """End one; it may be started again."""
+        process = self._running.pop(name)
+        process.terminate()
+        try:
+            process.wait(STOP_GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
     def stop(self) -> None:
         """End them all, gently first."""
         for process in self._running.values():

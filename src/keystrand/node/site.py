@@ -41,6 +41,7 @@ from keystrand.node.readings import Readings
 from keystrand.node.replicas import OneProcess, Replica, open_place
 from keystrand.node.rollback import check_site, keep_mark
 from keystrand.node.sealing import sealer_of
+from keystrand.node.tunnels import TunnelPrograms
 from keystrand.observe.audit import AuditLog
 from keystrand.observe.feed import Feed
 from keystrand.observe.gauges import Gauges
@@ -109,6 +110,7 @@ class SiteNode:
         self.readings = Readings(self.devices.links)
         self._reading: set[asyncio.Task[None]] = set()
         self._servers: list[Server] = []
+        self.tunnels: TunnelPrograms | None = None
 
     # building ------------------------------------------------------------------------------------------------------
 
@@ -264,6 +266,8 @@ class SiteNode:
                     jobs.append(self.audit_sinks.run())
                 if self.config.site.store is None:
                     jobs.append(keep_mark(self.config, self.store))
+                if self.tunnels is not None:
+                    jobs.append(self.tunnels.run())
                 running = [tasks.create_task(job) for job in jobs]
                 await stop.wait()
                 self.sink.emit(Event("site.stopping", self.clock.now_s(), {"site": self.config.site.name}))
@@ -336,5 +340,6 @@ async def run_site(config: SiteConfig, *, restored: bool = False, file: Path | N
     if restored:
         node.begin_epoch(epoch)
     if file is not None:
+        node.tunnels = TunnelPrograms(config, file, node.clock, node.sink)
         loop.add_signal_handler(signal.SIGHUP, node.read_policy_soon, file)
     await node.run(stop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,10 +64,13 @@ class Door(Protocol):
     async def state(self) -> PeerState | None: ...
 
 
-async def run(*command: str, stdin: bytes | None = None, namespace: str = "") -> str:
-    """What a command says. Raises Unavailable with its complaint."""
-    whole = ("ip", "netns", "exec", namespace, *command) if namespace else command
-    pipe = asyncio.subprocess.PIPE
+async def run(*command: str, stdin: bytes | None = None, namespace: str = "", stays: bool = False) -> str:
+    """What a command says. stays: it leaves a program in the background, whose words nobody hears.
+
+    Raises Unavailable with its complaint.
+    """
+    whole = command if not namespace else _within(namespace, command)
+    pipe = asyncio.subprocess.DEVNULL if stays else asyncio.subprocess.PIPE
     try:
         program = await asyncio.create_subprocess_exec(*whole, stdin=pipe, stdout=pipe, stderr=pipe)
     except OSError as error:
@@ -75,11 +79,19 @@ async def run(*command: str, stdin: bytes | None = None, namespace: str = "") ->
         async with asyncio.timeout(CALL_S):
             out, err = await program.communicate(stdin)
     except TimeoutError:
-        program.kill()
+        with contextlib.suppress(ProcessLookupError):
+            program.kill()
         raise Unavailable(f"{' '.join(command)} does not end") from None
     if program.returncode:
-        raise Unavailable(f"{' '.join(command)}: {err.decode(errors='replace').strip()}")
-    return out.decode(errors="replace")
+        complaint = (err or b"").decode(errors="replace").strip() or f"ended with status {program.returncode}"
+        raise Unavailable(f"{' '.join(command)}: {complaint}")
+    return (out or b"").decode(errors="replace")
+
+
+def _within(namespace: str, command: tuple[str, ...]) -> tuple[str, ...]:
+    if command[0] == "ip":
+        return ("ip", "-n", namespace, *command[1:])
+    return ("ip", "netns", "exec", namespace, *command)
 
 
 class UapiDoor:

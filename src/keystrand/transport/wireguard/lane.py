@@ -63,10 +63,13 @@ class Lane:
     async def _start_program(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._socket.unlink()  # left over by one that was killed
-        await self._run("wireguard-go", self.name)  # it goes to the background, and outlives us
-        async with asyncio.timeout(READY_S):
-            while not self._socket.exists():
-                await asyncio.sleep(LOOK_S)
+        await run("wireguard-go", self.name, namespace=self.namespace, stays=True)  # it outlives us
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_S):
+                while not self._socket.exists():
+                    await asyncio.sleep(LOOK_S)
+            return
+        raise Unavailable(f"wireguard-go {self.name} does not get ready")
 
     async def unmake(self) -> None:
         """Gone afterwards, with every key that it had."""

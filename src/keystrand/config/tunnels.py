@@ -1,0 +1,162 @@
+"""`[tunnel.NAME]`: a tunnel of somebody else's daemon under keys of this site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from msgspec import Meta
+
+from keystrand.config.lines import Where
+from keystrand.config.reading import Fault
+from keystrand.config.section import Section
+from keystrand.config.values import Address
+from keystrand.core.errors import BadRequest, ConfigError
+from keystrand.core.identity import check_name
+from keystrand.core.protection import Protection
+from keystrand.transport.tunnel.agreement import Pace
+from keystrand.transport.tunnel.contract import Place, Role
+from keystrand.transport.tunnel.guard import Fallback
+from keystrand.transport.tunnel.kinds import Kind, find
+from keystrand.transport.tunnel.runner import Terms
+
+if TYPE_CHECKING:
+    from keystrand.config.schema import SiteConfig
+
+
+class TunnelFallback(Section, frozen=True, kw_only=True):
+    """What a tunnel does when no key of the required protection comes in time and it must not stop at once."""
+
+    protection: Annotated[Protection, Meta(description="keys of this protection are taken then")]
+    for_s: Annotated[
+        float,
+        Meta(description="for so long after hold_s, keys like that or the old key carry traffic; then it stops", gt=0),
+    ]
+
+
+class Tunnel(Section, frozen=True, kw_only=True):
+    """A tunnel whose daemon takes keys of this site. Beside it stands a table [tunnel.NAME.KIND] with the daemon's part."""
+
+    kind: Annotated[str, Meta(description="wireguard, ipsec, …: `keystrand tunnel kinds` lists what is installed")]
+    peer: Annotated[str, Meta(description="name of the site at the other end")]
+    sae: Annotated[str, Meta(description="SAE ID of this end")]
+    peer_sae: Annotated[str, Meta(description="SAE ID of the other end")]
+    role: Annotated[
+        Literal["by-name", "initiator", "responder"],
+        Meta(description="by-name: the end whose SAE ID comes first in the alphabet is the initiator"),
+    ] = "by-name"
+    listen: Annotated[
+        Address | None, Meta(description="of the responder: host:port where the other end agrees keys, mutual TLS")
+    ] = None
+    connect: Annotated[Address | None, Meta(description="of the initiator: host:port where the responder listens")] = (
+        None
+    )
+    require: Annotated[Protection, Meta(description="keys with less are refused, at either end")] = Protection.HYBRID
+    rotate_s: Annotated[float, Meta(description="a fresh key after so many seconds", gt=0)] = 60.0
+    rotate_bytes: Annotated[
+        int, Meta(description="a fresh key after so many bytes, where the daemon counts them; 0: time alone", ge=0)
+    ] = 0
+    hold_s: Annotated[float, Meta(description="a key may carry traffic for so many seconds at most", gt=0)] = 600.0
+    on_exhaustion: Annotated[
+        Literal["block", "fallback"],
+        Meta(
+            description="when hold_s is over without a fresh key: let nothing pass, or what [tunnel.NAME.fallback] says"
+        ),
+    ]
+    fallback: Annotated[TunnelFallback | None, Meta(description="table [tunnel.NAME.fallback]")] = None
+    start: Annotated[
+        Literal["serve", "apart"],
+        Meta(
+            description="serve: `keystrand serve` runs it as a process of its own; apart: you run `keystrand tunnel run`"
+        ),
+    ] = "serve"
+    settings: Annotated[Any, Meta(extra={"internal": True})] = None
+
+    @staticmethod
+    def further(raw: dict[str, object]) -> tuple[str, type[Any]]:
+        """Name and type of the table that the kind brings along. Raises ValueError that says what to write."""
+        try:
+            kind = find(str(raw.get("kind")))
+        except ConfigError as error:
+            raise ValueError(f"{error}; {error.hint}" if error.hint else str(error)) from None
+        return kind.name, kind.settings
+
+    @property
+    def plays(self) -> Role:
+        if self.role == "by-name":
+            return "initiator" if self.sae < self.peer_sae else "responder"
+        return self.role
+
+    @property
+    def address(self) -> Address:
+        """Where the channel listens or connects; checked to be there."""
+        found = self.connect if self.plays == "initiator" else self.listen
+        assert found is not None, "check_tunnels has run"
+        return found
+
+    def found_kind(self) -> Kind:
+        return find(self.kind)
+
+    def terms(self) -> Terms:
+        less = self.fallback if self.on_exhaustion == "fallback" else None
+        return Terms(
+            require=self.require,
+            pace=Pace(rotate_s=self.rotate_s, hold_s=self.hold_s),
+            rotate_bytes=self.rotate_bytes,
+            fallback=Fallback(protection=less.protection, for_s=less.for_s) if less is not None else None,
+        )
+
+
+def place_of(config: SiteConfig, name: str) -> Place:
+    """Where the connector of tunnel `name` stands."""
+    tunnel = config.tunnel[name]
+    folder = config.site.state_dir / "tunnels" / name
+    return Place(tunnel=name, role=tunnel.plays, sae=tunnel.sae, peer_sae=tunnel.peer_sae, state_dir=folder)
+
+
+def check_tunnels(config: SiteConfig) -> Iterator[Fault]:
+    """Names, roles, times, and what the kind itself finds."""
+    for name, tunnel in config.tunnel.items():
+        where: Where = ("tunnel", name)
+        try:
+            check_name(name, what="tunnel name")
+        except BadRequest as error:
+            yield Fault(where, str(error))
+        yield from _ends(config, tunnel, where)
+        yield from _times(tunnel, where)
+        if tunnel.start == "serve":  # else its files may be for another user alone, who runs it
+            yield from kind_faults(tunnel, where)
+
+
+def kind_faults(tunnel: Tunnel, where: Where) -> Iterator[Fault]:
+    """What the kind finds in its own table, and in the files that it names."""
+    for field, message in tunnel.found_kind().faults(tunnel.settings):
+        yield Fault((*where, tunnel.kind, field), message)
+
+
+def _ends(config: SiteConfig, tunnel: Tunnel, where: Where) -> Iterator[Fault]:
+    if tunnel.peer not in config.peers:
+        yield Fault((*where, "peer"), f"{tunnel.peer} is not a peer", f"write {' or '.join(config.peers) or 'a peer'}")
+    for field, sae, site in (("sae", tunnel.sae, config.site.name), ("peer_sae", tunnel.peer_sae, tunnel.peer)):
+        if sae not in config.saes or config.saes[sae].site != site:
+            yield Fault((*where, field), f"{sae} is not an SAE of {site}", f'add [saes."{sae}"] with site = "{site}"')
+    needed = "connect" if tunnel.plays == "initiator" else "listen"
+    address = tunnel.connect if tunnel.plays == "initiator" else tunnel.listen
+    if address is None:
+        yield Fault(where, f"this end is the {tunnel.plays} and needs {needed}", f'add {needed} = "HOST:PORT"')
+    elif needed == "connect" and (address.port == 0 or address.is_wildcard):
+        yield Fault((*where, needed), f"{address} is not an address to connect to")
+
+
+def _times(tunnel: Tunnel, where: Where) -> Iterator[Fault]:
+    if tunnel.hold_s <= tunnel.rotate_s:
+        hint = (
+            "a key must be good for longer than it takes until the next: several times rotate_s leaves room for faults"
+        )
+        yield Fault((*where, "hold_s"), f"{tunnel.hold_s:g} s is not above rotate_s", hint)
+    if (tunnel.on_exhaustion == "fallback") != (tunnel.fallback is not None):
+        yield Fault((*where, "on_exhaustion"), "fallback and a table [tunnel.NAME.fallback] belong together")
+    if tunnel.fallback is not None and tunnel.fallback.protection >= tunnel.require:
+        yield Fault((*where, "fallback", "protection"), f"is not below {tunnel.require.label}: not a fallback")
+    if tunnel.require is Protection.NONE:
+        yield Fault((*where, "require"), "none is not a protection")
