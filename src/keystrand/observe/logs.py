@@ -32,7 +32,10 @@ _LEVELS: Final = {
     Severity.WARNING: logging.WARNING,
     Severity.ALERT: logging.ERROR,
 }
-_WORDS: Final = {word: level for word, level in logging.getLevelNamesMapping().items() if level}
+_WORDS: Final = {word: level for word, level in logging.getLevelNamesMapping().items() if level} | {
+    severity.name: level
+    for severity, level in _LEVELS.items()  # the words of [log] in site.toml
+}
 
 
 def redacted(value: object, depth: int = 0) -> Any:

@@ -13,7 +13,7 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keystrand.core.events import Event
+from keystrand.core.events import Event, Severity
 from keystrand.core.secret import Secret
 from keystrand.observe.logs import LogSink, configure_logs, human_line, redacted
 
@@ -158,3 +158,11 @@ def test_a_full_disk_costs_lines_and_raises_nothing() -> None:
 def test_unknown_settings_are_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="is none of"):
         configure_logs(stream=io.StringIO(), **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("severity", list(Severity))
+def test_every_severity_is_a_level_that_a_site_may_state(severity: Severity) -> None:
+    stream = io.StringIO()
+    configure_logs(level=severity.value, stream=stream, form="json")
+    LogSink("alpha").emit(Event("block.quarantined", 0.0))
+    assert "block.quarantined" in stream.getvalue(), "an alert passes every level"
