@@ -30,7 +30,8 @@ running site serves it at `/admin/v1/openapi.json`. [The guide](../guides/admini
 ROLES_HEAD = """
 ## Roles
 
-What no role names is refused. Reach: `site` is not bounded; `tenant` is bounded by the tenants of the grant; `owner` by its
+What no role names is refused. Reach: `site` is not bounded; `whole` needs a grant over all
+tenants and SAEs; `tenant` is bounded by the tenants of the grant; `owner` by its
 tenants and by the SAEs that hold the key.
 
 | operation | reach | {roles} |

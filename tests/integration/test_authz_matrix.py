@@ -93,7 +93,7 @@ BEFORE = {
     "compromise": "active",
     "destroy": "deactivated",
 }
-WAYS = ("certificate", "token", "forged", "stolen", "nobody's key", "as sae", "as kme", "as module", "none")
+WAYS = ("certificate", "token", "forged", "stolen", "nobody's key", "as sae", "none")
 REACHES: tuple[tuple[str, ...], ...] = ((), ("acme",), ("beta",), ("*",))
 HOLDERS: tuple[tuple[str, ...], ...] = ((), ("a1",), ("b1",), ("*",))
 
@@ -135,6 +135,11 @@ class Ask:
             return 401
         if not person.role or LETTERS[person.role] not in self.who:
             return 403
+        whole = person.tenants == ("*",) and person.saes == ("*",)
+        if self.line.startswith(("/policy", "/audit")) and not whole:
+            return 403  # about all tenants at once
+        if "{policy}" in self.line and not whole:
+            return 404
         if self.key and not person.reaches(KEYS[self.key][0], KEYS[self.key][1:]):
             return 404
         if self.criteria is not None and not person.reaches(*self.criteria):
@@ -286,7 +291,7 @@ class Estate:
             self.clock.move_to(self.clock.monotonic_s() + 1.0)  # more strangers in a second are not recorded one by one
         self.reset(ask)
         fingerprint = person.name.encode().hex().rjust(64, "0")
-        kind = {"as sae": "sae", "as kme": "kme", "as module": "module", "none": None}.get(way, "admin")
+        kind = {"as sae": "sae", "none": None}.get(way, "admin")
         # who comes by token has a certificate without any grant of its own, to be sure that the token alone decides;
         # a bad token comes over the right person's certificate, which must not help
         name = "carrier" if way == "token" else person.name

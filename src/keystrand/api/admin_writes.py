@@ -167,7 +167,7 @@ def _selection(proposal: Proposal) -> forms.Selection:
 def _may_see(call: Call, proposal: Proposal) -> bool:
     """Whoever could not have asked for it, or read of such keys, has no part in it."""
     if proposal.operation is Operation.POLICY_CHANGE:
-        return True
+        return call.principal.permits(Operation.POLICY_READ)
     scope = scope_of(_selection(proposal))
     return call.principal.reaches_scope(Operation.KEYS_READ, scope)
 

@@ -20,6 +20,7 @@ class Reach(StrEnum):
     """How far the tenants and SAEs of a grant bound an operation."""
 
     SITE = "site"  # not at all: it is about the site as a whole
+    WHOLE = "whole"  # altogether: it is about all tenants, and only a grant over all of them includes it
     TENANT = "tenant"  # to what belongs to its tenants
     OWNER = "owner"  # to keys of its tenants that one of its SAEs holds
 
@@ -57,6 +58,7 @@ Op, At = Operation, Reach
 REACH: Final = MappingProxyType(
     {
         **dict.fromkeys(Operation, At.SITE),
+        **dict.fromkeys((Op.POLICY_READ, Op.POLICY_TRY, Op.POLICY_CHANGE, Op.AUDIT_READ, Op.AUDIT_PROVE), At.WHOLE),
         Op.SAES_READ: At.TENANT,
         Op.TENANTS_READ: At.TENANT,
         Op.KEYS_READ: At.OWNER,
@@ -126,8 +128,12 @@ class Grant:
     tenants: frozenset[str] = frozenset()
     saes: frozenset[str] = frozenset()
 
+    @property
+    def is_whole(self) -> bool:
+        return ALL in self.tenants and ALL in self.saes
+
     def permits(self, operation: Operation) -> bool:
-        return operation in ROLES[self.role]
+        return operation in ROLES[self.role] and (self.is_whole or REACH[operation] is not Reach.WHOLE)
 
     def reaches_tenant(self, tenant: str) -> bool:
         return ALL in self.tenants or tenant in self.tenants
