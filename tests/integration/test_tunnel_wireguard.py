@@ -19,6 +19,7 @@ from keystrand.lab.load import MARK
 from keystrand.lab.stage import Stage
 from keystrand.lab.wireguard import stage
 from keystrand.lab.wires import SIDES, Side, Wires, why_not
+from keystrand.testing.connector_conformance import CHECKS, Check
 from keystrand.testing.tunnels import TunnelPair, place_of
 from keystrand.transport.tunnel.agreement import Pace
 from keystrand.transport.tunnel.contract import Connector, Generation, Place, Role
@@ -198,3 +199,21 @@ async def test_the_tool_and_the_socket_are_two_doors_to_the_same_interface(wires
     assert await socket.state() is None
     with pytest.raises(Unavailable):
         await tool.set_peer(replace(peer, endpoint="nonsense"), anew=True)
+
+
+class WireGuardRig:
+    def __init__(self, wires: Wires, folder: Path) -> None:
+        self._wires, self._folder = wires, folder
+        self._stage = stage(wires, folder)
+
+    def open(self, role: Role) -> Connector:
+        return opening(self._stage, place_of(self._folder, role))
+
+    async def passes(self) -> bool:
+        return await reaches(self._wires, 0.3)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+async def test_conformance(check: Check, wires: Wires, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connector, "HANDSHAKE_S", 1.0)
+    await check(WireGuardRig(wires, tmp_path))
