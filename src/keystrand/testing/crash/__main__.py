@@ -42,6 +42,8 @@ def explore(points: int, seed: int, lanes: int) -> Tally:
             first = seed + begun * SEEDS_APART
             for tally in pool.map(partial(crash_points, share, step=lanes), range(first, first + lanes)):
                 total.add(tally)
+                for point, said in tally.found[:10]:
+                    print(f"{point}: {said[0]}", flush=True)
             begun += 1
             print(f"{total.total}/{points} points, {len(total.found)} with violations", file=sys.stderr, flush=True)
     return total
@@ -69,8 +71,6 @@ def main() -> int:
         return find_planted()
     started_s = time.monotonic()
     tally = explore(options.points, options.seed, options.lanes)
-    for point, said in tally.found[:10]:
-        print(f"{point}: {said[0]}")
     print(table(tally))
     print(
         f"{tally.total} crash points in {tally.operations.total()} operations of {len(tally.operations)} kinds, "

@@ -54,9 +54,13 @@ class KeepingSaes(Saes):
     """SAEs that remember every key that was drawn, and for whom."""
 
     drawn: dict[str, Ticket]
+    lasts: dict[str, float]  # key ID -> when the copies at the responder end
 
     def _pass_on(self, ticket: Ticket, key_ids: tuple[str, ...]) -> None:
         self.drawn.update(dict.fromkeys(key_ids, ticket))
+        store = self.sites[SITE_OF[ticket.responder]].store
+        for key_id in key_ids:  # a key from the stock was agreed some time ago, and ends so much earlier
+            self.lasts[key_id] = min((copy.expires_s for copy in store.copies(key_id)), default=0.0)
         super()._pass_on(ticket, key_ids)
 
 
@@ -94,7 +98,7 @@ class CrashWorld(World):
                 chance=random.Random(seed + 1),  # noqa: S311
             )
         self.saes = KeepingSaes(schedule=self.schedule, rng=self.rng, sites=self.sites, judge=self.judge)
-        self.saes.drawn = {}
+        self.saes.drawn, self.saes.lasts = {}, {}
         if not bug.early:  # else they would act within the transaction
             self.saes.told = [lambda sae, key_id: self.operators.recent.append(key_id), self.operators.use]
 
@@ -246,7 +250,8 @@ class CrashWorld(World):
         return list(zip(keys, self.sites[site].run(*asked), strict=True)) if keys else []
 
     def _must_be_there(self, key_id: str, site: str) -> bool:
-        if self.saes.expiry.get(key_id, 0.0) < self.clock.now_s() + MARGIN_S or self.judge.restored_s:
+        end_s = self.saes.lasts.get(key_id, 0.0)  # type: ignore[attr-defined]
+        if end_s < self.clock.now_s() + MARGIN_S or self.judge.restored_s:
             return False
         record = self.sites[site].store.register.get(key_id)
         return record is None or record.state is State.ACTIVE
