@@ -88,7 +88,11 @@ class Edges:
     async def _sdn(self, section: Sdn) -> Server:
         readers = frozenset(section.readers)
         source = EngineNode(self.engine, self.gauges)
-        app = etsi015_app(source, may_read=lambda identity: identity.name in readers, sink=self.sink)
+        app = etsi015_app(
+            source,
+            may_read=lambda identity: identity.kind in (None, "sae") and identity.name in readers,
+            sink=self.sink,
+        )
         return await self._http(app, section.listen, self.contexts)
 
     async def _kmip(self, section: Kmip) -> Server:
