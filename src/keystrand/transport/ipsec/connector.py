@@ -21,7 +21,7 @@ from keystrand.transport.tunnel.kinds import Kind
 NAME: Final = "ipsec"
 SEEN_S: Final = 5.0
 LOOK_S: Final = 0.005
-LINGER_S: Final = {"initiator": 1.0, "responder": 1.5}  # for packets on their way; one end's deletion ends both
+LINGER_S: Final = {"initiator": 0.5, "responder": 1.0}  # for packets on their way; one end's deletion ends both
 
 
 class Ipsec(Connector):

@@ -44,7 +44,7 @@ class IpsecSettings(msgspec.Struct, frozen=True, kw_only=True):
             description="IKE suites, as strongSwan writes them; empty: AES-256-GCM, with ML-KEM-768 where there is any"
         ),
     ] = ()
-    esp_proposals: Annotated[tuple[str, ...], Meta(description="ESP suites; empty: as for IKE")] = ()
+    esp_proposals: Annotated[tuple[str, ...], Meta(description="ESP suites; empty: AES-256-GCM")] = ()
     ml_kem: Annotated[
         Literal["offered", "required"],
         Meta(

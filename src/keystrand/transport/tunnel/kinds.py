@@ -17,6 +17,8 @@ from keystrand.transport.tunnel.contract import Connector, Place
 GROUP: Final = "keystrand.connectors"
 
 BUILT_IN: Final = {
+    "ipsec": "keystrand.transport.ipsec.connector:KIND",
+    "tls": "keystrand.transport.tls.connector:KIND",
     "wireguard": "keystrand.transport.wireguard.connector:KIND",
 }
 
