@@ -13,14 +13,20 @@ from typing import Final
 from keystrand.core.errors import KeystrandError, StoreUnavailable, Tampered
 from keystrand.kme.site import Site
 
+PORTIONS_MAX: Final = 4  # of one job in a tick: what ends in a second can be as much as what a site makes in one
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A job of the table. period_s: 0 means at every tick. run: does it, and says how many items it dealt with."""
+    """A job of the table. period_s: 0 means at every tick. run: does it, and says how many items it dealt with.
+
+    portion: a run that dealt with so many has left some over, and goes on, at the next tick too; 0: a run is always whole.
+    """
 
     name: str
     period_s: float
     run: Callable[[], int | None]
+    portion: int = 0
 
 
 @dataclass(slots=True)
@@ -51,8 +57,14 @@ class Jobs:
         now_s = self.site.clock.monotonic_s()
         for name, task in self._tasks.items():
             if now_s >= self._due_s[name]:
-                self._due_s[name] = now_s + task.period_s
-                self.run(name)
+                is_done = any(not self._has_more(task) for _ in range(PORTIONS_MAX))
+                self._due_s[name] = now_s + task.period_s if is_done else now_s
+
+    def _has_more(self, task: Task) -> bool:
+        """Run a portion; whether it left some over."""
+        before = self._status[task.name].items
+        done = self.run(task.name).items - before
+        return 0 < task.portion <= done
 
     def run(self, name: str) -> JobStatus:
         """Run one job now. Raises KeyError for a name that is not in the table."""

@@ -21,8 +21,8 @@ from keystrand.kme.change import Emergency, record_policy, set_policy
 from keystrand.kme.jobs import Jobs, Task
 from keystrand.kme.lifecycle import Lifecycle
 from keystrand.kme.pickup import UNSPENT, Pickups
-from keystrand.kme.pool import Pool
-from keystrand.kme.register import Register
+from keystrand.kme.pool import BATCH_MAX, Pool
+from keystrand.kme.register import KEYS_PER_NOTICE_MAX, Register
 from keystrand.kme.reservation import Reservations
 from keystrand.kme.site import Effect, Site
 from keystrand.kme.strands import Strands
@@ -312,11 +312,11 @@ class Kme:
         retry_s = self.site.limits.peer_retry_s
         return (
             Task("requests", 0.0, self.reservations.tick),
-            Task("copy-expiry", 1.0, self.pickups.expire),
-            Task("block-expiry", 1.0, self.pool.expire),
-            Task("cryptoperiod", 1.0, self.lifecycle.expire),
-            Task("rotation", 1.0, self.lifecycle.rotate),
-            Task("collection", COLLECT_S, self.lifecycle.collect),
+            Task("copy-expiry", 1.0, self.pickups.expire, BATCH_MAX),
+            Task("block-expiry", 1.0, self.pool.expire, BATCH_MAX),
+            Task("cryptoperiod", 1.0, self.lifecycle.expire, KEYS_PER_NOTICE_MAX),
+            Task("rotation", 1.0, self.lifecycle.rotate, KEYS_PER_NOTICE_MAX),
+            Task("collection", COLLECT_S, self.lifecycle.collect, KEYS_PER_NOTICE_MAX),
             Task("watch", 1.0, lambda: self.watch.tick(self._connected())),
             Task("hello", 1.0, lambda: self._each_peer("hello_s", HELLO_S, self._hello)),
             Task("repeat", 0.0, lambda: self._each_peer("repeat_s", retry_s, self._repeat)),

@@ -81,3 +81,22 @@ def test_a_job_can_be_run_at_once_by_name(pair: Pair) -> None:
     assert pair.alpha.run(collect).runs == 1
     with pytest.raises(KeyError):
         pair.alpha.run(lambda kme: kme.jobs.run("no such job"))
+
+
+def test_a_job_with_more_to_do_than_a_portion_goes_on_until_it_is_done(bare: Pair) -> None:
+    left, ran = [1000], []
+
+    def collect() -> int:
+        part = min(100, left[0])
+        left[0] -= part
+        ran.append(part)
+        return part
+
+    jobs = table(bare, Task("collect", 60.0, collect, 100))
+    bare.alpha.run(lambda kme: jobs.tick())
+    assert (len(ran), left) == (4, [600])  # a tick stays short
+    bare.alpha.run(lambda kme: jobs.tick())
+    bare.alpha.run(lambda kme: jobs.tick())
+    assert (ran[-1], left) == (0, [0])
+    bare.alpha.run(lambda kme: jobs.tick())
+    assert len(ran) == 11  # and then it waits for its turn
