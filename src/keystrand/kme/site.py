@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from keystrand.core.clock import Clock, Entropy
@@ -77,17 +77,22 @@ class Site:
     outbox: list[Effect] = field(default_factory=list)
     incarnation: str = ""  # of this process among the replicas of the site; "": it is the only one
     living: Callable[[], frozenset[str]] = frozenset  # the incarnations whose requests must be left to them
+    _links_to: dict[str, list[str]] = field(init=False, repr=False)
+    _peer_of: dict[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._links_to = {peer: [] for peer in self.peer_kme_ids}
+        self._peer_of = {link.name: link.peer for link in self.links}
         for link in self.links:
             if link.peer not in self.peer_kme_ids:
                 raise ValueError(f"link {link.name} leads to {link.peer}, which is not a peer")
+            self._links_to[link.peer].append(link.name)
 
-    def links_to(self, peer: str) -> list[str]:
-        return [link.name for link in self.links if link.peer == peer]
+    def links_to(self, peer: str) -> Sequence[str]:
+        return self._links_to.get(peer, ())
 
     def peer_of(self, link: str) -> str | None:
-        return next((known.peer for known in self.links if known.name == link), None)
+        return self._peer_of.get(link)
 
     def send(self, peer: str, message: Message) -> None:
         self.outbox.append(Send(peer, message))
