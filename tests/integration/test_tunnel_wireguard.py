@@ -104,6 +104,32 @@ async def test_a_wrong_key_at_one_end_never_comes_into_use(
     assert await reaches(wires)
 
 
+async def test_while_the_ends_send_over_different_lanes_neither_lane_is_taken(wires: Wires, tmp_path: Path) -> None:
+    """The initiator has changed over and its process has died; its word for that was lost."""
+    staged = stage(wires, tmp_path)
+    ends = {role: opening(staged, place_of(tmp_path, role)) for role in SIDE}
+    for number in (1, 2):
+        for end in (ends["responder"], ends["initiator"]):
+            await end.prepare(replace(generation(number), material=Secret(bytes([number] * 32))))
+        await ends["initiator"].activate(number)
+        if number == 1:
+            await ends["responder"].confirm(1)
+    ends["initiator"] = opening(staged, place_of(tmp_path, "initiator"))
+    assert await reaches(wires)
+    for number in (5, 6):
+        with pytest.raises(Unavailable, match="still carries traffic"):
+            await ends["responder"].prepare(generation(number))
+    assert await reaches(wires)
+    for end in (ends["responder"], ends["initiator"]):
+        await end.prepare(replace(generation(7), material=Secret(bytes(32))))
+    await ends["initiator"].activate(7)
+    await ends["responder"].confirm(7)
+    for end in ends.values():
+        await end.retire(7)
+    assert await reaches(wires)
+    assert (await ends["responder"].health()).number == 7
+
+
 async def test_without_keys_not_a_packet_leaves_in_any_form_until_there_are_keys(wires: Wires, tmp_path: Path) -> None:
     for side, other in (("a", "b"), ("b", "a")):  # a way around the tunnel, which must not be taken
         wires.run(side, "ip", "route", "add", "default", "via", wires.outer[other])  # type: ignore[arg-type,index]

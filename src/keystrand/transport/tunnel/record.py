@@ -36,11 +36,11 @@ def read_record(file: Path) -> Record:
         raise ConfigError(f"cannot be read: {error}", path=str(file), hint=hint) from None
 
 
-def write_whole(file: Path, content: bytes, *, durable: bool = True) -> None:
+def write_whole(file: Path, content: bytes, *, durable: bool = True, mode: int = 0o600) -> None:
     """Replace a file, wholly or not at all. Raises StoreUnavailable."""
     temporary = file.with_name(file.name + ".new")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(descriptor, "wb") as out:
             out.write(content)
             if durable:
@@ -64,7 +64,7 @@ def _sync_folder(folder: Path) -> None:
 @contextlib.contextmanager
 def alone(file: Path) -> Iterator[None]:
     """Holds the lock of this tunnel end. Raises Unavailable while another process does."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     with file.open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

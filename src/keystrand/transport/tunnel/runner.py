@@ -119,7 +119,7 @@ class Runner:
     async def run(self) -> None:
         """Until cancelled; the tunnel itself stays as it is then."""
         assert self.channel is not None
-        self.place.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.place.state_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for job in (self._act(), self._tick(), self._look(), self._tell(), self.channel.run()):
@@ -127,8 +127,7 @@ class Runner:
         finally:
             for generation in self._held.values():
                 generation.material.wipe()
-            with contextlib.suppress(KeystrandError):
-                write_whole(self.status_file, msgspec.json.encode({**self.status(), "state": "stopped"}), durable=False)
+            self._publish({**self.status(), "state": "stopped"})
             await self.connector.close()
 
     async def _tick(self) -> None:
@@ -168,9 +167,13 @@ class Runner:
 
     async def _tell(self) -> None:
         while True:
-            with contextlib.suppress(KeystrandError):
-                write_whole(self.status_file, msgspec.json.encode(self.status()), durable=False)
+            self._publish(self.status())
             await asyncio.sleep(STATUS_S)
+
+    def _publish(self, status: Mapping[str, Any]) -> None:
+        """For whoever may look into the site's state: the key manager runs as another user, perhaps."""
+        with contextlib.suppress(KeystrandError):
+            write_whole(self.status_file, msgspec.json.encode(status), durable=False, mode=0o644)
 
     # the channel's listener ------------------------------------------------------------------------------------------
 
