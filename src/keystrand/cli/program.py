@@ -37,6 +37,7 @@ VERBS: Final = {
     "restore": "Put a backup back, under a new epoch.",
     "doctor": "Check everything that a site depends on, and say what to do.",
     "tunnel": "Run and watch tunnels under keys of this site.",
+    "proxy": "Carry TCP connections through TLS under keys of a tunnel.",
     "lab": "Try a kind of tunnel between two sites on this machine.",
     "audit": "Verify, export and search the audit log.",
     "conformance": "Test any KME against ETSI GS QKD 014.",

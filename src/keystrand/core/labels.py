@@ -28,6 +28,7 @@ _NAMES: Final = (
     "strand/pqc",  # ML-KEM shared secret of an epoch -> strand of one key
     "stream/chunk",  # key stream, its instance and an index -> ID of the key that is this chunk
     "tunnel/key",  # delivered key -> what the daemon of one kind of tunnel takes
+    "tunnel/parties",  # digest of who speaks to whom, in the identity of an imported PSK
 )
 
 LABELS: Final = MappingProxyType({name: b"keystrand v1/" + name.encode() for name in _NAMES})

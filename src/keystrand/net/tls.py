@@ -105,6 +105,13 @@ class ServerSide(Protocol):
     def emit(self, kind: str, **fields: Scalar) -> None: ...
 
 
+class ClientSide(Protocol):
+    """What a connecting transport needs: TlsContexts, or contexts of a pre-shared key."""
+
+    def client_connection(self, host: str, /) -> SSL.Connection: ...
+    def connected(self, connection: SSL.Connection, host: str, expect: tuple[str | None, str], /) -> TlsPeer: ...
+
+
 def is_pqc(group: str) -> bool:
     return "MLKEM" in group.upper()
 

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from keystrand.core.errors import KeystrandError, PeerUnavailable
 from keystrand.core.limits import Limits
-from keystrand.net.tls import ServerSide, TlsContexts, TlsPeer
+from keystrand.net.tls import ClientSide, ServerSide, TlsPeer
 from keystrand.net.tls_engine import TlsEngine
 
 CLOSE_GRACE_S: Final = 5.0  # for what is still to be sent, and then for the peer to read it
@@ -259,7 +259,7 @@ def accepting(contexts: ServerSide, limits: Limits, protocol: asyncio.Protocol) 
 async def connect_tls(
     host: str,
     port: int,
-    contexts: TlsContexts,
+    contexts: ClientSide,
     protocol: asyncio.Protocol,
     *,
     expect: tuple[str | None, str],

@@ -1,0 +1,112 @@
+"""Two byte streams joined: what one end writes the other reads, at the pace of the slower, each direction ended by itself.
+
+Bounded: a side that does not read stops its other side from being read, so at most one read and one write buffer wait for
+each direction. A stream that was cut never looks as if it had ended well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from typing import Final, cast
+
+WRITE_BUFFER_BYTES: Final = 1 << 17
+_RESET: Final = struct.pack("ii", 1, 0)
+
+
+class Leg(asyncio.Protocol):
+    """One side of a relay. Bytes that come before the other side stands wait; reading is paused until then."""
+
+    def __init__(self, ready: Callable[[Leg], None] | None = None) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.other: Leg | None = None
+        self.bytes_read = 0
+        self.ended = False  # the peer of this side writes no more
+        self.lost = asyncio.get_running_loop().create_future()
+        self._ready = ready
+        self._early: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if self.other is None:
+            self.transport.pause_reading()
+        if self._ready is not None:
+            self._ready(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.bytes_read += len(data)
+        if self.other is None or self.other.transport is None:
+            self._early.append(data)
+        else:
+            self.other.transport.write(data)
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        if self.other is not None:
+            self._pass_end_on()
+        return True
+
+    def _pass_end_on(self) -> None:
+        assert self.other is not None
+        if self.other.transport is not None and not self.other.transport.is_closing():
+            self.other.transport.write_eof()
+        if self.other.ended:  # both directions are done
+            for leg in (self, self.other):
+                if leg.transport is not None:
+                    leg.transport.close()
+
+    def pause_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+        other = self.other
+        if other is None or other.transport is None or other.transport.is_closing():
+            return
+        if exc is None and self.ended:
+            other.transport.close()
+        else:
+            other.cut()
+
+    def cut(self) -> None:
+        """End it at once, so that its peer sees an error."""
+        if self.transport is None:
+            return
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
+    def _let_go(self) -> None:
+        """The other side stands: what waited goes on, and reading begins."""
+        assert self.other is not None
+        assert self.transport is not None
+        early, self._early = self._early, []
+        if self.other.transport is not None:
+            for data in early:
+                self.other.transport.write(data)
+        if self.ended:
+            self._pass_end_on()
+        self.transport.resume_reading()
+
+
+def join(one: Leg, two: Leg) -> None:
+    """Both have a transport."""
+    one.other, two.other = two, one
+    one._let_go()
+    two._let_go()

@@ -1,0 +1,254 @@
+"""A TCP service behind two `keystrand proxy` processes, under keys that change: what is lost, refused, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from keystrand.core.errors import Unavailable
+from keystrand.core.protection import Protection
+from keystrand.core.secret import Secret
+from keystrand.lab.pair import free_base_port
+from keystrand.testing.connector_conformance import CHECKS, Check
+from keystrand.testing.tunnels import TunnelPair, place_of
+from keystrand.transport.tls.connector import KIND
+from keystrand.transport.tls.control import Order, tell
+from keystrand.transport.tunnel.agreement import Pace
+from keystrand.transport.tunnel.contract import Connector, Generation, Place, Role
+from keystrand.transport.tunnel.runner import Terms
+
+HERE = "127.0.0.1"
+PACE = Pace(rotate_s=1.0, hold_s=6.0, repeat_s=0.3, give_up_s=5.0, retry_s=0.3)
+TERMS = Terms(require=Protection.HYBRID, pace=PACE)
+ROLES: tuple[Role, Role] = ("responder", "initiator")
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Gives back what it gets; at the end, how much that was."""
+    count = 0
+    with contextlib.suppress(OSError):
+        while data := await reader.read(1 << 16):
+            count += len(data)
+            writer.write(data)
+            await writer.drain()
+        writer.write(f" {count}".encode())
+        await writer.drain()
+        writer.close()
+
+
+class Rig:
+    """Both connectors as fresh processes would open them, an echo service behind the responder's."""
+
+    def __init__(self, folder: Path, service: int, **settings: object) -> None:
+        self.folder, self.settings = folder, settings
+        self.base = free_base_port(2)
+        self.service = service
+
+    def open(self, role: Role) -> Connector:
+        return self.at(place_of(self.folder, role))
+
+    def at(self, place: Place) -> Connector:
+        entry, between = self.base, self.base + 1
+        ways = {"initiator": (entry, between), "responder": (between, self.service)}
+        listen, connect = ways[place.role]
+        table = {"listen": f"{HERE}:{listen}", "connect": f"{HERE}:{connect}", **self.settings}
+        return KIND.open(place, msgspec.convert(table, KIND.settings))
+
+    def socket(self, role: Role) -> Path:
+        return place_of(self.folder, role).state_dir / "proxy.sock"
+
+    async def passes(self) -> bool:
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(2.0):
+                reader, writer = await asyncio.open_connection(HERE, self.base)
+                writer.write(b"to and fro")
+                there = await reader.read(100) == b"to and fro"
+                writer.close()
+                return there
+        return False
+
+    async def stop(self) -> None:
+        for role in ROLES:
+            with contextlib.suppress(Unavailable):
+                await tell(self.socket(role), Order(verb="stop"))
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    service = await asyncio.start_server(echo, HERE, 0)
+    async with service:
+        made = Rig(tmp_path, service.sockets[0].getsockname()[1])
+        yield made
+        await made.stop()
+
+
+def generation(number: int) -> Generation:
+    key = Secret(os.urandom(32))
+    return Generation(number=number, key_id=f"key-{number}", material=key, protection=Protection.HYBRID)
+
+
+def pair_of(rig: Rig, terms: Terms = TERMS) -> TunnelPair:
+    return TunnelPair(rig.folder, terms, rig.at, kind="tls")
+
+
+@pytest.mark.proves("R082")
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+async def test_the_proxy_is_a_connector_as_every_other(check: Check, rig: Rig) -> None:
+    await check(rig)
+
+
+@pytest.mark.proves("R082")
+async def test_rotations_cost_no_connection_and_no_byte(rig: Rig) -> None:
+    """New connections all the time, and one that lives through all rotations with its first key."""
+    async with pair_of(rig).running() as pair:
+        await pair.rotated(1, 30.0)
+        reader, writer = await asyncio.open_connection(HERE, rig.base)
+        begun, failed, seen = 0, 0, hashlib.sha256()
+        while pair.heard["responder"].count("tunnel.rotated") < 5:
+            begun += 1
+            failed += not await rig.passes()
+            writer.write(b"x" * 1000)
+            seen.update(await reader.readexactly(1000))
+        writer.write_eof()
+        assert await reader.read() == f" {begun * 1000}".encode(), "half-closed, and the answer still came"
+        assert begun > 50
+        assert failed == 0, f"{failed} of {begun}"
+        assert seen.digest() == hashlib.sha256(b"x" * 1000 * begun).digest()
+        assert all(heard.count("tunnel.missed") == 0 for heard in pair.heard.values())
+
+
+async def test_without_keys_connections_end_and_none_begins_until_there_are_keys(rig: Rig) -> None:
+    pair = pair_of(rig, replace(TERMS, pace=replace(PACE, hold_s=2.5)))
+    async with pair.running():
+        await pair.rotated(1, 30.0)
+        reader, writer = await asyncio.open_connection(HERE, rig.base)
+        writer.write(b"a")
+        assert await reader.readexactly(1) == b"a"
+        source = pair.sources["initiator"]
+        source.left = 0  # type: ignore[attr-defined]
+        await pair.until(lambda p: all(runner.end.blocked for runner in p.runners.values()), 8.0)
+        await asyncio.sleep(0.2)
+        with pytest.raises(ConnectionError):  # a reset: what was cut does not look like a whole answer
+            await asyncio.wait_for(reader.readexactly(1), 3.0)
+        assert not await rig.passes()
+        source.left = None  # type: ignore[attr-defined]
+        await pair.until(lambda p: not any(runner.end.blocked for runner in p.runners.values()))
+        assert await rig.passes()
+
+
+async def test_a_proxy_that_is_killed_comes_back_with_a_fresh_key(rig: Rig) -> None:
+    terms = replace(TERMS, pace=replace(PACE, rotate_s=60.0, hold_s=120.0))
+    async with pair_of(rig, terms).running() as pair:
+        await pair.rotated(1, 30.0)
+        await tell(rig.socket("responder"), Order(verb="stop"))
+        assert not await rig.passes()
+        await pair.rotated(2, 30.0)
+        assert await rig.passes()
+
+
+async def test_connections_under_a_replaced_key_are_closed_after_drain_s(rig: Rig) -> None:
+    rig.settings["drain_s"] = 0.5
+    ends = {role: rig.open(role) for role in ROLES}
+    held = []
+    for number in (1, 2):
+        key = generation(number)
+        for end in ends.values():
+            await end.prepare(key)
+        await ends["initiator"].activate(number)
+        await ends["responder"].confirm(number)
+        held.append(await asyncio.open_connection(HERE, rig.base))
+        held[-1][1].write(b"a")
+        assert await held[-1][0].readexactly(1) == b"a"
+        facts = (await ends["initiator"].health()).facts
+        assert facts["connections"] == number
+        assert facts["draining"] == number - 1
+        for end in ends.values():
+            await end.retire(number)
+    with pytest.raises(ConnectionError):
+        await asyncio.wait_for(held[0][0].readexactly(1), 3.0)
+    held[1][1].write(b"b")
+    assert await held[1][0].readexactly(1) == b"b"
+    health = await ends["responder"].health()
+    assert health.number == 2
+    assert health.bytes_used == 4, "two bytes, each there and back"
+
+
+async def test_others_are_refused(rig: Rig) -> None:
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("needs the openssl program")
+    ends = {role: rig.open(role) for role in ROLES}
+    key = generation(1)
+    for end in ends.values():
+        await end.prepare(key)
+    await ends["initiator"].activate(1)
+    await ends["responder"].confirm(1)
+    words = ["s_client", "-connect", f"{HERE}:{rig.base + 1}", "-tls1_3"]
+    for more in ([], ["-psk_identity", "nobody", "-psk", "00" * 32]):
+        run = [program, *words, *more]
+        done = await asyncio.to_thread(subprocess.run, run, input=b"", capture_output=True, timeout=10)
+        assert done.returncode != 0
+        assert b"alert" in done.stderr
+    assert await rig.passes()
+    assert (await ends["responder"].health()).facts["refused_total"] == 2
+
+
+async def test_more_connections_than_allowed_are_refused_and_the_others_go_on(rig: Rig) -> None:
+    rig.settings["connections_max"] = 50
+    ends = {role: rig.open(role) for role in ROLES}
+    key = generation(1)
+    for end in ends.values():
+        await end.prepare(key)
+    await ends["initiator"].activate(1)
+    await ends["responder"].confirm(1)
+    held = []
+    for _ in range(50):
+        held.append(await asyncio.open_connection(HERE, rig.base))
+        held[-1][1].write(b"a")
+        assert await held[-1][0].readexactly(1) == b"a"
+    assert not await rig.passes()
+    fresh = generation(2)
+    for end in ends.values():
+        await end.prepare(fresh)
+    await ends["initiator"].activate(2)
+    await ends["responder"].confirm(2)
+    for reader, writer in held:
+        writer.write(b"b")
+        assert await reader.readexactly(1) == b"b"
+        writer.close()
+
+
+async def test_a_reader_that_does_not_read_stops_the_writer_not_the_memory(rig: Rig) -> None:
+    async def deaf(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await asyncio.sleep(30)
+        writer.close()
+
+    async with await asyncio.start_server(deaf, HERE, 0, limit=1) as service:
+        rig.service = service.sockets[0].getsockname()[1]
+        ends = {role: rig.open(role) for role in ROLES}
+        key = generation(1)
+        for end in ends.values():
+            await end.prepare(key)
+        await ends["initiator"].activate(1)
+        await ends["responder"].confirm(1)
+        _, writer = await asyncio.open_connection(HERE, rig.base)
+        sent, chunk = 0, bytes(1 << 20)
+        with contextlib.suppress(TimeoutError):
+            while sent < 1 << 28:
+                writer.write(chunk)
+                async with asyncio.timeout(1.5):
+                    await writer.drain()
+                sent += len(chunk)
+        assert sent < 1 << 26, "buffers of the system, and ours, but not 64 MiB"
+        writer.transport.abort()
