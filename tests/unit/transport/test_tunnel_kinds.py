@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from keystrand.config.fields import fields_of
 from keystrand.core.errors import ConfigError
 from keystrand.core.protection import Protection
 from keystrand.core.secret import Secret
@@ -17,7 +18,7 @@ from keystrand.testing.connector_conformance import CHECKS, Check
 from keystrand.testing.tunnels import place_of
 from keystrand.transport.tunnel.contract import Connector, Generation, Role
 from keystrand.transport.tunnel.derive import derive
-from keystrand.transport.tunnel.kinds import BUILT_IN, find, names
+from keystrand.transport.tunnel.kinds import BUILT_IN, find, load, names
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "connector"
 
@@ -115,7 +116,8 @@ def test_each_of_ours_is_whole(name: str) -> None:
     kind = find(name)
     assert kind.name == name
     assert kind.settings.__doc__
-    assert kind.stage
+    assert all(field.description for field in fields_of(kind.settings))
+    assert not kind.stage or callable(load(kind.stage))
 
 
 def test_secrets_of_kinds_and_uses_have_nothing_in_common(tmp_path: Path) -> None:

@@ -170,6 +170,20 @@ async def test_a_fault_of_a_connector_costs_a_rotation_not_the_tunnel(tmp_path: 
         await pair.rotated(2)
 
 
+async def test_a_step_that_takes_long_does_not_put_off_the_end_of_traffic(tmp_path: Path) -> None:
+    air = Air()
+    terms = replace(TERMS, pace=replace(PACE, hold_s=1.5))
+    async with pair_of(tmp_path, air, terms).running() as pair:
+        await pair.rotated(1)
+        connector = pair.runners["initiator"].connector
+        right = connector.activate
+        connector.activate = lambda number: asyncio.sleep(600.0)  # type: ignore[method-assign]
+        await pair.until(lambda p: "initiator" in air.blocked, 8.0)
+        assert pair.heard["initiator"].count("tunnel.missed") >= 1
+        connector.activate = right  # type: ignore[method-assign]
+        await pair.until(lambda p: air.passes(), 30.0)
+
+
 async def test_a_number_that_cannot_be_kept_is_told_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     air = Air()
     async with pair_of(tmp_path, air).running() as pair:

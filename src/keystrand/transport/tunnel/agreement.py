@@ -123,6 +123,11 @@ class End:
     _spoilt: int = 0  # generations in a row that cost a key and came to nothing
     _wanted: bool = False  # somebody asked for a rotation before its time
 
+    @property
+    def stopping(self) -> bool:
+        """Traffic has to stop, and the order waits behind what is being done."""
+        return any(action.verb is Verb.BLOCK for action in self._todo)
+
     # what happens --------------------------------------------------------------------------------------------------
 
     def up(self, now_s: float) -> list[Output]:

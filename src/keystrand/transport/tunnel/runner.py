@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from keystrand.core.clock import Clock, SystemClock
-from keystrand.core.errors import KeystrandError
+from keystrand.core.errors import KeystrandError, Unavailable
 from keystrand.core.events import Event, Scalar, Sink
 from keystrand.core.key import Key
 from keystrand.core.protection import Protection
@@ -29,6 +29,7 @@ STATUS_S: Final = 1.0
 LOOK_DEADLINE_S: Final = 5.0
 DEADLINE_S: Final = 240.0  # for any one step: a connector has its own, shorter ones
 AGAIN_S: Final = 0.5
+STOP_S: Final = 2.0  # so long an order to stop traffic waits for another step
 FORGOTTEN_LOOKS: Final = 2  # a daemon that says so once may be in the middle of a change
 
 
@@ -99,6 +100,8 @@ class Runner:
         self._actions: asyncio.Queue[Action] = asyncio.Queue()
         self._failure: tuple[float, str] = (0.0, "")
         self._forgotten = 0
+        self._step: asyncio.Task[str] | None = None
+        self._stopping_s = 0.0  # since when an order to stop traffic waits
         self._took_s = 0.0
 
     @staticmethod
@@ -132,7 +135,11 @@ class Runner:
 
     async def _tick(self) -> None:
         while True:
-            self._take(self.end.tick(self.clock.monotonic_s()))
+            now_s = self.clock.monotonic_s()
+            self._take(self.end.tick(now_s))
+            self._stopping_s = self._stopping_s or now_s if self.end.stopping else 0.0
+            if self._stopping_s and now_s - self._stopping_s >= STOP_S and self._step is not None:
+                self._step.cancel()  # fail closed is not put off by a step that takes long
             await asyncio.sleep(TICK_S)
 
     async def _act(self) -> None:
@@ -140,8 +147,7 @@ class Runner:
             action = await self._actions.get()
             problem, key_id = "", ""
             try:
-                async with asyncio.timeout(DEADLINE_S):
-                    key_id = await self._perform(action)
+                key_id = await self._attempt(action)
             except TimeoutError:
                 problem = f"{action.verb} took too long"
             except KeystrandError as error:
@@ -153,6 +159,19 @@ class Runner:
             if problem and action.verb in (Verb.BLOCK, Verb.CONFIRM):
                 await asyncio.sleep(AGAIN_S)  # they are wanted again at once
             self._take(self.end.done(action, self.clock.monotonic_s(), key_id=key_id, problem=problem))
+
+    async def _attempt(self, action: Action) -> str:
+        self._step = asyncio.get_running_loop().create_task(self._perform(action))
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                return await self._step
+        except asyncio.CancelledError:
+            this = asyncio.current_task()
+            if this is None or this.cancelling():
+                raise  # we are told to end, not the step
+            raise Unavailable(f"{action.verb} was given up: traffic has to stop") from None
+        finally:
+            self._step = None
 
     async def _look(self) -> None:
         """Watch the daemon: is it up, how much went under the key, does it still have it."""
