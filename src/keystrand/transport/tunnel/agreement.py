@@ -199,7 +199,7 @@ class End:
     def _hear_of_block(self, action: Action, problem: str) -> None:
         """A block that failed is tried again at the next tick."""
         self.blocked = not problem
-        why = f"traffic could not be stopped: {problem}" if problem else "the key in use is too old"
+        why = f"traffic could not be stopped: {problem}" if problem else "no key is young enough to carry traffic"
         self._out.append(Report("unblocked" if problem else "blocked", action.number, why))
 
     # messages ------------------------------------------------------------------------------------------------------
