@@ -12,84 +12,38 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
+from tcp_rig import HERE, Rig, echo
 
 from keystrand.core.errors import Unavailable
 from keystrand.core.protection import Protection
 from keystrand.core.secret import Secret
-from keystrand.lab.pair import free_base_port
 from keystrand.testing.connector_conformance import CHECKS, Check
 from keystrand.testing.tunnels import TunnelPair, place_of
 from keystrand.transport.tls.connector import KIND
 from keystrand.transport.tls.control import Order, tell
 from keystrand.transport.tunnel.agreement import Pace
-from keystrand.transport.tunnel.contract import Connector, Generation, Place, Role
+from keystrand.transport.tunnel.contract import Generation, Role
 from keystrand.transport.tunnel.runner import Terms
 
-HERE = "127.0.0.1"
 PACE = Pace(rotate_s=1.0, hold_s=6.0, repeat_s=0.3, give_up_s=5.0, retry_s=0.3)
 TERMS = Terms(require=Protection.HYBRID, pace=PACE)
 ROLES: tuple[Role, Role] = ("responder", "initiator")
 
 
-async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Gives back what it gets; at the end, how much that was."""
-    count = 0
-    with contextlib.suppress(OSError):
-        while data := await reader.read(1 << 16):
-            count += len(data)
-            writer.write(data)
-            await writer.drain()
-        writer.write(f" {count}".encode())
-        await writer.drain()
-        writer.close()
-
-
-class Rig:
-    """Both connectors as fresh processes would open them, an echo service behind the responder's."""
-
-    def __init__(self, folder: Path, service: int, **settings: object) -> None:
-        self.folder, self.settings = folder, settings
-        self.base = free_base_port(2)
-        self.service = service
-
-    def open(self, role: Role) -> Connector:
-        return self.at(place_of(self.folder, role))
-
-    def at(self, place: Place) -> Connector:
-        entry, between = self.base, self.base + 1
-        ways = {"initiator": (entry, between), "responder": (between, self.service)}
-        listen, connect = ways[place.role]
-        table = {"listen": f"{HERE}:{listen}", "connect": f"{HERE}:{connect}", **self.settings}
-        return KIND.open(place, msgspec.convert(table, KIND.settings))
-
-    def socket(self, role: Role) -> Path:
-        return place_of(self.folder, role).state_dir / "proxy.sock"
-
-    async def passes(self) -> bool:
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(2.0):
-                reader, writer = await asyncio.open_connection(HERE, self.base)
-                writer.write(b"to and fro")
-                there = await reader.read(100) == b"to and fro"
-                writer.close()
-                return there
-        return False
-
-    async def stop(self) -> None:
-        for role in ROLES:
-            with contextlib.suppress(Unavailable):
-                await tell(self.socket(role), Order(verb="stop"))
+def socket(rig: Rig, role: Role) -> Path:
+    return place_of(rig.folder, role).state_dir / "proxy.sock"
 
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     service = await asyncio.start_server(echo, HERE, 0)
     async with service:
-        made = Rig(tmp_path, service.sockets[0].getsockname()[1])
+        made = Rig(KIND, tmp_path, service.sockets[0].getsockname()[1])
         yield made
-        await made.stop()
+        for role in ROLES:
+            with contextlib.suppress(Unavailable):
+                await tell(socket(made, role), Order(verb="stop"))
 
 
 def generation(number: int) -> Generation:
@@ -150,7 +104,7 @@ async def test_a_proxy_that_is_killed_comes_back_with_a_fresh_key(rig: Rig) -> N
     terms = replace(TERMS, pace=replace(PACE, rotate_s=60.0, hold_s=120.0))
     async with pair_of(rig, terms).running() as pair:
         await pair.rotated(1, 30.0)
-        await tell(rig.socket("responder"), Order(verb="stop"))
+        await tell(socket(rig, "responder"), Order(verb="stop"))
         assert not await rig.passes()
         await pair.rotated(2, 30.0)
         assert await rig.passes()

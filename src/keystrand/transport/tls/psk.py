@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import socket
 import weakref
 from collections.abc import Callable
 from typing import Any, Final
@@ -21,7 +22,11 @@ from keystrand.net.tls import TlsPeer, is_pqc
 
 GROUPS: Final = b"X25519MLKEM768"
 SUITE: Final = b"TLS_AES_256_GCM_SHA384"  # the hash belongs to the PSK: no second suite
-_SUITE_CODE: Final = b"\x13\x02"
+_CODES: Final = {
+    SUITE: b"\x13\x02",
+    b"TLS_CHACHA20_POLY1305_SHA256": b"\x13\x03",
+    b"TLS_AES_128_GCM_SHA256": b"\x13\x01",
+}
 _TLS13: Final = 0x0304
 RELAY: Final = b"keystrand-relay/1"  # ALPN: what the connection is for
 PROBE: Final = b"keystrand-probe/1"  # a handshake and nothing else
@@ -55,18 +60,19 @@ class PskServer:
 
 
 class PskClient:
-    """The connecting end, under one PSK."""
+    """The connecting end, under one PSK. suite, groups: for others than our own proxy, in OpenSSL's words."""
 
-    def __init__(self, identity: bytes, psk: Secret) -> None:
-        self._callback = _use_callback(identity, psk)
-        self._context = _context(SSL.TLS_CLIENT_METHOD)
+    def __init__(self, identity: bytes, psk: Secret, *, suite: bytes = SUITE, groups: bytes = GROUPS) -> None:
+        self._callback = _use_callback(identity, psk, suite)
+        self._context = _context(SSL.TLS_CLIENT_METHOD, suite, groups)
         _LIB.SSL_CTX_set_psk_use_session_callback(_bare(self._context), self._callback)
 
-    def connection(self, purpose: bytes) -> SSL.Connection:
-        """purpose: RELAY or PROBE."""
-        connection = SSL.Connection(self._context, None)
+    def connection(self, purpose: bytes = b"", sock: socket.socket | None = None) -> SSL.Connection:
+        """Over memory where no socket is given. purpose: RELAY or PROBE, or none for others than our own proxy."""
+        connection = SSL.Connection(self._context, sock)
         connection.set_connect_state()
-        connection.set_alpn_protos([purpose])
+        if purpose:
+            connection.set_alpn_protos([purpose])
         return connection
 
 
@@ -95,7 +101,7 @@ def _bare(context: SSL.Context) -> Any:
     return getattr(context, "_context")  # noqa: B009
 
 
-def _context(method: int) -> SSL.Context:
+def _context(method: int, suite: bytes = SUITE, groups: bytes = GROUPS) -> SSL.Context:
     if not getattr(_LIB, "Cryptography_HAS_PSK_TLSv1_3", 0):
         raise ConfigError("this OpenSSL has no pre-shared keys of TLS 1.3", hint="use a tunnel of kind stunnel")
     context = SSL.Context(method)
@@ -103,9 +109,9 @@ def _context(method: int) -> SSL.Context:
     context.set_max_proto_version(SSL.TLS1_3_VERSION)
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.set_tls13_ciphersuites(SUITE)
-    if _LIB.SSL_CTX_set1_curves_list(_bare(context), GROUPS) != 1:
-        raise ConfigError(f"OpenSSL does not know the group {GROUPS.decode()}")
+    context.set_tls13_ciphersuites(suite)
+    if _LIB.SSL_CTX_set1_curves_list(_bare(context), groups) != 1:
+        raise ConfigError(f"OpenSSL does not know the group {groups.decode()}")
     return context
 
 
@@ -113,9 +119,9 @@ def _choose(_connection: SSL.Connection, offered: list[bytes]) -> Any:
     return PROBE if PROBE in offered else RELAY if RELAY in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
-def _session(ssl: Any, psk: bytes) -> Any:
+def _session(ssl: Any, psk: bytes, suite_name: bytes = SUITE) -> Any:
     """An SSL_SESSION that OpenSSL takes over."""
-    session, suite = _LIB.Cryptography_SSL_SESSION_new(), _LIB.SSL_CIPHER_find(ssl, _SUITE_CODE)
+    session, suite = _LIB.Cryptography_SSL_SESSION_new(), _LIB.SSL_CIPHER_find(ssl, _CODES[suite_name])
     if session == _FFI.NULL or suite == _FFI.NULL:
         raise MemoryError
     _LIB.SSL_SESSION_set1_master_key(session, psk, len(psk))
@@ -143,12 +149,12 @@ def _find_callback(find: Find, claims: weakref.WeakKeyDictionary[SSL.Connection,
     return _FFI.callback(kind, find_session, error=0, onerror=lambda *_: None)
 
 
-def _use_callback(identity: bytes, psk: Secret) -> Any:
+def _use_callback(identity: bytes, psk: Secret, suite: bytes) -> Any:
     name = _FFI.new("unsigned char[]", identity)
 
     def use_session(ssl: Any, _digest: Any, out_name: Any, out_length: Any, out: Any) -> int:
         out_name[0], out_length[0] = name, len(identity)
-        out[0] = _session(ssl, psk.reveal())
+        out[0] = _session(ssl, psk.reveal(), suite)
         return 1
 
     kind = "int(SSL *, const EVP_MD *, const unsigned char **, size_t *, SSL_SESSION **)"
