@@ -264,8 +264,12 @@ async def test_where_the_kernel_does_esp_a_policy_of_its_own_stops_what_no_sa_ta
         assert not await reaches(wires, 0.3)
     wires.run("a", "ip", "xfrm", "policy", "flush")
     assert await reaches(wires), "it was the policy"
+    other = Barrier(("10.2.0.0/16",), wires.names["a"])
+    assert not await barrier.blocked()
     await barrier.block()
     assert not await reaches(wires, 0.3)
+    assert (await barrier.blocked(), await other.blocked()) == (True, False)
     await barrier.lift()
     await barrier.lift()
+    assert not await barrier.blocked()
     assert await reaches(wires)

@@ -9,6 +9,8 @@ front         before the tunnel, while blocked: a routing rule before the daemon
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import json
 from typing import Final, Literal
 
 from keystrand.core.errors import Unavailable
@@ -44,8 +46,12 @@ class Barrier:
             await self._rule("del", FRONT, network)
 
     async def blocked(self) -> bool:
-        shown = await self._ip("-4", "rule", "show") + await self._ip("-6", "rule", "show")
-        return any(line.startswith(f"{FRONT}:") for line in shown.splitlines())
+        """Does the front stand, whoever put it up?"""
+        network = ipaddress.ip_network(self._networks[0])
+        shown = await self._ip("-json", _family(str(network)), "rule", "show", "priority", str(FRONT))
+        rules = json.loads(shown or "[]")
+        found = [f"{rule.get('dst')}/{rule.get('dstlen', network.max_prefixlen)}" for rule in rules]
+        return str(network) in found
 
     async def _rule(self, verb: str, priority: int, network: str) -> None:
         words = (_family(network), "rule", verb, "priority", str(priority), "to", network)

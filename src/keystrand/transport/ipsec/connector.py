@@ -32,6 +32,7 @@ class Ipsec(Connector):
         self._charon = Charon(place.tunnel, settings)
         self._barrier = Barrier(settings.remote_networks, settings.namespace or "")
         self._coming: int | None = None
+        self._blocked: bool | None = None  # not known yet
         self._going: set[asyncio.Task[None]] = set()
 
     async def prepare(self, generation: Generation) -> None:
@@ -68,6 +69,7 @@ class Ipsec(Connector):
         self._coming = None
         await self._charon.forget_secrets()
         await self._barrier.lift()
+        self._blocked = False
 
     async def retire(self, number: int) -> None:
         task = asyncio.get_running_loop().create_task(self._retire_later(number))
@@ -94,16 +96,19 @@ class Ipsec(Connector):
     async def block(self) -> None:
         """The kernel stops traffic, whatever the daemon does; a generation that is coming may still come."""
         await self._barrier.block()
+        self._blocked = True
         with contextlib.suppress(Unavailable):
             await self._end([sa for sa in await self._charon.sas() if sa.number != self._coming])
 
     async def health(self) -> Health:
         try:
+            if self._blocked is None:
+                self._blocked = await self._barrier.blocked()
             sas = [sa for sa in await self._charon.sas() if sa.in_use]
         except Unavailable as problem:
             return Health(up=False, facts={"problem": str(problem)})
-        if not sas:
-            return Health(up=False, number=0)
+        if not sas or self._blocked:
+            return Health(up=False, number=0, facts={"blocked": "yes"} if self._blocked else {})
         newest = sas[-1]
         facts: dict[str, str | int | float] = {
             "suite": newest.suite,
