@@ -8,6 +8,7 @@ from keystrand.core.errors import PeerFault
 
 VERSION = 1
 KEY_ID_CHARACTERS_MAX = 64
+NUMBER_MAX = 2**53 - 1
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):
@@ -68,7 +69,9 @@ def decode(frame: bytes) -> Message:
         message = _decoder.decode(frame)
     except msgspec.MsgspecError as error:
         raise PeerFault(f"not a message between tunnel ends: {error}") from None
-    if message.number < 0 or (isinstance(message, Propose) and len(message.key_id) > KEY_ID_CHARACTERS_MAX):
+    if not 0 <= message.number <= NUMBER_MAX or (
+        isinstance(message, Propose) and len(message.key_id) > KEY_ID_CHARACTERS_MAX
+    ):
         raise PeerFault("a message between tunnel ends is out of range")
     if isinstance(message, Hello) and message.version != VERSION:
         raise PeerFault(f"the other end speaks version {message.version}, this one {VERSION}")
