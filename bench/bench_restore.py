@@ -31,7 +31,7 @@ from keystrand.node.rollback import check_before_start
 from keystrand.node.sealing import sealer_of
 from keystrand.node.site import SiteNode
 from keystrand.observe.audit import canonical, link
-from keystrand.store.rows import copy_row, identity
+from keystrand.store.rows import COPY_COLUMNS, copy_row, identity
 from keystrand.store.sql import COPY_COLUMN
 from keystrand.store.sqlite import SqliteDatabase
 
@@ -44,7 +44,10 @@ def fill(config: SiteConfig, keys: int) -> None:
     sealer = sealer_of(config)
     with closing(SqliteDatabase(config.store_file)) as database, database.transaction(lambda: None, lambda: None):
         many: Any = database._connection.executemany
-        many(f"INSERT INTO copies VALUES ({', '.join('?' * 14)})", _copies(sealer, keys))
+        many(
+            f"INSERT INTO copies ({COPY_COLUMNS}, living, material) VALUES ({', '.join('?' * 14)})",
+            _copies(sealer, keys),
+        )
         bits = 8 * KEY_BYTES * keys
         many(
             "INSERT INTO ledger VALUES (?, ?, ?)", [(LINK, a.value, bits) for a in (Account.INGESTED, Account.RESERVED)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from keystrand.core.key import Segment
+from keystrand.core.policy import DEFAULT_TENANT
 from keystrand.core.protection import Strand
 from keystrand.core.states import Step
 
@@ -102,6 +103,7 @@ class Copy:
     step: Step
     reserved_s: float
     expires_s: float
+    tenant: str = DEFAULT_TENANT  # under whose key it is kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

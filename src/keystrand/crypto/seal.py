@@ -321,6 +321,11 @@ class Sealer:
             raise ConfigError("this store has no keyring, so it has one tenant only")
         return self._tenants
 
+    def require_open(self, tenant: str) -> None:
+        """Raises TenantSealed; NotPermitted for a tenant that has no key here."""
+        if self._tenants is not None:
+            self._tenants.current(tenant)
+
     def forget(self, tenant: str) -> None:
         """Drop every pool key of `tenant`; they are derived again where the tenant is not sealed."""
         for place in [place for place in self._writers if place[0] == tenant]:

@@ -166,6 +166,7 @@ class Chunks:
             step=Step.READY,
             reserved_s=now_s,
             expires_s=now_s + ask.ttl_s,
+            tenant=ask.tenant,
         )
 
     def hear_refused(self, peer: str, message: Refused) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from keystrand.core.errors import NotPermitted, UnknownKey
+from keystrand.core.errors import NotPermitted, TenantSealed, UnknownKey
 from keystrand.core.key import Key, Segment
 from keystrand.core.pool import Account, Copy
 from keystrand.core.protection import Protection, Strand
@@ -67,6 +67,8 @@ class Pickups:
             return problem
         if not self._permitted(peer, message):
             return "policy"
+        if not self._is_open(self._tenant_of(message)):
+            return "sealed"
         if Strand.PQC in message.strands and self.strands.of_peer(peer, message.strand_id) is None:
             return "strand"
         if any(self.site.store.copies(key.key_id) for key in message.keys):
@@ -107,6 +109,16 @@ class Pickups:
             now_s=now_s,
         )
 
+    def _tenant_of(self, message: Reserve) -> str:
+        return self.site.policy.rule_for(message.initiator, message.responders[0]).tenant
+
+    def _is_open(self, tenant: str) -> bool:
+        try:
+            self.site.require_open(tenant)
+        except TenantSealed:
+            return False
+        return True
+
     def _set_aside(self, peer: str, message: Reserve) -> None:
         segments = [Segment(*parts) for key in message.keys for parts in key.segments]
         pieces = self.pool.take(segments)
@@ -114,6 +126,7 @@ class Pickups:
         strand = self.strands.of_peer(peer, message.strand_id) if Strand.PQC in strands else None
         now_s = self.site.clock.now_s()
         recipients = [r for r in message.responders if self.site.policy.site_of[r] == self.site.name]
+        tenant = self._tenant_of(message)
         end_s = self.register.enter(
             message.keys,
             initiator=message.initiator,
@@ -145,6 +158,7 @@ class Pickups:
                     step=Step.READY,
                     reserved_s=now_s,
                     expires_s=min(now_s + message.ttl_s, end_s),
+                    tenant=tenant,
                 )
                 self.site.store.add_copy(copy, material)
         # one record for all: what is set aside together stands or falls together, until its keys are delivered one by one

@@ -336,6 +336,7 @@ class Reservations:
         now_s = self.site.clock.now_s()
         copy = Copy(
             key_id=key.key_id,
+            tenant=ask.tenant,
             recipient=recipient,
             initiator=ask.initiator,
             peer=self.site.name,  # marks that the link's bits are accounted for already

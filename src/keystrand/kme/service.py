@@ -193,6 +193,7 @@ class Kme:
     ) -> None:
         """Begin a request for new keys; a Reply or Refuse effect for `ticket` follows. Raises when it is refused at once."""
         ask = check_ask(self.site, caller, other, number, size_bits, additional)
+        self.site.require_open(ask.tenant)
         record = self.site.store.peer(ask.peer)
         if record.rolled_back:
             raise PeerFault(f"{ask.peer} was rolled back and has not begun a new epoch")

@@ -77,6 +77,7 @@ class Site:
     outbox: list[Effect] = field(default_factory=list)
     incarnation: str = ""  # of this process among the replicas of the site; "": it is the only one
     living: Callable[[], frozenset[str]] = frozenset  # the incarnations whose requests must be left to them
+    require_open: Callable[[str], None] = lambda tenant: None  # raises TenantSealed where the tenant was sealed
     _links_to: dict[str, list[str]] = field(init=False, repr=False)
     _peer_of: dict[str, str] = field(init=False, repr=False)
 

@@ -20,6 +20,7 @@ from cryptography import x509
 from keystrand.config.schema import SiteConfig
 from keystrand.config.values import Address
 from keystrand.core.errors import KeystrandError
+from keystrand.core.policy import DEFAULT_TENANT
 from keystrand.core.pool import Account
 from keystrand.crypto.keyring import KeyringFile
 from keystrand.crypto.pki import load_certificate
@@ -233,13 +234,17 @@ def seals(config: SiteConfig) -> Iterator[Finding]:
     keyring = KeyringFile(config.keyring_file) if config.keyring_file.exists() else None
     sealer = Sealer(root_of(config), keyring)  # not sealer_of, which makes what is missing
     tables = (("blocks", BLOCK_COLUMNS, BLOCK_COLUMN), ("copies", COPY_COLUMNS, COPY_COLUMN))
+    shut = sealer.tenants.sealed if keyring is not None else frozenset()
     opened = 0
     with beside(config.store_file) as connection:
         for table, columns, column in tables:
-            sql = f"SELECT {columns}, material FROM {table} WHERE material IS NOT NULL LIMIT {SEALS_SAMPLED}"  # noqa: S608
+            known = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+            tenant = "tenant" if "tenant" in known else f"'{DEFAULT_TENANT}'"  # a store of an earlier release has none
+            sql = f"SELECT {columns}, {tenant}, material FROM {table} WHERE material IS NOT NULL LIMIT {SEALS_SAMPLED}"  # noqa: S608
             for row in connection.execute(sql).fetchall():
-                sealer.open(column, identity(row[:-1]), row[-1]).wipe()
-                opened += 1
+                if row[-2] not in shut:
+                    sealer.open(column, identity(row[:-2]), row[-1], tenant=row[-2]).wipe()
+                    opened += 1
     yield ok("seals", f"{opened} rows open under the root key")
 
 

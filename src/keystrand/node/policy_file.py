@@ -20,7 +20,9 @@ TABLES: Final = ("policy", "saes", "tenants", "tagging", "change_windows")
 
 
 def only_policy_changed(before: SiteConfig, after: SiteConfig) -> bool:
-    """Whether two files differ in nothing that needs a restart."""
+    """Whether two files differ in nothing that needs a restart. A new tenant does: it gets its key at start."""
+    if before.tenants.keys() != after.tenants.keys():
+        return False
     same = replace(before, **{table: getattr(after, table) for table in TABLES})
     return bool(replace(same, site=replace(same.site, policy_serial=after.site.policy_serial)) == after)
 

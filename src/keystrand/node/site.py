@@ -129,6 +129,7 @@ class SiteNode:
             combiner=StrandCombiner(),
             clock=self.clock,
             entropy=SystemEntropy(),
+            require_open=self.store.sealer.require_open,
         )
         self.replica.enter(site)
         return self.border.kme(site, self.store.handovers)

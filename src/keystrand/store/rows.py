@@ -91,6 +91,7 @@ def copy_of(row: Row) -> Copy:
         step=Step(row[9]),
         reserved_s=row[10],
         expires_s=row[11],
+        tenant=row[12],
     )
 
 

@@ -102,4 +102,6 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ),
     # blocks that the peer has not confirmed are looked for every second, among many that it has
     ("CREATE INDEX blocks_pending ON blocks (link, sequence, piece) WHERE state = 'pending'",),
+    # under whose key a copy is kept
+    ("ALTER TABLE copies ADD COLUMN tenant TEXT NOT NULL DEFAULT 'default'",),
 )

@@ -42,12 +42,14 @@ COPY_COLUMN: Final = "copies.material"
 COPIES_REMEMBERED: Final = 4096  # keys: most are fetched within a second of being set aside
 
 _SELECT_BLOCK: Final = f"SELECT {BLOCK_COLUMNS} FROM blocks"  # noqa: S608
-_SELECT_COPY: Final = f"SELECT {COPY_COLUMNS} FROM copies"  # noqa: S608
+_SELECT_COPY: Final = f"SELECT {COPY_COLUMNS}, tenant FROM copies"  # noqa: S608
 _SELECT_REQUEST: Final = f"SELECT {REQUEST_COLUMNS} FROM requests"  # noqa: S608
 _BLOCK_SEALED: Final = f"SELECT {BLOCK_COLUMNS}, material FROM blocks WHERE block_id = ?"  # noqa: S608
-_COPY_SEALED: Final = f"SELECT {COPY_COLUMNS}, material FROM copies WHERE key_id = ? AND recipient = ?"  # noqa: S608
+_COPY_SEALED: Final = f"""SELECT {COPY_COLUMNS}, tenant, material FROM copies
+    WHERE key_id = ? AND recipient = ?"""  # noqa: S608
 _INSERT_BLOCK: Final = f"INSERT INTO blocks VALUES ({', '.join('?' * 13)})"  # noqa: S608
-_INSERT_COPY: Final = f"INSERT INTO copies VALUES ({', '.join('?' * 14)})"  # noqa: S608
+_INSERT_COPY: Final = f"""INSERT INTO copies ({COPY_COLUMNS}, living, material, tenant)
+    VALUES ({", ".join("?" * 15)})"""  # noqa: S608
 _INSERT_REQUEST: Final = f"INSERT INTO requests VALUES ({', '.join('?' * 10)})"  # noqa: S608
 _UPSERT_LEDGER: Final = (
     "INSERT INTO ledger VALUES (?, ?, ?) ON CONFLICT (link, account) DO UPDATE SET bits = excluded.bits"
@@ -353,8 +355,8 @@ class SqlStore:
         if copy.recipient in self._waiting(copy.key_id):
             raise IllegalTransition(f"{copy.recipient} has a copy of {copy.key_id} already")
         row = copy_row(copy)
-        sealed = self._sealer.seal(COPY_COLUMN, identity(row), material.reveal())
-        self._db.hold("copies", _INSERT_COPY, (*row, int(copy.step in LIVING), sealed))
+        sealed = self._sealer.seal(COPY_COLUMN, identity(row), material.reveal(), tenant=copy.tenant)
+        self._db.hold("copies", _INSERT_COPY, (*row, int(copy.step in LIVING), sealed, copy.tenant))
         self._absent.discard(copy.key_id)
         self._added.setdefault((copy.peer, copy.request_id), []).append((copy.key_id, copy.recipient))
         if copy.key_id not in self._copies:
@@ -386,7 +388,8 @@ class SqlStore:
             row = self._db.row(_COPY_SEALED, (key_id, recipient))
             if row is None or row[-1] is None:
                 raise KeyError((key_id, recipient))
-            return self._sealer.open(COPY_COLUMN, identity(row[:-1]), row[-1])
+            return self._sealer.open(COPY_COLUMN, identity(row[:-2]), row[-1], tenant=row[-2])
+        self._sealer.require_open(entry.copy.tenant)  # what is remembered is as shut as what is kept
         return Secret(entry.material.reveal())
 
     def finish_copy(self, key_id: str, recipient: str, step: Step) -> None:
@@ -405,7 +408,7 @@ class SqlStore:
             raise IllegalTransition(f"a copy that is {step.value} is finished")
         material = self.copy_material(key_id, recipient)  # the seal covers the step, so a new step needs a new seal
         copy = replace(self._waiting(key_id)[recipient].copy, step=step)
-        sealed = self._sealer.seal(COPY_COLUMN, identity(copy_row(copy)), material.reveal())
+        sealed = self._sealer.seal(COPY_COLUMN, identity(copy_row(copy)), material.reveal(), tenant=copy.tenant)
         sql = "UPDATE copies SET step = ?, material = ? WHERE key_id = ? AND recipient = ?"
         self._db.hold("copies", sql, (step.value, sealed, key_id, recipient))
         self._journal.put(self._copies[key_id], recipient, Waiting(copy, material))
