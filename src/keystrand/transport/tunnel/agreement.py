@@ -120,6 +120,7 @@ class End:
     _busy: Action | None = None
     _out: list[Output] = field(default_factory=list)
     _retry_s: float = 0.0
+    _joined_s: float = 0.0  # since when the channel stands
     _spoilt: int = 0  # generations in a row that cost a key and came to nothing
     _wanted: bool = False  # somebody asked for a rotation before its time
 
@@ -132,7 +133,7 @@ class End:
 
     def up(self, now_s: float) -> list[Output]:
         """The channel to the other end stands."""
-        self.connected = True
+        self.connected, self._joined_s = True, now_s
         self._say(Hello(tunnel=self.tunnel, number=self.highest, current=self.current))
         if self.coming is not None:
             self.coming.said_s = now_s - self.pace.repeat_s
@@ -192,6 +193,8 @@ class End:
         if coming is not None:
             if coming.stage not in KEPT and now_s - coming.since_s >= self.pace.give_up_s:
                 self._drop("not in use in time", now_s)
+            elif self._is_unseen(coming, now_s):
+                self._begin_anew(coming, now_s)
             elif coming.stage in REPEATED and now_s - coming.said_s >= self.pace.repeat_s:
                 self._repeat(coming, now_s)
         return self._end(now_s)
@@ -315,6 +318,21 @@ class End:
         self._spoilt += bool(coming.key_id)
         self.coming = None
         self._out.append(Report("missed", coming.number, reason))
+
+    def _is_unseen(self, coming: Coming, now_s: float) -> bool:
+        """In use here for long, and the other end, which is there, has not said that it follows."""
+        since_s = max(coming.used_s, self._joined_s)
+        return coming.stage is Stage.ACTIVE and self.connected and now_s - since_s >= self.pace.give_up_s
+
+    def _begin_anew(self, coming: Coming, now_s: float) -> None:
+        """The other end's daemon may have lost it, and will never see it. It stays in use here, nothing older goes, and the
+        next one is due.
+        """
+        self.current, self.since_s, self.coming = coming.number, coming.used_s, None
+        self._retry_s = now_s + self.pace.retry_s * 2 ** min(self._spoilt, RETRY_DOUBLED_MAX)
+        self._spoilt += 1
+        self._wanted = True
+        self._out.append(Report("missed", coming.number, "the other end does not see it in use"))
 
     # the end of every turn -----------------------------------------------------------------------------------------
 
