@@ -68,7 +68,8 @@ class Ipsec(Connector):
         """IKE_AUTH is over: the daemon needs the key no more."""
         self._coming = None
         await self._charon.forget_secrets()
-        await self._barrier.lift()
+        if self._blocked is not False:
+            await self._barrier.lift()
         self._blocked = False
 
     async def retire(self, number: int) -> None:
