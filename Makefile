@@ -52,6 +52,15 @@ kill: setup ## kill -9 the sites of a loaded pair, again and again (N=10000)
 bench-main-job: setup ## keys per second, gateway against its peers
 	@$(BIN)/python -m bench.bench_main_job $(ARGS)
 
+bench-keys: setup ## the key service: single keys, batches of 64, half load
+	@$(BIN)/python -m bench.bench_keys $(ARGS)
+
+bench-postgres: setup ## two replicas on PostgreSQL beside one process on SQLite
+	@$(BIN)/python -m bench.bench_postgres $(ARGS)
+
+bench-restore: setup ## backup and restore of a large store
+	@$(BIN)/python -m bench.bench_restore $(ARGS)
+
 bench-gateway: setup ## the gateway beside raw TCP, scp and openssl
 	@$(BIN)/python -m bench.bench_gateway $(ARGS)
 
