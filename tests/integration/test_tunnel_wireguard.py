@@ -56,6 +56,13 @@ def generation(number: int, material: bytes = b"") -> Generation:
     return Generation(number=number, key_id=f"key-{number}", material=key, protection=Protection.HYBRID)
 
 
+def daemons(wires: Wires, side: Side) -> list[int]:
+    """Process IDs of wireguard-go at one side; commands come and go beside them."""
+    pids = wires.host("ip", "netns", "pids", wires.names[side]).split()
+    names = {int(pid): Path(f"/proc/{pid}/comm") for pid in pids}
+    return [pid for pid, name in names.items() if name.exists() and name.read_text().strip() == "wireguard-go"]
+
+
 async def reaches(wires: Wires, wait_s: float = 1.0) -> bool:
     return await asyncio.to_thread(wires.reaches, "a", wait_s=wait_s)
 
@@ -67,12 +74,12 @@ async def test_rotations_under_a_thousand_packets_a_second_lose_none(wires: Wire
     async with pair_of(tmp_path, wires).running() as pair:
         await pair.rotated(1)
         assert await reaches(wires)
-        load = wires.load(packets_per_s=1000, seconds=6.0)
+        load = wires.load(packets_per_s=1000, seconds=5.0)
         clear = await asyncio.to_thread(wires.capture, "b", 2.0, MARK)
         report = await asyncio.to_thread(load.wait, 20.0)
         rotations = pair.heard["responder"].count("tunnel.rotated") - 1
-        assert rotations >= 4
-        assert report.sent >= 5990
+        assert rotations >= 3
+        assert report.sent >= 4990
         assert report.lost == 0, report
         assert clear == 0, "packets in clear on the wire"
         assert all(heard.count("tunnel.missed") == 0 for heard in pair.heard.values())
@@ -156,8 +163,8 @@ async def test_a_daemon_that_is_killed_lets_nothing_around_the_tunnel_and_gets_a
     pair = pair_of(tmp_path, wires, replace(TERMS, pace=replace(PACE, rotate_s=60.0, hold_s=120.0)))
     async with pair.running():
         await pair.rotated(1)
-        (pid,) = wires.host("ip", "netns", "pids", wires.names["a"]).split()
-        os.kill(int(pid), signal.SIGKILL)
+        (pid,) = daemons(wires, "a")
+        os.kill(pid, signal.SIGKILL)
         load = wires.load(seconds=1.0)
         assert await asyncio.to_thread(wires.capture, "a", 1.2, MARK) == 0
         await asyncio.to_thread(load.wait, 10.0)
