@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 
+from keystrand.core.errors import Unavailable
 from keystrand.lab.pair import free_base_port
 from keystrand.testing.tunnels import place_of
+from keystrand.transport.tls.control import Order, tell
 from keystrand.transport.tunnel.contract import Connector, Place, Role
 from keystrand.transport.tunnel.kinds import Kind
 
 HERE = "127.0.0.1"
+ROLES: tuple[Role, Role] = ("responder", "initiator")
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -56,3 +60,22 @@ class Rig:
                 writer.close()
                 return there
         return False
+
+
+def socket_of(rig: Rig, role: Role) -> Path:
+    """Where a proxy takes orders."""
+    return place_of(rig.folder, role).state_dir / "proxy.sock"
+
+
+@contextlib.asynccontextmanager
+async def serving(kind: Kind, folder: Path) -> AsyncIterator[Rig]:
+    """With the echo service; ends the daemons."""
+    async with await asyncio.start_server(echo, HERE, 0) as service:
+        rig = Rig(kind, folder, service.sockets[0].getsockname()[1])
+        try:
+            yield rig
+        finally:
+            for role in ROLES:
+                await rig.open(role).block()
+                with contextlib.suppress(Unavailable):
+                    await tell(socket_of(rig, role), Order(verb="stop"))

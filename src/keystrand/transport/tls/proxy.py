@@ -52,6 +52,7 @@ class Key:
     number: int
     identity: bytes
     psk: Secret = field(repr=False)
+    client: PskClient | None = None  # of the initiator
     used: asyncio.Event = field(default_factory=asyncio.Event)
     bytes_done: int = 0
 
@@ -94,7 +95,8 @@ class Proxy:
 
     async def prepare(self, number: int, identity: bytes, psk: Secret) -> None:
         if number != self._current:
-            self._keys[number] = Key(number, identity, psk)
+            client = PskClient(identity, psk) if self._server is None else None
+            self._keys[number] = Key(number, identity, psk, client)
         if self._server is not None:
             await self._listen()  # applications' connections wait until a key is in use
 
@@ -316,7 +318,8 @@ class Proxy:
 
     async def _dial_tls(self, key: Key, purpose: bytes, leg: Leg) -> None:
         host, port = self.way.connect
-        dialler = Dialler(PskClient(key.identity, key.psk), purpose)
+        assert key.client is not None
+        dialler = Dialler(key.client, purpose)
         try:
             async with asyncio.timeout(USE_S):
                 await connect_tls(host, port, dialler, leg, expect=("sae", self.way.peer_sae), limits=self._limits)

@@ -25,6 +25,7 @@ class Leg(asyncio.Protocol):
         self.other: Leg | None = None
         self.bytes_read = 0
         self.ended = False  # the peer of this side writes no more
+        self._stuffed = False  # what this side was given waits to be written
         self.lost = asyncio.get_running_loop().create_future()
         self._ready = ready
         self._early: list[bytes] = []
@@ -45,8 +46,19 @@ class Leg(asyncio.Protocol):
         self.bytes_read += len(data)
         if self.other is None or self.other.transport is None:
             self._early.append(data)
-        else:
-            self.other.transport.write(data)
+            if self.transport is not None:
+                self.transport.pause_reading()  # uvloop does not keep to one within connection_made
+            return
+        self.other.transport.write(data)
+        if self.other.transport.get_write_buffer_size() > WRITE_BUFFER_BYTES:
+            # uvloop would read on, up to 32 times, before TLS has its turn to encrypt and to say that it has enough
+            assert self.transport is not None
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self.other is not None and not self.other._stuffed and self.transport is not None:
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         self.ended = True
@@ -64,10 +76,12 @@ class Leg(asyncio.Protocol):
                     leg.transport.close()
 
     def pause_writing(self) -> None:
+        self._stuffed = True
         if self.other is not None and self.other.transport is not None:
             self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self._stuffed = False
         if self.other is not None and self.other.transport is not None:
             self.other.transport.resume_reading()
 

@@ -215,7 +215,9 @@ class Stunnel(Connector):
                     if GOOD in said:
                         return
                     await asyncio.sleep(LOOK_S)
-        raise Unavailable("stunnel does not take its configuration", hint=f"see {self._log}")
+        why = [line.partition(": ")[2] for line in self._log.read_text(errors="replace").splitlines() if "LOG3" in line]
+        problem = why[0] if why else f"no word within {RELOAD_S:g} s"
+        raise Unavailable(f"stunnel does not take its configuration: {problem[:150]}", hint=f"see {self._log}")
 
     def _start(self) -> None:
         program = shutil.which(self._settings.program)
