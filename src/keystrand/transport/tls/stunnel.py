@@ -34,6 +34,7 @@ from keystrand.transport.tunnel.record import write_whole
 
 NAME: Final = "stunnel"
 RELOAD_S: Final = 5.0
+OPEN_S: Final = 1.0
 PROBE_S: Final = 5.0
 END_S: Final = 3.0
 LINGER_S: Final = 1.0
@@ -201,12 +202,13 @@ class Stunnel(Connector):
         write_whole(self._conf, self._configuration().encode(), durable=False)
         self._log.touch(0o600)
         os.truncate(self._log, 0)
-        process = self._process()
+        before, process = self._ports(), self._process()
         if process is not None:
             os.kill(process, signal.SIGHUP)
         else:
             self._start()
         await self._until_loaded()
+        await self._until_open(before)
 
     async def _until_loaded(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -218,6 +220,24 @@ class Stunnel(Connector):
         why = [line.partition(": ")[2] for line in self._log.read_text(errors="replace").splitlines() if "LOG3" in line]
         problem = why[0] if why else f"no word within {RELOAD_S:g} s"
         raise Unavailable(f"stunnel does not take its configuration: {problem[:150]}", hint=f"see {self._log}")
+
+    async def _until_open(self, before: set[str]) -> None:
+        """It says so before it closes its port and opens it again, with the fresh keys behind it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(OPEN_S):
+                while not self._ports() - before:
+                    await asyncio.sleep(LOOK_S / 5)
+        if not self._ports():
+            raise Unavailable(f"stunnel does not listen on {self._settings.listen}", hint=f"see {self._log}")
+
+    def _ports(self) -> set[str]:
+        """Sockets that listen on our port, by inode."""
+        port, found = f":{host_port(self._settings.listen)[1]:04X}", set[str]()
+        for table in ("tcp", "tcp6"):
+            with contextlib.suppress(OSError):
+                lines = [line.split() for line in Path(f"/proc/self/net/{table}").read_text().splitlines()]
+                found |= {line[9] for line in lines if line[1].endswith(port) and line[3] == "0A"}
+        return found
 
     def _start(self) -> None:
         program = shutil.which(self._settings.program)
