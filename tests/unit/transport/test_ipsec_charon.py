@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from keystrand.core.errors import Unavailable
+from keystrand.core.errors import ConfigError, Unavailable
 from keystrand.core.protection import Protection
 from keystrand.core.secret import Secret
 from keystrand.transport.ipsec.charon import ESP_SUITE, IKE_SUITE, IKE_SUITE_KEM, Charon
@@ -181,6 +181,32 @@ def test_a_secret_that_others_may_read_or_that_is_short_is_refused(settings: Ips
     settings.psk_file.chmod(0o600)
     settings.psk_file.write_bytes(b"short")
     assert "too few" in faults_of(settings)[0][1]
+
+
+async def test_why_no_ike_sa_came_is_told_in_the_daemons_words(
+    settings: IpsecSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = RecordedDaemon({})
+    said = [(b"IKE", b"initiating IKE_SA"), (b"IKE", b"received NO_PROPOSAL_CHOSEN notify error"), (b"ENC", b"failed")]
+
+    async def refuse(*words: Any, **more: Any) -> list[Tree]:
+        refusal = Refusal("initiate: establishing CHILD_SA 'net' failed")
+        refusal.told = tuple({"group": group, "msg": message} for group, message in said)
+        raise refusal
+
+    monkeypatch.setattr(daemon, "stream", refuse)
+    with pytest.raises(Unavailable, match="under the new key: received NO_PROPOSAL_CHOSEN notify error"):
+        await charon_of(settings, daemon).initiate(3)
+    said.clear()
+    with pytest.raises(Unavailable, match="establishing CHILD_SA"):
+        await charon_of(settings, daemon).initiate(3)
+
+
+async def test_a_file_that_has_gone_is_named(settings: IpsecSettings) -> None:
+    assert settings.psk_file is not None
+    settings.psk_file.unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        await charon_of(settings, RecordedDaemon(OLD)).load_authentication()
 
 
 def test_a_refusal_is_something_to_wait_for() -> None:

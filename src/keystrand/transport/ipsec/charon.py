@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from keystrand.core.errors import ConfigError, Unavailable
@@ -83,10 +84,7 @@ class Charon:
         settings = self._settings
         file = settings.psk_file or settings.private_key
         assert file is not None
-        try:
-            raw = file.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"cannot be read: {error.strerror}", path=str(file)) from None
+        raw = _read(file)
         if settings.psk_file is None:
             await self._vici.call("load-key", {"type": "any", "data": raw})
             return
@@ -142,8 +140,8 @@ class Charon:
         local: Tree = {"auth": "psk", "id": settings.local_id}
         remote: Tree = {"auth": "psk", "id": settings.remote_id}
         if settings.certificate is not None and settings.trust is not None:
-            local = {"auth": "pubkey", "id": settings.local_id, "certs": [settings.certificate.read_bytes()]}
-            remote = {"auth": "pubkey", "id": settings.remote_id, "cacerts": [settings.trust.read_bytes()]}
+            local = {"auth": "pubkey", "id": settings.local_id, "certs": [_read(settings.certificate)]}
+            remote = {"auth": "pubkey", "id": settings.remote_id, "cacerts": [_read(settings.trust)]}
         return local, remote
 
     async def initiate(self, number: int) -> None:
@@ -152,13 +150,13 @@ class Charon:
             "child": CHILD,
             "ike": self.connection(number),
             "timeout": str(int(1e3 * INITIATE_S)),
-            "loglevel": "-1",
+            "loglevel": "1",
         }
         try:
-            await self._vici.call("initiate", words, timeout_s=INITIATE_S + END_S)
+            await self._vici.stream("initiate", "control-log", words, timeout_s=INITIATE_S + END_S)
         except Refusal as error:
-            hint = "the daemon's log has the cause; is UDP 500 and 4500 let through, do identities and suites fit?"
-            raise Unavailable(f"no IKE_SA under the new key: {error}", hint=hint) from None
+            hint = "the other daemon's log has more; is UDP 500 and 4500 let through, do identities and suites fit?"
+            raise Unavailable(f"no IKE_SA under the new key: {_cause(error)}", hint=hint) from None
 
     async def terminate(self, sa: IkeSa) -> None:
         """Told to the other end, which ends it too; gone here in any case."""
@@ -190,6 +188,20 @@ class Charon:
                 if match := self._name.fullmatch(name):
                     found.append(_ike_sa(int(match[1]), section(told, name)))
         return sorted(found, key=lambda sa: sa.number)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", path=str(file)) from None
+
+
+def _cause(refusal: Refusal) -> str:
+    """The daemon's own words where it has some, else its verdict."""
+    lines = [text(event, "msg") for event in refusal.told if text(event, "group") in ("IKE", "CFG")]
+    telling = [line for line in lines if re.search(r"notify error|PPK|retransmit|constraint|invalid|failed", line)]
+    return telling[-1][:200] if telling else str(refusal)
 
 
 def _ike_sa(number: int, told: Tree) -> IkeSa:

@@ -183,7 +183,9 @@ def section(tree: Tree, name: str) -> Tree:
 
 
 class Refusal(Unavailable):
-    """The daemon understood and says no."""
+    """The daemon understood and says no. told: what it said before, in events."""
+
+    told: tuple[Tree, ...] = ()
 
 
 class Vici:
@@ -233,7 +235,9 @@ class Vici:
         if packet.kind != CMD_RESPONSE:
             raise Refusal(f"{self.socket} knows no command {request.name}", hint="strongSwan 5.8 or later is needed")
         if text(packet.body, "success", "yes") != "yes":
-            raise Refusal(f"{request.name}: {text(packet.body, 'errmsg', 'it failed')}")
+            refusal = Refusal(f"{request.name}: {text(packet.body, 'errmsg', 'it failed')}")
+            refusal.told = tuple(events)
+            raise refusal
         return packet.body, events
 
     @staticmethod
