@@ -13,10 +13,10 @@ import sys
 from hashlib import sha256
 from typing import Final
 
-from keystrand.core.errors import KeystrandError, Unavailable
+from keystrand.core.errors import Unavailable
 from keystrand.core.labels import LABELS
 from keystrand.core.secret import Secret
-from keystrand.transport.tls.control import Order, health_of, is_of, tell
+from keystrand.transport.tls.control import Order, ProxyAbsent, health_of, is_of, tell
 from keystrand.transport.tls.importer import ImportedIdentity, import_psk
 from keystrand.transport.tls.proxy import Way
 from keystrand.transport.tls.settings import TlsSettings, faults_of, host_port
@@ -66,7 +66,7 @@ class TlsConnector(Connector):
         await self._tell("drop", number)
 
     async def block(self) -> None:
-        if await self._is_there():  # without a proxy nothing passes
+        with contextlib.suppress(ProxyAbsent):  # without a proxy nothing passes
             await self._tell("block", 0)
 
     async def health(self) -> Health:
@@ -82,13 +82,17 @@ class TlsConnector(Connector):
         await tell(self._socket, Order(verb=verb, number=number))
 
     async def _is_there(self) -> bool:
-        with contextlib.suppress(KeystrandError):
-            return await tell(self._socket, Order(verb="way")) is not None
-        return False
+        try:
+            await tell(self._socket, Order(verb="way"))
+        except ProxyAbsent:
+            return False
+        except Unavailable:
+            pass  # it does not answer now, and yet it is there
+        return True
 
     async def _have_proxy(self) -> None:
         """Of these settings. Raises Unavailable."""
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(ProxyAbsent):
             if is_of(await tell(self._socket, Order(verb="way")), self._way):
                 return
             await self._tell("stop", 0)

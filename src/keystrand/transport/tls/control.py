@@ -33,6 +33,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     psk: str = ""
 
 
+class ProxyAbsent(Unavailable):
+    """No process listens: nothing passes. One that does not answer is another matter."""
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
     hint: str | None = None
@@ -119,7 +123,7 @@ class ControlServer:
 
 
 async def tell(socket: Path, order: Order) -> Answer:
-    """Raises Unavailable with the proxy's complaint, or where there is none."""
+    """Raises ProxyAbsent, or Unavailable with the proxy's complaint."""
     try:
         async with asyncio.timeout(ANSWER_S):
             with short_path(socket) as path:
@@ -129,6 +133,8 @@ async def tell(socket: Path, order: Order) -> Answer:
                 answer = msgspec.json.decode(await reader.readline(), type=Answer)
             finally:
                 writer.close()
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise ProxyAbsent("no proxy is running") from None
     except (OSError, TimeoutError, ValueError, msgspec.MsgspecError) as error:
         raise Unavailable(f"the proxy does not answer: {str(error) or 'timed out'}") from None
     if answer.problem:

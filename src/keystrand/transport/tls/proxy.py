@@ -142,10 +142,10 @@ class Proxy:
             self._listener = None
         for task in self._tasks:
             task.cancel()
-        for relay in list(self._relays):
-            relay.cut()
         for key in list(self._keys.values()):
             self._forget(key)
+        for relay in list(self._relays):
+            relay.cut()
 
     async def health(self) -> Health:
         key = self._keys.get(self._current)

@@ -46,19 +46,17 @@ class Leg(asyncio.Protocol):
         self.bytes_read += len(data)
         if self.other is None or self.other.transport is None:
             self._early.append(data)
-            if self.transport is not None:
-                self.transport.pause_reading()  # uvloop does not keep to one within connection_made
+            self._read(False)  # uvloop does not keep to one within connection_made
             return
         self.other.transport.write(data)
         if self.other.transport.get_write_buffer_size() > WRITE_BUFFER_BYTES:
             # uvloop would read on, up to 32 times, before TLS has its turn to encrypt and to say that it has enough
-            assert self.transport is not None
-            self.transport.pause_reading()
+            self._read(False)
             asyncio.get_running_loop().call_soon(self._read_on)
 
     def _read_on(self) -> None:
-        if self.other is not None and not self.other._stuffed and self.transport is not None:
-            self.transport.resume_reading()
+        if self.other is not None and not self.other._stuffed:
+            self._read(True)
 
     def eof_received(self) -> bool:
         self.ended = True
@@ -77,13 +75,13 @@ class Leg(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._stuffed = True
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.pause_reading()
+        if self.other is not None:
+            self.other._read(False)
 
     def resume_writing(self) -> None:
         self._stuffed = False
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.resume_reading()
+        if self.other is not None:
+            self.other._read(True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.lost.done():
@@ -98,25 +96,30 @@ class Leg(asyncio.Protocol):
 
     def cut(self) -> None:
         """End it at once, so that its peer sees an error."""
-        if self.transport is None:
+        if self.transport is None or self.lost.done():
             return
-        sock = self.transport.get_extra_info("socket")
-        if sock is not None:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):  # uvloop raises the latter where it has just been closed
+            if not self.transport.is_closing():
+                sock = self.transport.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()
+            self.transport.abort()
+
+    def _read(self, on: bool) -> None:
+        """Read on, or rest; without effect once it is ending."""
+        if self.transport is not None and not self.transport.is_closing():
+            with contextlib.suppress(RuntimeError):
+                (self.transport.resume_reading if on else self.transport.pause_reading)()
 
     def _let_go(self) -> None:
         """The other side stands: what waited goes on, and reading begins."""
         assert self.other is not None
-        assert self.transport is not None
         early, self._early = self._early, []
         if self.other.transport is not None:
             for data in early:
                 self.other.transport.write(data)
         if self.ended:
             self._pass_end_on()
-        self.transport.resume_reading()
+        self._read(True)
 
 
 def join(one: Leg, two: Leg) -> None:
