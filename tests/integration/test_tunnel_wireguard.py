@@ -67,7 +67,6 @@ async def reaches(wires: Wires, wait_s: float = 1.0) -> bool:
     return await asyncio.to_thread(wires.reaches, "a", wait_s=wait_s)
 
 
-@pytest.mark.proves("R083")
 async def test_rotations_under_a_thousand_packets_a_second_lose_none(wires: Wires, tmp_path: Path) -> None:
     for side in SIDES:  # the host's own check of where packets come from, at its strictest
         wires.run(side, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1")

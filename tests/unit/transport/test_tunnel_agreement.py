@@ -142,7 +142,6 @@ def walk(seed: int, steps: int, *, loss: float, failing: float, restarts: float)
     return wire
 
 
-@pytest.mark.proves("R083")
 @pytest.mark.parametrize("seed", range(40))
 def test_i7_traffic_never_loses_its_key_and_both_ends_arrive_at_one(seed: int) -> None:
     """Faults for a while, then peace: the last generation is in use at both ends, and nothing older is left."""

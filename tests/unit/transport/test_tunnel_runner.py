@@ -46,7 +46,6 @@ class Weak(KeyFolder):
         return replace(key, strands=frozenset({Strand.PQC})) if self.weak else key
 
 
-@pytest.mark.proves("R083")
 async def test_both_ends_rotate_in_step_and_tell_no_secret(tmp_path: Path) -> None:
     air = Air()
     async with pair_of(tmp_path, air).running() as pair:
