@@ -1,4 +1,4 @@
-"""The store's own crash test in small: 5,000 crash points here, any number with `make crash POINTS=n`."""
+"""The store's own crash test in small: 7,000 crash points here, any number with `make crash POINTS=n`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from keystrand.testing.crash.disk import FOLDER, Act, Deed, Disk, Loss, Recording
 from keystrand.testing.crash.planted import PLANTED, Bug, hunt
 
-POINTS = 5000
+POINTS = 7000
 QUICK = ("no sync at a commit", "release before the commit", "undo log in memory")  # the others: make crash
 
 

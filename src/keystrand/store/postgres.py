@@ -8,7 +8,7 @@ that the others gave up has lost its place in the roster and is refused in the s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any, Final, NoReturn
 
@@ -41,6 +41,12 @@ _SETTINGS: Final = (
 # Not a pipeline: after one, PostgreSQL 15 does not count the time that a transaction is idle.
 _BEGIN: Final = """BEGIN; SELECT version FROM turn FOR UPDATE; SELECT 1 FROM replicas WHERE incarnation = '{}'"""
 _STEP: Final = "UPDATE turn SET version = $1"
+# A replica that is frozen within a pipeline is not idle by PostgreSQL's count: whoever waited in vain for its turn ends it.
+_END_FROZEN: Final = f"""SELECT pg_terminate_backend(held.pid)
+    FROM pg_locks held JOIN pg_stat_activity backend USING (pid)
+    WHERE held.relation = 'turn'::regclass AND held.mode = 'RowShareLock' AND held.granted
+    AND held.pid <> pg_backend_pid() AND backend.usename = current_user AND backend.wait_event = 'ClientRead'
+    AND clock_timestamp() - backend.state_change > interval '{IDLE_S} s'"""  # noqa: S608
 
 
 @lru_cache(maxsize=512)
@@ -245,11 +251,18 @@ class PostgresDatabase:
                 raise StoreUnavailable("the other replicas have given this one up", hint="it joins them anew by itself")
         except psycopg.Error as error:
             self._roll_back()
+            if isinstance(error, errors.LockNotAvailable):
+                self._end_frozen()
             self._fail(error)
         except BaseException:
             self._roll_back()
             raise
         return int(version[0])
+
+    def _end_frozen(self) -> None:
+        """End the connection of a replica that has not moved in its turn for long; the next try finds the turn free."""
+        with suppress(psycopg.Error, StoreUnavailable):
+            self._connected().execute(_END_FROZEN)
 
     def _commit(self) -> None:
         line = self._sound()

@@ -226,6 +226,31 @@ def test_a_replica_stopped_in_its_turn_loses_it(
         assert slow.epoch() == 8
 
 
+def test_a_replica_frozen_within_a_pipeline_of_its_turn_loses_it(
+    monkeypatch: pytest.MonkeyPatch, replica: Callable[[], SqlStore]
+) -> None:
+    monkeypatch.setattr(postgres, "_SETTINGS", (*postgres._SETTINGS, "lock_timeout=200"))
+    monkeypatch.setattr(postgres, "_END_FROZEN", postgres._END_FROZEN.replace("interval '3.0 s'", "interval '0.1 s'"))
+    frozen, quick = replica(), replica()
+
+    def both() -> None:
+        with frozen.transaction():
+            line = frozen._db._line
+            with line.pipeline():
+                line.execute("UPDATE turn SET version = version")
+                line.pgconn.flush()  # sent, and no Sync after it: PostgreSQL takes this for work
+                time.sleep(0.5)
+                with pytest.raises(StoreUnavailable), quick.transaction():
+                    raise AssertionError("the turn was had beside another")
+                with quick.transaction():
+                    quick.set_epoch(8)
+
+    with pytest.raises((StoreUnavailable, psycopg.Error)):
+        both()
+    with frozen.transaction():
+        assert frozen.epoch() == 8
+
+
 def test_a_turn_that_cannot_be_had_is_refused_in_time(
     monkeypatch: pytest.MonkeyPatch, replica: Callable[[], SqlStore]
 ) -> None:
