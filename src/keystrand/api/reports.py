@@ -54,8 +54,3 @@ def transfer_event(caller: str, transfer_id: str, body: bytes, *, at_s: float) -
     members: dict[str, Any] = msgspec.structs.asdict(report)
     fields.update({name: value for name, value in members.items() if value is not None})
     return Event(_KINDS.get(report.state, f"transfer.{report.state}"), at_s, fields)
-
-
-def print_report(report: TransferReport) -> bytes:
-    """The body that `transfer_event` reads."""
-    return msgspec.json.encode(report)

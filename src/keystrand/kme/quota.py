@@ -57,11 +57,6 @@ class Quotas:
         for bucket in self._buckets_of(ask):
             bucket.left -= ask.bits if bucket.scope[2] is BITS else ask.number
 
-    def left_bits(self, rule: Rule) -> float | None:
-        """What the pair of `rule` may draw now; None without any quota in bits."""
-        now_s = self._site.clock.monotonic_s()
-        return min((b.fill(now_s) for b in self._buckets_for(rule) if b.scope[2] is BITS), default=None)
-
     def _buckets_of(self, ask: Ask) -> tuple[Bucket, ...]:
         """Each bucket once: an SAE or a tenant pays for a key once, however many share it."""
         if len(ask.rules) == 1:

@@ -45,10 +45,6 @@ class Stream:
     def is_connected(self) -> bool:
         return self.is_open and self.is_remote_open and bool(self.instance)
 
-    @property
-    def chunk_bits(self) -> int:
-        return 8 * self.qos.chunk_bytes
-
     def key_id(self, index: int) -> str:
         return chunk_id(self.ksid, self.instance, index)
 

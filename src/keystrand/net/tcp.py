@@ -14,14 +14,6 @@ Address = tuple[str, int]
 BACKLOG: Final = 64
 
 
-def parse_address(text: str) -> Address:
-    """`host:port` or `[v6]:port`. Raises ConfigError."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"{text!r} is not host:port", hint="write for example 127.0.0.1:7000 or [::1]:7000")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
 class TcpStream:
     """One connection. `idle_s` bounds how long a read or write may make no progress (TimeoutError, an OSError).
 
