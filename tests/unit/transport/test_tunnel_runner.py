@@ -16,6 +16,7 @@ from keystrand.testing.keyfolder import KeyFolder
 from keystrand.testing.memoryconnector import Air, MemoryConnector
 from keystrand.testing.tunnels import SAES, TunnelPair, place_of
 from keystrand.transport.tunnel.agreement import Pace
+from keystrand.transport.tunnel.contract import Health
 from keystrand.transport.tunnel.guard import Fallback, Guard
 from keystrand.transport.tunnel.record import Record, alone, read_record
 from keystrand.transport.tunnel.runner import Runner, Terms
@@ -234,3 +235,20 @@ def test_the_guard_takes_less_only_after_the_hold_and_only_for_its_time() -> Non
     with pytest.raises(NotPermitted):
         strict.check(Protection.QKD, 1e9)
     assert strict.hold_from(7.0) == 100.0
+
+
+async def test_a_daemon_whose_packet_numbers_run_out_gets_a_fresh_key_before_its_time(tmp_path: Path) -> None:
+    class Counting(MemoryConnector):
+        worn = 1  # the generation whose numbers run out
+
+        async def health(self) -> Health:
+            found = await super().health()
+            return replace(found, due=found.number == self.worn)
+
+    air = Air()
+    slow = replace(TERMS, pace=replace(PACE, rotate_s=60.0, hold_s=90.0))
+    pair = TunnelPair(tmp_path, slow, lambda place: Counting(air, place))
+    async with pair.running():
+        await pair.rotated(2)  # long before the clock would have asked for it
+        assert air.passes()
+        assert pair.heard["initiator"].count("tunnel.missed") == 0

@@ -8,14 +8,13 @@ front         before the tunnel, while blocked: a routing rule before the daemon
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import json
 from typing import Final, Literal
 
 from keystrand.core.errors import Unavailable
+from keystrand.transport.tunnel.command import run
 
-CALL_S: Final = 5.0
 DAEMON_RULE: Final = 220  # strongSwan's routing_table_prio
 FRONT, BEHIND = DAEMON_RULE - 1, DAEMON_RULE + 1
 LAST_RESORT: Final = "4294967290"  # priority of the policy: any other goes first
@@ -70,24 +69,7 @@ class Barrier:
             await self._ip("xfrm", "policy", "update", *selector, "priority", LAST_RESORT, "action", "block")
 
     async def _ip(self, *words: str) -> str:
-        prefix = ("ip", "netns", "exec", self._namespace) if self._namespace else ()
-        command = (*prefix, "ip", *words)
-        pipe = asyncio.subprocess.PIPE
-        try:
-            program = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
-            )
-        except OSError as error:
-            raise Unavailable(f"ip: {error.strerror}", hint="apt-get install iproute2") from None
-        try:
-            async with asyncio.timeout(CALL_S):
-                out, err = await program.communicate()
-        except TimeoutError:
-            program.kill()
-            raise Unavailable(f"{' '.join(command)} does not end") from None
-        if program.returncode:
-            raise Unavailable(f"{' '.join(command)}: {err.decode(errors='replace').strip()}")
-        return out.decode(errors="replace")
+        return await run("ip", *words, namespace=self._namespace)
 
 
 def _family(network: str) -> str:

@@ -56,11 +56,15 @@ class Generation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What the daemon says now. bytes_used: under the key in use, both directions; None where it cannot be known."""
+    """What the daemon says now. bytes_used: under the key in use, both directions; None where it cannot be known.
+
+    due: the key in use must be replaced soon, whatever the clock says: the daemon's packet numbers run out.
+    """
 
     up: bool
     number: int | None = None  # generation in use, where the daemon can tell
     bytes_used: int | None = None
+    due: bool = False
     facts: Mapping[str, str | int | float] = field(default_factory=dict)  # for people: SPIs, suites, handshake ages
 
 

@@ -294,7 +294,7 @@ class Runner:
         if self._forgotten >= FORGOTTEN_LOOKS:
             self._note("the daemon has lost the key in use")
             self._take(end.lost(now_s))
-        elif self.terms.rotate_bytes and (health.bytes_used or 0) >= self.terms.rotate_bytes:
+        elif health.due or 0 < self.terms.rotate_bytes <= (health.bytes_used or 0):
             self._take(end.want(now_s))
 
     # reports ---------------------------------------------------------------------------------------------------------

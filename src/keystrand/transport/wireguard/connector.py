@@ -17,7 +17,7 @@ from keystrand.transport.tunnel.contract import Connector, Generation, Health, P
 from keystrand.transport.tunnel.derive import derive
 from keystrand.transport.tunnel.kinds import Kind
 from keystrand.transport.wireguard.door import Door, Peer, PeerState, key_of
-from keystrand.transport.wireguard.lane import Lane, Plane, plane_of, route, routed
+from keystrand.transport.wireguard.lane import Lane, Plane, plane_of, routes_of
 from keystrand.transport.wireguard.settings import LANES, WireGuardSettings, faults_of
 
 NAME: Final = "wireguard"
@@ -36,6 +36,7 @@ class WireGuard(Connector):
         self._place, self._settings = place, settings
         self._peer_key = key_of(settings.peer_public_key)
         self._plane: Plane | None = None
+        self._routes = routes_of(settings)
 
     async def _lane(self, name: str) -> Lane:
         if self._plane is None:
@@ -110,7 +111,7 @@ class DualLanes(WireGuard):
     async def _busy(self) -> set[int]:
         """Lanes that this end sends over, or the other one may: it made the newest handshake there."""
         busy, newest_s = set[int](), 0.0
-        sending = await routed(self._settings)
+        sending = await self._routes.led()
         for turn in range(LANES):
             lane = await self._at(turn)
             if lane.name == sending:
@@ -135,7 +136,7 @@ class DualLanes(WireGuard):
 
     async def _follow(self, lane: Lane, number: int) -> None:
         await self._wait(lane.door, 0.0, HANDSHAKE_S)
-        await route(self._settings, lane.name)
+        await self._routes.lead(lane.name)
         self._numbers[number % LANES] = number
 
     async def retire(self, number: int) -> None:
@@ -158,18 +159,18 @@ class DualLanes(WireGuard):
 
     async def drop(self, number: int) -> None:
         turn = number % LANES
-        if self._numbers.get(turn) == number and (await self._at(turn)).name != await routed(self._settings):
+        if self._numbers.get(turn) == number and (await self._at(turn)).name != await self._routes.led():
             del self._numbers[turn]
             await self._end_going(turn)
 
     async def block(self) -> None:
-        await route(self._settings, None)
+        await self._routes.lead(None)
         for turn in range(LANES):
             await self._end_going(turn)
         self._numbers.clear()
 
     async def health(self) -> Health:
-        name = await routed(self._settings)
+        name = await self._routes.led()
         turn = int(name[-1]) if name.removeprefix(self._settings.interface).isdecimal() else None
         if turn is None:
             return Health(up=False, number=0)
@@ -223,7 +224,7 @@ class NaturalHandshake(WireGuard):
     async def _follow(self, number: int, timeout_s: float) -> None:
         door = await self._door()
         await self._wait(door, self._set_s.get(number, 0.0), timeout_s)
-        await route(self._settings, self._settings.interface)
+        await self._routes.lead(self._settings.interface)
         state = await door.state()
         self._number, self._bytes_before = number, state.rx_bytes + state.tx_bytes if state else 0
 
@@ -242,7 +243,7 @@ class NaturalHandshake(WireGuard):
             await door.set_peer(self._peer(self._keys[self._number], keepalive_s=keepalive_s), anew=False)
 
     async def block(self) -> None:
-        await route(self._settings, None)
+        await self._routes.lead(None)
         lane = await self._lane(self._settings.interface)
         if await lane.exists():
             await lane.door.remove_peers()
@@ -250,7 +251,7 @@ class NaturalHandshake(WireGuard):
 
     async def health(self) -> Health:
         lane = await self._lane(self._settings.interface)
-        if await routed(self._settings) != lane.name:
+        if await self._routes.led() != lane.name:
             return Health(up=False, number=0)
         try:
             state = await lane.door.state()

@@ -1,11 +1,10 @@
-"""The one privileged way to WireGuard and to the routes beside it: the UAPI socket, `wg` for the kernel, and `ip`."""
+"""The one privileged way to WireGuard: the UAPI socket, or `wg` for the kernel."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import binascii
-import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from typing import Final, Protocol
 
 from keystrand.core.errors import ConfigError, Unavailable
 from keystrand.core.secret import Secret
+from keystrand.transport.tunnel.command import CALL_S, run
 
 SOCKETS: Final = Path("/var/run/wireguard")
-CALL_S: Final = 5.0
 ANSWER_BYTES_MAX: Final = 1 << 20
 KEY_BYTES: Final = 32
 
@@ -62,36 +61,6 @@ class Door(Protocol):
 
     async def remove_peers(self) -> None: ...
     async def state(self) -> PeerState | None: ...
-
-
-async def run(*command: str, stdin: bytes | None = None, namespace: str = "", stays: bool = False) -> str:
-    """What a command says. stays: it leaves a program in the background, whose words nobody hears.
-
-    Raises Unavailable with its complaint.
-    """
-    whole = command if not namespace else _within(namespace, command)
-    pipe = asyncio.subprocess.DEVNULL if stays else asyncio.subprocess.PIPE
-    try:
-        program = await asyncio.create_subprocess_exec(*whole, stdin=pipe, stdout=pipe, stderr=pipe)
-    except OSError as error:
-        raise Unavailable(f"{whole[0]}: {error.strerror}", hint="apt-get install iproute2 wireguard-tools") from None
-    try:
-        async with asyncio.timeout(CALL_S):
-            out, err = await program.communicate(stdin)
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            program.kill()
-        raise Unavailable(f"{' '.join(command)} does not end") from None
-    if program.returncode:
-        complaint = (err or b"").decode(errors="replace").strip() or f"ended with status {program.returncode}"
-        raise Unavailable(f"{' '.join(command)}: {complaint}")
-    return (out or b"").decode(errors="replace")
-
-
-def _within(namespace: str, command: tuple[str, ...]) -> tuple[str, ...]:
-    if command[0] == "ip":
-        return ("ip", "-n", namespace, *command[1:])
-    return ("ip", "netns", "exec", namespace, *command)
 
 
 class UapiDoor:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from keystrand.core.errors import Unavailable
-from keystrand.transport.wireguard.door import SOCKETS, Door, ToolDoor, UapiDoor, run
+from keystrand.transport.tunnel.command import run
+from keystrand.transport.tunnel.routes import Routes
+from keystrand.transport.wireguard.door import SOCKETS, Door, ToolDoor, UapiDoor
 from keystrand.transport.wireguard.settings import WireGuardSettings
 
 READY_S: Final = 5.0
 LOOK_S: Final = 0.01
-LAST_RESORT: Final = "4294967000"  # metric of the route to nowhere
 Plane = Literal["kernel", "wireguard-go"]
 
 
@@ -111,25 +111,6 @@ async def plane_of(settings: WireGuardSettings) -> Plane:
     return "kernel"
 
 
-async def route(settings: WireGuardSettings, interface: str | None) -> None:
-    """Lead all allowed networks into `interface`; None: nowhere, and not around the tunnel either.
-
-    Below it lies a route to nowhere that stays when the interface vanishes: then traffic must not find another way.
-    """
-    source = ["src", settings.source] if settings.source else []
-    for network in settings.allowed_ips:
-        replace = ["ip", "-6" if ":" in network else "-4", "route", "replace"]
-        nowhere = [*replace, "unreachable", network]
-        await run(*nowhere, "metric", LAST_RESORT, namespace=settings.namespace or "")
-        way = [*replace, network, "dev", interface, *source] if interface else nowhere
-        await run(*way, namespace=settings.namespace or "")
-
-
-async def routed(settings: WireGuardSettings) -> str:
-    """The interface that the first of the allowed networks is led into; empty: none."""
-    network = settings.allowed_ips[0]
-    family = "-6" if ":" in network else "-4"
-    text = await run("ip", family, "route", "show", "exact", network, namespace=settings.namespace or "")
-    lines = [line for line in text.splitlines() if not line.startswith("unreachable")]
-    found = re.search(r"\bdev (\S+)", lines[0]) if lines else None
-    return found[1] if found else ""
+def routes_of(settings: WireGuardSettings) -> Routes:
+    """From the allowed networks into whichever interface is in use."""
+    return Routes(networks=settings.allowed_ips, source=settings.source, namespace=settings.namespace or "")

@@ -1,0 +1,50 @@
+"""Routes into a tunnel's interface, and what lies below them: no way around it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from keystrand.transport.tunnel.command import run
+
+LAST_RESORT: Final = "4294967000"  # metric of the route to nowhere
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routes:
+    """Of one tunnel. networks: behind the other end; source: own address that traffic there comes from.
+
+    gateway: the next hop, where the interface is a network of its own.
+    """
+
+    networks: tuple[str, ...]
+    source: str | None = None
+    gateway: str | None = None
+    namespace: str = ""
+
+    async def lead(self, interface: str | None) -> None:
+        """All networks into `interface`; None: nowhere, and not around the tunnel either.
+
+        Below it lies a route to nowhere that stays when the interface vanishes: then traffic must not find another way.
+        """
+        source = ["src", self.source] if self.source else []
+        via = ["via", self.gateway] if self.gateway else []
+        for network in self.networks:
+            replace = ["ip", _family(network), "route", "replace"]
+            nowhere = [*replace, "unreachable", network]
+            await run(*nowhere, "metric", LAST_RESORT, namespace=self.namespace)
+            way = [*replace, network, *via, "dev", interface, *source] if interface else nowhere
+            await run(*way, namespace=self.namespace)
+
+    async def led(self) -> str:
+        """The interface that the first of the networks is led into; empty: none."""
+        network = self.networks[0]
+        text = await run("ip", _family(network), "route", "show", "exact", network, namespace=self.namespace)
+        lines = [line for line in text.splitlines() if not line.startswith("unreachable")]
+        found = re.search(r"\bdev (\S+)", lines[0]) if lines else None
+        return found[1] if found else ""
+
+
+def _family(network: str) -> str:
+    return "-6" if ":" in network else "-4"
