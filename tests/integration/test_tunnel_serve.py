@@ -36,7 +36,7 @@ peer_sae = "gateway-{peer}"
 {verb} = "127.0.0.1:{port}"
 rotate_s = 1.5
 hold_s = 60.0
-on_exhaustion = "block"
+on_exhaustion = "fail-closed"
 
 [tunnel.west.wireguard]
 {settings}

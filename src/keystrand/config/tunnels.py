@@ -24,16 +24,6 @@ if TYPE_CHECKING:
     from keystrand.config.schema import SiteConfig
 
 
-class TunnelFallback(Section, frozen=True, kw_only=True):
-    """What a tunnel does when no key of the required protection comes in time and it must not stop at once."""
-
-    protection: Annotated[Protection, Meta(description="keys of this protection are taken then")]
-    for_s: Annotated[
-        float,
-        Meta(description="for so long after hold_s, keys like that or the old key carry traffic; then it stops", gt=0),
-    ]
-
-
 class Tunnel(Section, frozen=True, kw_only=True):
     """A tunnel whose daemon takes keys of this site. Beside it stands a table [tunnel.NAME.KIND] with the daemon's part."""
 
@@ -58,12 +48,26 @@ class Tunnel(Section, frozen=True, kw_only=True):
     ] = 0
     hold_s: Annotated[float, Meta(description="a key may carry traffic for so many seconds at most", gt=0)] = 600.0
     on_exhaustion: Annotated[
-        Literal["block", "fallback"],
+        Literal["fail-closed", "fallback:qkd", "fallback:pqc", "fallback:classical"],
         Meta(
-            description="when hold_s is over without a fresh key: let nothing pass, or what [tunnel.NAME.fallback] says"
+            description="when hold_s is over without a fresh key: fail-closed lets nothing pass; fallback:pqc, and so on, "
+            "takes keys of that protection, or keeps the last key, for fallback_s more, raises an alarm, then stops, too"
         ),
     ]
-    fallback: Annotated[TunnelFallback | None, Meta(description="table [tunnel.NAME.fallback]")] = None
+    fallback_s: Annotated[
+        float, Meta(description="how long a fallback may last; with a fallback it must be stated", ge=0)
+    ] = 0.0
+    rate_bps: Annotated[
+        int,
+        Meta(
+            description="the most bits a second that the link carries; stated, hold_s is checked against what the cipher "
+            "allows under one key at that rate; 0: not known, not checked",
+            ge=0,
+        ),
+    ] = 0
+    packet_bytes: Annotated[
+        int, Meta(description="size of the packets for that check; small ones wear a key faster", ge=20, le=65_535)
+    ] = 1500
     start: Annotated[
         Literal["serve", "apart"],
         Meta(
@@ -98,13 +102,18 @@ class Tunnel(Section, frozen=True, kw_only=True):
         return find(self.kind)
 
     def terms(self) -> Terms:
-        less = self.fallback if self.on_exhaustion == "fallback" else None
         return Terms(
             require=self.require,
             pace=Pace(rotate_s=self.rotate_s, hold_s=self.hold_s),
             rotate_bytes=self.rotate_bytes,
-            fallback=Fallback(protection=less.protection, for_s=less.for_s) if less is not None else None,
+            fallback=self.fallback(),
         )
+
+    def fallback(self) -> Fallback | None:
+        verb, _, less = self.on_exhaustion.partition(":")
+        if verb != "fallback":
+            return None
+        return Fallback(protection=Protection.parse(less), for_s=self.fallback_s)
 
 
 def place_of(config: SiteConfig, name: str) -> Place:
@@ -124,6 +133,7 @@ def check_tunnels(config: SiteConfig) -> Iterator[Fault]:
             yield Fault(where, str(error))
         yield from _ends(config, tunnel, where)
         yield from _times(tunnel, where)
+        yield from _wear(tunnel, where)
         if tunnel.start == "serve":  # else its files may be for another user alone, who runs it
             yield from kind_faults(tunnel, where)
 
@@ -154,9 +164,25 @@ def _times(tunnel: Tunnel, where: Where) -> Iterator[Fault]:
             "a key must be good for longer than it takes until the next: several times rotate_s leaves room for faults"
         )
         yield Fault((*where, "hold_s"), f"{tunnel.hold_s:g} s is not above rotate_s", hint)
-    if (tunnel.on_exhaustion == "fallback") != (tunnel.fallback is not None):
-        yield Fault((*where, "on_exhaustion"), "fallback and a table [tunnel.NAME.fallback] belong together")
-    if tunnel.fallback is not None and tunnel.fallback.protection >= tunnel.require:
-        yield Fault((*where, "fallback", "protection"), f"is not below {tunnel.require.label}: not a fallback")
+    fallback = tunnel.fallback()
+    if (fallback is None) != (not tunnel.fallback_s):
+        yield Fault((*where, "on_exhaustion"), "fallback:… and fallback_s belong together", "a fallback states its end")
+    if fallback is not None and fallback.protection >= tunnel.require:
+        yield Fault((*where, "on_exhaustion"), f"is not below {tunnel.require.label}: not a fallback")
     if tunnel.require is Protection.NONE:
         yield Fault((*where, "require"), "none is not a protection")
+
+
+def _wear(tunnel: Tunnel, where: Where) -> Iterator[Fault]:
+    """No key may carry more than its cipher allows, at full rate for as long as it may be in use."""
+    limit = tunnel.found_kind().limit(tunnel.settings)
+    if limit is None or not tunnel.rate_bps:
+        return
+    least_s, rule = limit.least_s(tunnel.rate_bps, tunnel.packet_bytes)
+    longest_s = tunnel.hold_s + tunnel.fallback_s
+    if longest_s > least_s:
+        words = f"a key may carry traffic for {longest_s:g} s, and {rule} is reached after {least_s:.3g} s"
+        hint = (
+            f"at {tunnel.rate_bps / 1e9:g} Gbit/s in packets of {tunnel.packet_bytes} bytes; lower hold_s and rotate_s"
+        )
+        yield Fault((*where, "hold_s"), words, hint)

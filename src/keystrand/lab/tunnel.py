@@ -40,7 +40,7 @@ peer_sae = "gateway-{peer}"
 {verb} = "127.0.0.1:{port}"
 rotate_s = {rotate_s}
 hold_s = {hold_s}
-on_exhaustion = "block"
+on_exhaustion = "fail-closed"
 start = "apart"
 
 [tunnel.{name}.{kind}]

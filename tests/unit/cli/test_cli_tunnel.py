@@ -22,7 +22,7 @@ peer = "bravo"
 sae = "gateway-alpha"
 peer_sae = "gateway-bravo"
 connect = "127.0.0.1:7000"
-on_exhaustion = "block"
+on_exhaustion = "fail-closed"
 start = "apart"
 [tunnel.west.wireguard]
 interface = "wgw"

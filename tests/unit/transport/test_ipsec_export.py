@@ -80,7 +80,7 @@ peer = "bravo"
 sae = "gateway-alpha"
 peer_sae = "gateway-bravo"
 connect = "192.0.2.7:7000"
-on_exhaustion = "block"
+on_exhaustion = "fail-closed"
 
 [tunnel.east.ipsec]
 local_address = "192.0.2.1"

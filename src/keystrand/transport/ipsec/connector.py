@@ -17,6 +17,7 @@ from keystrand.transport.ipsec.settings import IpsecSettings, faults_of
 from keystrand.transport.tunnel.contract import Connector, Generation, Health, Place
 from keystrand.transport.tunnel.derive import derive
 from keystrand.transport.tunnel.kinds import Kind
+from keystrand.transport.tunnel.wear import CipherLimit, Mode
 
 NAME: Final = "ipsec"
 SEEN_S: Final = 5.0
@@ -127,4 +128,22 @@ class Ipsec(Connector):
         await asyncio.gather(*going, return_exceptions=True)
 
 
-KIND = Kind(name=NAME, settings=IpsecSettings, open=Ipsec, faults=faults_of, stage="keystrand.lab.ipsec:stage")
+def limit_of(settings: IpsecSettings) -> CipherLimit:
+    """Sequence numbers, unless every suite has the extended ones; then what the cipher bears."""
+    extended = bool(settings.esp_proposals) and all("-esn" in suite for suite in settings.esp_proposals)
+    mode: Mode = (
+        "chacha20-poly1305" if all("chacha20" in suite for suite in settings.esp_proposals or ("",)) else "aes-gcm"
+    )
+    if extended:
+        return CipherLimit(packets=2.0**64, source="the extended ESP sequence number (RFC 4303, 2.2.1)", mode=mode)
+    return CipherLimit(packets=2.0**32, source="the ESP sequence number of 32 bits (RFC 4303, 3.3.3)", mode=mode)
+
+
+KIND = Kind(
+    name=NAME,
+    settings=IpsecSettings,
+    open=Ipsec,
+    faults=faults_of,
+    limit=limit_of,
+    stage="keystrand.lab.ipsec:stage",
+)

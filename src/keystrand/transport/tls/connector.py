@@ -23,6 +23,7 @@ from keystrand.transport.tls.settings import TlsSettings, faults_of, host_port
 from keystrand.transport.tunnel.contract import Connector, Generation, Health, Place
 from keystrand.transport.tunnel.derive import derive
 from keystrand.transport.tunnel.kinds import Kind
+from keystrand.transport.tunnel.wear import CipherLimit
 
 NAME: Final = "tls"
 READY_S: Final = 20.0
@@ -137,4 +138,7 @@ def psk_of(generation: Generation, place: Place) -> tuple[bytes, Secret]:
         epsk.wipe()
 
 
-KIND = Kind(name=NAME, settings=TlsSettings, open=TlsConnector, faults=faults_of)
+LIMIT: Final = CipherLimit(
+    packets=2.0**24.5, source="the limit of AES-GCM records for a connection (RFC 8446, 5.5)", record_bytes=16_384
+)
+KIND = Kind(name=NAME, settings=TlsSettings, open=TlsConnector, faults=faults_of, limit=lambda settings: LIMIT)

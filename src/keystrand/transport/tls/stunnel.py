@@ -23,6 +23,7 @@ from OpenSSL import SSL
 
 from keystrand.core.errors import ConfigError, Unavailable
 from keystrand.core.secret import Secret
+from keystrand.transport.tls.connector import LIMIT
 from keystrand.transport.tls.psk import PskClient
 from keystrand.transport.tls.settings import Place as Address
 from keystrand.transport.tls.settings import TlsSettings, host_port
@@ -31,6 +32,7 @@ from keystrand.transport.tunnel.contract import Connector, Generation, Health, P
 from keystrand.transport.tunnel.derive import derive
 from keystrand.transport.tunnel.kinds import Kind
 from keystrand.transport.tunnel.record import write_whole
+from keystrand.transport.tunnel.wear import CipherLimit
 
 NAME: Final = "stunnel"
 RELOAD_S: Final = 5.0
@@ -320,4 +322,12 @@ def faults_of(settings: StunnelSettings) -> list[tuple[str, str]]:
     return found
 
 
-KIND = Kind(name=NAME, settings=StunnelSettings, open=Stunnel, faults=faults_of)
+def limit_of(settings: StunnelSettings) -> CipherLimit:
+    if "CHACHA20" in settings.suite:
+        return CipherLimit(
+            packets=2.0**64, source="the record number of TLS", mode="chacha20-poly1305", record_bytes=16_384
+        )
+    return LIMIT
+
+
+KIND = Kind(name=NAME, settings=StunnelSettings, open=Stunnel, faults=faults_of, limit=limit_of)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from keystrand.core.errors import ConfigError
 from keystrand.transport.tunnel.contract import Connector, Place
+from keystrand.transport.tunnel.wear import CipherLimit
 
 GROUP: Final = "keystrand.connectors"
 
@@ -30,14 +31,16 @@ class Kind:
 
     settings: a msgspec.Struct (frozen, kw_only) with a description for each field: the table [tunnel.NAME.KIND] of the
     file; paths are Path, and come absolute. open: makes the connector of one end, without touching the daemon yet; raises
-    KeystrandError. faults: what no single field can tell, as (field, message). stage: `module:function` that sets up
-    both ends for `keystrand lab tunnel KIND`, see lab.stage.
+    KeystrandError. faults: what no single field can tell, as (field, message). limit: how much one key may carry with
+    these settings; None: no bound that a link could reach. stage: `module:function` that sets up both ends for
+    `keystrand lab tunnel KIND`, see lab.stage.
     """
 
     name: str
     settings: type[Any]
     open: Callable[[Place, Any], Connector]
     faults: Callable[[Any], list[tuple[str, str]]] = lambda settings: []
+    limit: Callable[[Any], CipherLimit | None] = lambda settings: None
     stage: str = ""
 
 

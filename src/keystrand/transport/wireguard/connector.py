@@ -16,6 +16,7 @@ from keystrand.core.secret import Secret
 from keystrand.transport.tunnel.contract import Connector, Generation, Health, Place
 from keystrand.transport.tunnel.derive import derive
 from keystrand.transport.tunnel.kinds import Kind
+from keystrand.transport.tunnel.wear import CipherLimit
 from keystrand.transport.wireguard.door import Door, Peer, PeerState, key_of
 from keystrand.transport.wireguard.lane import Lane, Plane, plane_of, routes_of
 from keystrand.transport.wireguard.settings import LANES, WireGuardSettings, faults_of
@@ -291,5 +292,8 @@ KIND = Kind(
     settings=WireGuardSettings,
     open=_open,
     faults=faults_of,
+    limit=lambda settings: CipherLimit(
+        packets=2.0**60, source="WireGuard's own limit for a session (Rekey-After-Messages)", mode="chacha20-poly1305"
+    ),
     stage="keystrand.lab.wireguard:stage",
 )
