@@ -38,9 +38,19 @@ async def test_sighup_puts_the_policy_of_the_file_in_force_and_refuses_the_rest(
         await asyncio.sleep(0.3)
         sound = file.read_text()
         pair = next(iter(node.policy.rules))
-        file.write_text(sound.replace("[[policy]]", "[[policy]]\nquota_bps = 1000\nquota_burst_bits = 4096", 1))
+        changed = sound.replace("[[policy]]", "[[policy]]\nquota_bps = 1000\nquota_burst_bits = 4096", 1)
+        file.write_text(changed)
         await hang_up()
-        assert [r["kind"] for r in policy_records(node)] == ["policy.loaded", "policy.loaded"]
+        assert policy_records(node)[-1]["kind"] == "policy.refused"
+        assert "under the same number" in str(policy_records(node)[-1]["reason"])
+        assert node.engine.kme.site.policy.rules[pair].quota_bps == 0
+
+        file.write_text(sound + "# nothing that decides\n")
+        await hang_up()
+        assert policy_records(node)[-1]["kind"] == "policy.loaded"
+
+        file.write_text(changed.replace("policy_serial = 1", "policy_serial = 2"))
+        await hang_up()
         assert policy_records(node)[-1]["changed"] == 1
         assert node.engine.kme.site.policy.rules[pair].quota_bps == node.policy.rules[pair].quota_bps == 1000
 

@@ -45,9 +45,8 @@ def allow(initiator: str, responder: str, config_file: Path, quota_bps: float, q
     )
     ends = f'from = "{initiator}"\nto = "{responder}"\n'
     append(config_file, f'\n[[policy]]\n{ends}require = "hybrid"\non_exhaustion = "closed"\n{quota}')
-    say(
-        f"{initiator} may draw keys shared with {responder}; restart the site to take it up, and allow it at the other too"
-    )
+    say(f"{initiator} may draw keys shared with {responder}; allow it at the other site too")
+    say("a site that runs takes it up with a restart, or with a raised policy_serial and a SIGHUP")
 
 
 @command.command("list")
@@ -158,8 +157,9 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
         line = f"{change.subject}: {change.field}: {change.before} => {change.after}{place}"
         print_json(facts) if as_json else click.echo(line)
     say(f"{before.version} => {after.version}: {len(changed_pairs(before, after))} pairs change")
-    if after.serial < before.serial:
-        complain("a site that runs with OLD refuses NEW: its serial is lower", "raise site.policy_serial")
+    if after.serial <= before.serial and after.digest != before.digest:
+        words = "lower" if after.serial < before.serial else "the same"
+        complain(f"a site that runs with OLD refuses NEW: its serial is {words}", "raise site.policy_serial")
     if not before.may_change_at(time.time()):
         say(f"no change window is open now: {'; '.join(map(str, before.windows))}")
 

@@ -41,6 +41,7 @@ kme_id = "{kme_id}"
 state_dir = "state"
 root_key_file = "passphrase"    # seals the store; keep a copy elsewhere, nothing can be read without it
 audit_key_file = "audit.key"
+policy_serial = 1               # raise it with every change of saes, tenants and policy: a site that runs wants a higher one
 
 [tls]
 certificate = "pki/kme-{kme_id}.pem"

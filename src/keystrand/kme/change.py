@@ -41,11 +41,17 @@ def record_policy(site: Site, *, actor: str, changed: int = 0) -> None:
 
 
 def check_change(site: Site, policy: Policy, emergency: Emergency | None) -> None:
-    """Raises NotPermitted for an older policy, and outside the windows of the policy in force (not those of the new)."""
+    """Raises NotPermitted for an older policy, for another one under the number of the policy in force (a number in a record
+    or a report would then mean two policies), and outside the windows of the policy in force (not those of the new)."""
     present = site.policy
     if policy.serial < present.serial:
         raise NotPermitted(
             f"policy {policy.version} is older than {present.version}, which is in force",
+            hint=f"raise policy_serial to {present.serial + 1} or more",
+        )
+    if policy.serial == present.serial and policy.digest != present.digest:
+        raise NotPermitted(
+            f"policy {policy.version} differs from {present.version}, which is in force under the same number",
             hint=f"raise policy_serial to {present.serial + 1} or more",
         )
     if emergency is None and not present.may_change_at(site.clock.now_s()):

@@ -146,7 +146,7 @@ def test_the_command_line_and_the_service_come_to_the_same_verdict(
 def test_a_dry_run_tells_what_would_change_and_for_whom(site: Path, capsys: Out) -> None:
     new = site.with_name("new.toml")
     text = site.read_text().replace("sizes_bits = [256, 512]", "sizes_bits = [256]").replace("keys = 10", "keys = 20")
-    new.write_text(text.replace("[site]", "[site]\npolicy_serial = 2", 1))
+    new.write_text(text.replace("policy_serial = 1", "policy_serial = 2", 1))
     assert run(["policy", "diff", str(site), str(new), "--json"]) == exits.OK
     out, err = capsys.readouterr()
     rest = "keys in 60 s, then 3600 s without"
@@ -161,6 +161,9 @@ def test_a_dry_run_tells_what_would_change_and_for_whom(site: Path, capsys: Out)
     assert "2 pairs change" in err
     assert run(["policy", "diff", str(new), str(site)]) == exits.OK
     assert "its serial is lower" in capsys.readouterr().err
+    new.write_text(text)
+    assert run(["policy", "diff", str(site), str(new)]) == exits.OK
+    assert "its serial is the same" in capsys.readouterr().err
     assert run(["policy", "diff", str(site), str(site)]) == exits.OK
     assert capsys.readouterr().out == ""
 

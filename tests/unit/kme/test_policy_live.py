@@ -39,7 +39,9 @@ def pair_of(*rules: Rule, **options: object) -> Pair:
     return pair
 
 
-def change(pair: Pair, *rules: Rule, serial: int = 1, emergency: Emergency | None = None, **options: object) -> int:
+def change(pair: Pair, *rules: Rule, serial: int = 0, emergency: Emergency | None = None, **options: object) -> int:
+    """serial: 0: one above the present one."""
+    serial = serial or pair.alpha.kme.site.policy.serial + 1
     policy = Policy.of(rules, SITE_OF, serial=serial, **options)  # type: ignore[arg-type]
     counts = [
         side.run(lambda kme: kme.set_policy(policy, actor="ann", emergency=emergency)) for side in pair.sides.values()
@@ -208,6 +210,9 @@ def test_a_new_policy_comes_into_force_and_into_the_audit_log() -> None:
     assert now["digest"] == pair.alpha.kme.site.policy.digest != start["digest"]
     with pytest.raises(NotPermitted, match="older"):
         change(pair, Rule(initiator="a1", responder="b1"), serial=1)
+    with pytest.raises(NotPermitted, match="under the same number"):
+        change(pair, Rule(initiator="a1", responder="b1"), serial=2)
+    assert change(pair, Rule(initiator="a1", responder="b2"), serial=2) == 0, "the same policy again changes nothing"
     with pytest.raises(NotPermitted):
         pair.draw("a1", "b1")
 
