@@ -43,10 +43,9 @@ class Form(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 # bodies --------------------------------------------------------------------------------------------------------------
 
 
-class Selection(Form, frozen=True, kw_only=True):
-    """Which keys, and why: by ID, or by other criteria that must all hold. Without any of them it is refused."""
+class Criteria(Form, frozen=True, kw_only=True):
+    """Which keys: by ID, or by other criteria that must all hold. Without any of them it is refused."""
 
-    reason: Reason
     key_ids: Annotated[tuple[KeyId, ...], Meta(max_length=1000)] | UnsetType = UNSET
     states: Annotated[tuple[StateName, ...], Meta(max_length=6)] | UnsetType = UNSET
     tags: Annotated[tuple[Tag, ...], Meta(max_length=8)] | UnsetType = UNSET
@@ -58,6 +57,18 @@ class Selection(Form, frozen=True, kw_only=True):
     since_s: Instant | UnsetType = UNSET
     until_s: Instant | UnsetType = UNSET
     cursor: Cursor = ""
+
+
+class Selection(Criteria, frozen=True, kw_only=True):
+    """Which keys, and why."""
+
+    reason: Reason
+
+
+class LifeTrial(Criteria, frozen=True, kw_only=True):
+    """Which keys, and what would be done to them."""
+
+    change: Annotated[str, Meta(pattern="^(suspend|resume|revoke|compromise|destroy)$")]
 
 
 class PolicyDraft(Form, frozen=True, kw_only=True):
@@ -238,10 +249,18 @@ class BlockFacts(Form, frozen=True, kw_only=True):
     sequence: int
 
 
+class PairFacts(Form, frozen=True, kw_only=True):
+    initiator: str
+    responder: str
+    keys: int
+
+
 class AffectedKeys(Form, frozen=True, kw_only=True):
-    """What was moved. cursor: there is more; ask again with it, until it is empty."""
+    """What was moved, or would be: keys, the SAE pairs that share them, who uses them, how many keys that were not released
+    yet are given up, and blocks. cursor: there is more; ask again with it, until it is empty."""
 
     key_ids: list[str]
+    pairs: list[PairFacts]
     consumers: list[ConsumerFacts]
     given_up: int
     quarantined: list[BlockFacts]

@@ -28,7 +28,6 @@ from keystrand.api.admin_call import (
     Param,
     Route,
 )
-from keystrand.core.states import Change
 from keystrand.govern.roles import Operation as Op
 
 _PAGE: Final = (CURSOR, LIMIT)
@@ -57,17 +56,15 @@ def _get(
     )
 
 
-def _life(verb: str, change: Change, summary: str) -> Route:
-    answers: dict[int, type[forms.Form]] = {200: forms.AffectedKeys}
-    if change in writes.DANGEROUS:
-        answers[202] = forms.ProposalFacts
+def _life(verb: str, summary: str) -> Route:
+    change, answers = writes.VERBS[verb], {200: forms.AffectedKeys}
     return Route(
         method="POST",
         path=f"/lifecycle/{verb}",
         operation=writes.OPERATION[change],
         handle=writes.changing(change),
         summary=summary,
-        answers=answers,
+        answers=answers | ({202: forms.ProposalFacts} if change in writes.DANGEROUS else {}),
         body=forms.Selection,
         changes=True,
     )
@@ -123,11 +120,20 @@ ROUTES: Final = (
     _get(
         "/keys/{key_id}/consumers", Op.KEYS_READ, reads.consumers, forms.Consumers, "Who uses a key", params=(KEY_ID,)
     ),
-    _life("suspend", Change.SUSPEND, "Nobody fetches these keys until they are resumed"),
-    _life("resume", Change.RESUME, "Take a suspension back"),
-    _life("revoke", Change.DEACTIVATE, "Deactivate keys: nothing new is protected with them"),
-    _life("compromise", Change.COMPROMISE, "Declare keys known to others; by criteria only with approval"),
-    _life("destroy", Change.DESTROY, "End keys that are deactivated or compromised; by criteria only with approval"),
+    Route(
+        method="POST",
+        path="/lifecycle/trials",
+        operation=Op.KEYS_READ,
+        handle=writes.try_change,
+        summary="Which keys, pairs and consumers a change would concern; changes nothing",
+        answers={200: forms.AffectedKeys},
+        body=forms.LifeTrial,
+    ),
+    _life("suspend", "Nobody fetches these keys until they are resumed"),
+    _life("resume", "Take a suspension back"),
+    _life("revoke", "Deactivate keys: nothing new is protected with them"),
+    _life("compromise", "Declare keys known to others; by criteria only with approval"),
+    _life("destroy", "End keys that are deactivated or compromised; by criteria only with approval"),
     _get("/jobs", Op.JOBS_READ, reads.jobs, forms.JobTable, "What the service does by itself"),
     Route(
         method="POST",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -37,6 +38,13 @@ OPERATION: Final = {
     Change.COMPROMISE: Operation.KEYS_COMPROMISE,
     Change.DESTROY: Operation.KEYS_DESTROY,
 }
+VERBS: Final = {
+    "suspend": Change.SUSPEND,
+    "resume": Change.RESUME,
+    "revoke": Change.DEACTIVATE,
+    "compromise": Change.COMPROMISE,
+    "destroy": Change.DESTROY,
+}
 CHANGE_OF: Final = {operation: change for change, operation in OPERATION.items()}
 # by criteria, these cannot be taken back and may concern every key of a site: nobody does them alone
 DANGEROUS: Final = frozenset({Change.COMPROMISE, Change.DESTROY})
@@ -54,7 +62,7 @@ class Wish(forms.Form, frozen=True, kw_only=True):
 # keys ----------------------------------------------------------------------------------------------------------------
 
 
-def scope_of(selection: forms.Selection) -> Scope:
+def scope_of(selection: forms.Criteria) -> Scope:
     fields = {
         name: value
         for name in ("tenant", "sae", "peer", "link", "source", "since_s", "until_s", "key_ids", "tags")
@@ -84,9 +92,23 @@ def _change(change: Change, desk: Desk, call: Call) -> Result:
     return Result(form=affected_facts(done))
 
 
+def try_change(desk: Desk, call: Call) -> Result:
+    """What a change would do; whoever may see these keys may ask."""
+    scope, change = scope_of(call.body), VERBS[call.body.change]
+    if scope.is_empty:
+        raise BadRequest("say which keys: a selection without any criterion means all of them")
+    for key_id in scope.key_ids:
+        reached(desk, call, Operation.KEYS_READ, key_id)
+    if not scope.key_ids:
+        check_reach(call, Operation.KEYS_READ, scope)
+    return Result(form=affected_facts(desk.try_change(change, scope, cursor=call.body.cursor)))
+
+
 def affected_facts(done: Affected) -> forms.AffectedKeys:
+    pairs = Counter(pair for record in done.records for pair in record.pairs)
     return forms.AffectedKeys(
         key_ids=list(done.key_ids),
+        pairs=[forms.PairFacts(initiator=a, responder=b, keys=keys) for (a, b), keys in sorted(pairs.items())],
         consumers=consumer_facts(done.uses),
         given_up=done.given_up,
         quarantined=[forms.BlockFacts(link=link, sequence=number) for link, number in done.quarantined],

@@ -52,7 +52,11 @@ class Site(Section, frozen=True, kw_only=True):
         str | None, Meta(description="name of this process among the replicas; left out: host and port of the API")
     ] = None
     policy_serial: Annotated[
-        int, Meta(description="number of the policy, raised with every change: a site that runs takes no other policy under the same number or a lower one", ge=1)
+        int,
+        Meta(
+            description="number of the policy, raised with every change: a site that runs takes no other policy under the same number or a lower one",
+            ge=1,
+        ),
     ] = 1
 
 

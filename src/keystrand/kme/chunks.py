@@ -23,7 +23,7 @@ from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 from keystrand.kme.ask import Ask
 from keystrand.kme.pool import BATCH_MAX
-from keystrand.kme.reservation import Reservations
+from keystrand.kme.reservation import Meant, Reservations
 from keystrand.kme.site import Site
 from keystrand.kme.strands import Strands
 from keystrand.wire.peer import Refused, Reserve, Reserved, Void, WireKey
@@ -84,7 +84,7 @@ class Chunks:
         self.strands = strands
         self._settled = settled
         self._flights: dict[str, Flight] = {}
-        reservations.others.append(self.give_up_where)
+        reservations.others.append(self)
 
     def reserve(self, ask: ChunkAsk) -> None:
         """Reserve and tell the peer. Raises Unavailable when there is nothing to reserve; changes nothing then."""
@@ -197,9 +197,16 @@ class Chunks:
             if flight.ask.ksid == ksid or flight.ask.peer == peer:
                 self._end(request_id, reason, repeatable=False)
 
-    def give_up_where(self, is_meant: Callable[[str, Reserve], bool], reason: str) -> int:
+    def count_where(self, is_meant: Meant) -> int:
         """As of Reservations."""
-        meant = [i for i, flight in self._flights.items() if is_meant(flight.ask.peer, flight.message)]
+        return sum(len(self._flights[request_id].materials) for request_id in self._meant(is_meant))
+
+    def _meant(self, is_meant: Meant) -> list[str]:
+        return [i for i, flight in self._flights.items() if is_meant(flight.ask.peer, flight.message)]
+
+    def give_up_where(self, is_meant: Meant, reason: str) -> int:
+        """As of Reservations."""
+        meant = self._meant(is_meant)
         count = sum(len(self._flights[request_id].materials) for request_id in meant)
         for request_id in meant:
             self._end(request_id, reason, repeatable=False)

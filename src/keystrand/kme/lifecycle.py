@@ -8,7 +8,7 @@ a compromise casts doubt on is quarantined. A scope of many keys takes several c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from keystrand.core.clock import new_uuid
@@ -21,12 +21,13 @@ from keystrand.kme.pickup import UNSPENT, Pickups
 from keystrand.kme.pool import Pool
 from keystrand.kme.register import CLOCK, KEYS_PER_NOTICE_MAX, Register, span_of
 from keystrand.kme.reservation import Reservations
-from keystrand.kme.site import Site
+from keystrand.kme.site import Link, Site
 from keystrand.wire.peer import Changed, Heard, Quarantined, Reserve
 
 PAGE_MAX = 1000  # keys per call: a transaction stays short
 CONSUMERS_PER_KEY_MAX = 64
 WORDS_MAX = 256  # characters of an actor, a reason, the name of a consumer
+USE_FRESH_S = 60.0  # the time of a last use is that exact
 ROTATE_AT = 0.9  # of the cryptoperiod: then there is time to rotate before the key is deactivated
 BURNING = frozenset({Change.SUSPEND, Change.DEACTIVATE, Change.COMPROMISE})
 
@@ -119,10 +120,30 @@ class Lifecycle:
         records = self.site.store.register.find(scope, place_of(cursor), limit)
         return Page(tuple(records), cursor_of(records[-1]) if len(records) == limit else "")
 
-    def affected(self, scope: Scope, *, cursor: str = "") -> Affected:
-        """Whom it would concern if something happened to these keys. Changes nothing."""
-        page = self.find(scope, cursor=cursor, limit=PAGE_MAX)
-        return Affected(page.records, self._uses(page.records), cursor=page.cursor)
+    def trial(self, change: Change, scope: Scope, *, cursor: str = "") -> Affected:
+        """What `change` would do now: the keys that it would move, as they are, and whom that concerns. Changes nothing;
+        raises as `change` does."""
+        self._check(scope)
+        after = place_of(cursor)
+        records = self._records_for(change, scope, after)
+        for record in records:
+            advance(record.state, change)
+        given_up = self.reservations.count_where(self._meant(scope)) if _burns(change, scope, after) else 0
+        doubtful = self._doubtful(scope) if _casts_doubt(change, scope, after) else {}
+        return self._affected(records, scope, records, given_up, doubtful)
+
+    def _affected(
+        self,
+        shown: Sequence[KeyRecord],
+        scope: Scope,
+        page: Sequence[KeyRecord],
+        given_up: int,
+        doubtful: Mapping[Link, Sequence[int]],
+    ) -> Affected:
+        """shown: the records of `page`, before or after they moved."""
+        blocks = tuple((link.name, sequence) for link, sequences in doubtful.items() for sequence in sequences)
+        more = not scope.key_ids and len(page) == PAGE_MAX
+        return Affected(tuple(shown), self._uses(shown), given_up, blocks, cursor_of(page[-1]) if more else "")
 
     def _uses(self, records: Iterable[KeyRecord]) -> tuple[Use, ...]:
         return tuple(use for record in records for use in self.site.store.register.uses(record.key_id))
@@ -160,35 +181,31 @@ class Lifecycle:
 
         With other criteria than key IDs, keys for which the change is not legal are left as they are.
         """
-        self._check(scope, actor, reason)
+        self._check(scope)
+        _check_words(actor, reason)
         after = place_of(cursor)
         records = self._records_for(change, scope, after)
         for record in records:
             advance(record.state, change)  # before anything is touched: what is in memory cannot be taken back
-        given_up = 0
-        quarantined: tuple[tuple[str, int], ...] = ()
-        unborn = not scope.states or State.ACTIVE in scope.states  # keys that are not released yet are meant too
-        if after is None and change in BURNING and unborn:
-            given_up = self._give_up(scope, reason)
-        if after is None and change is Change.COMPROMISE and scope.is_of_bits:
-            quarantined = self._quarantine(scope, actor, reason)
+        burns = _burns(change, scope, after)
+        given_up = self.reservations.give_up_where(self._meant(scope), reason) if burns else 0
+        doubtful = self._doubtful(scope) if _casts_doubt(change, scope, after) else {}
+        for link, sequences in doubtful.items():
+            self._quarantine_blocks(link.name, sequences, reason)
+            self._tell_quarantine(link.peer, link.name, sequences, actor, reason)
         moved = self.register.move(records, change, actor, reason)
         for record in moved:
             self._settle(record)
         self.register.tell_changes(moved)
-        more = not scope.key_ids and len(records) == PAGE_MAX
-        return Affected(tuple(moved), self._uses(moved), given_up, quarantined, cursor_of(records[-1]) if more else "")
+        return self._affected(moved, scope, records, given_up, doubtful)
 
-    def _check(self, scope: Scope, actor: str, reason: str) -> None:
+    def _check(self, scope: Scope) -> None:
         if scope.is_empty:
             raise BadRequest("say which keys: a scope without any criterion means all of them")
         if scope.key_ids and scope != Scope(key_ids=scope.key_ids):
             raise BadRequest("name keys by their ID, or by other criteria, not both")
         if len(scope.key_ids) > PAGE_MAX or len(set(scope.key_ids)) != len(scope.key_ids):
             raise BadRequest(f"at most {PAGE_MAX} key IDs, each once")
-        for what, words in (("actor", actor), ("reason", reason)):
-            if not words.strip() or len(words) > WORDS_MAX:
-                raise BadRequest(f"{what} shall be 1 to {WORDS_MAX} characters")
 
     def _records_for(self, change: Change, scope: Scope, after: tuple[float, str] | None) -> list[KeyRecord]:
         if scope.key_ids:
@@ -211,8 +228,8 @@ class Lifecycle:
             elif LEVEL[record.state] and copy.step in UNSPENT:
                 self.pickups.finish(copy, Move.REVOKE)
 
-    def _give_up(self, scope: Scope, reason: str) -> int:
-        """Burn what is in the scope and not released yet: on its way to the peer, or agreed ahead of demand."""
+    def _meant(self, scope: Scope) -> Callable[[str, Reserve], bool]:
+        """What of the scope is not released yet: on its way to the peer, or agreed ahead of demand."""
         anyone = replace(scope, states=frozenset(), key_ids=())
         named = set(scope.key_ids)
 
@@ -221,7 +238,7 @@ class Lifecycle:
                 return not named.isdisjoint(key.key_id for key in message.keys)
             return anyone.covers(self._prospect(peer, message), self._origins)
 
-        return self.reservations.give_up_where(is_meant, reason)
+        return is_meant
 
     def _prospect(self, peer: str, message: Reserve) -> KeyRecord:
         """The record that the keys of a request would have."""
@@ -237,17 +254,12 @@ class Lifecycle:
             return []
         return self.site.store.register.origins(record.link, record.first_sequence, record.last_sequence)
 
-    def _quarantine(self, scope: Scope, actor: str, reason: str) -> tuple[tuple[str, int], ...]:
-        found: list[tuple[str, int]] = []
-        for link in self.site.links:
-            if scope.link in (None, link.name) and scope.peer in (None, link.peer):
-                sequences = self._doubtful(link.name, scope)
-                self._quarantine_blocks(link.name, sequences, reason)
-                self._tell_quarantine(link.peer, link.name, sequences, actor, reason)
-                found += [(link.name, sequence) for sequence in sequences]
-        return tuple(found)
+    def _doubtful(self, scope: Scope) -> dict[Link, list[int]]:
+        """Blocks that a compromise of the scope casts doubt on."""
+        concerned = (link for link in self.site.links if scope.link in (None, link.name))
+        return {link: self._doubtful_of(link.name, scope) for link in concerned if scope.peer in (None, link.peer)}
 
-    def _doubtful(self, link: str, scope: Scope) -> list[int]:
+    def _doubtful_of(self, link: str, scope: Scope) -> list[int]:
         came = {block.sequence: block.ingested_s for block in self.site.store.blocks(link=link)}
         if not came:
             return []
@@ -314,10 +326,10 @@ class Lifecycle:
 
     # use and time --------------------------------------------------------------------------------------------------
 
-    def note_use(self, caller: str, key_id: str, *, consumer: str, uses: int = 1, used_bytes: int = 0) -> State:
+    def note_use(self, caller: str, key_id: str, *, consumer: str, uses: int = 1, used_bytes: int = 0) -> KeyRecord:
         """`consumer` (a tunnel, a file) of SAE `caller` used the key `uses` more times, for so many more bytes.
 
-        The state that the key has: anything but active means to stop using it. Raises UnknownKey, also for keys of others.
+        The key as it stands: any state but active means to stop using it. Raises UnknownKey, also for keys of others.
         """
         require_local(self.site, caller)
         record = self.site.store.register.get(key_id)
@@ -326,21 +338,25 @@ class Lifecycle:
         if uses < 0 or used_bytes < 0 or not 1 <= len(consumer) <= WORDS_MAX:
             raise BadRequest(f"uses and bytes shall not be negative, consumer 1 to {WORDS_MAX} characters")
         self._note_consumer(Use(key_id, caller, consumer, self.site.clock.now_s()))
+        if not uses and not used_bytes:
+            return record
         record = record._replace(uses=record.uses + uses, used_bytes=record.used_bytes + used_bytes)
         if record.stage is Stage.EXPIRE and not record.rotation_due_s:
             due_s = record.activated_s + ROTATE_AT * (record.expires_s - record.activated_s)
             record = record._replace(stage=Stage.ROTATE, due_s=due_s)
         self.site.store.register.put(record)
         if record.stage is Stage.ROTATE and (why := self._used_up(record)):
-            self._call_for_rotation(record, why)
-        return record.state
+            return self._call_for_rotation(record, why)
+        return record
 
     def _note_consumer(self, use: Use) -> None:
-        known = self.site.store.register.uses(use.key_id)
-        is_new = (use.sae, use.consumer) not in {(one.sae, one.consumer) for one in known}
-        if is_new and len(known) >= CONSUMERS_PER_KEY_MAX:
+        """A consumer that is known is written again only now and then: they report every few seconds."""
+        known = {(one.sae, one.consumer): one for one in self.site.store.register.uses(use.key_id)}
+        before = known.get((use.sae, use.consumer))
+        if before is None and len(known) >= CONSUMERS_PER_KEY_MAX:
             raise BadRequest(f"a key has at most {CONSUMERS_PER_KEY_MAX} consumers")
-        self.site.store.register.put_use(use)
+        if before is None or not 0 <= use.last_s - before.last_s < USE_FRESH_S:
+            self.site.store.register.put_use(use)
 
     def _used_up(self, record: KeyRecord) -> str:
         """Which limit of use the key has reached, or ""."""
@@ -352,9 +368,10 @@ class Lifecycle:
             return "uses"
         return "bytes" if record.used_bytes >= bytes_max else ""
 
-    def _call_for_rotation(self, record: KeyRecord, why: str) -> None:
+    def _call_for_rotation(self, record: KeyRecord, why: str) -> KeyRecord:
         now_s = self.site.clock.now_s()
-        self.site.store.register.put(record._replace(stage=Stage.EXPIRE, due_s=record.expires_s, rotation_due_s=now_s))
+        record = record._replace(stage=Stage.EXPIRE, due_s=record.expires_s, rotation_due_s=now_s)
+        self.site.store.register.put(record)
         self.site.note(
             "key.rotation_due",
             key_id=record.key_id,
@@ -362,6 +379,7 @@ class Lifecycle:
             responder=record.responders[0],
             reason=why,
         )
+        return record
 
     # jobs: each does a bounded part and says how much ----------------------------------------------------------------
 
@@ -380,7 +398,7 @@ class Lifecycle:
         """Forget keys whose life ended long ago; the log still has it."""
         return self._each_due(Stage.COLLECT, lambda record: self.site.store.register.drop(record.key_id))
 
-    def _each_due(self, stage: Stage, do: Callable[[KeyRecord], None]) -> int:
+    def _each_due(self, stage: Stage, do: Callable[[KeyRecord], object]) -> int:
         due = self.site.store.register.due(stage, self.site.clock.now_s(), KEYS_PER_NOTICE_MAX)
         for record in due:
             do(record)
@@ -388,6 +406,21 @@ class Lifecycle:
 
 
 _DEFAULTS = tuple(KeyRecord._field_defaults.values())
+
+
+def _check_words(actor: str, reason: str) -> None:
+    for what, words in (("actor", actor), ("reason", reason)):
+        if not words.strip() or len(words) > WORDS_MAX:
+            raise BadRequest(f"{what} shall be 1 to {WORDS_MAX} characters")
+
+
+def _burns(change: Change, scope: Scope, after: tuple[float, str] | None) -> bool:
+    """Whether keys that are not released yet are meant too: with the first page of what stops keys that are active."""
+    return after is None and change in BURNING and (not scope.states or State.ACTIVE in scope.states)
+
+
+def _casts_doubt(change: Change, scope: Scope, after: tuple[float, str] | None) -> bool:
+    return after is None and change is Change.COMPROMISE and scope.is_of_bits
 
 
 def _is_news(record: KeyRecord, state: State, turns: Turns, compromised: bool) -> bool:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Set
 from contextlib import suppress
 from dataclasses import replace
+from typing import Protocol
 
 import msgspec
 
@@ -60,6 +61,16 @@ def _left_of(batch: Batch) -> Reserve:
     return msgspec.structs.replace(batch.message, keys=tuple(wire for _, wire in batch.keys))
 
 
+Meant = Callable[[str, Reserve], bool]  # of a peer and what is left of a request to it
+
+
+class OnTheWay(Protocol):
+    """Whoever has keys that were not released yet, beside the ordinary requests."""
+
+    def count_where(self, is_meant: Meant) -> int: ...
+    def give_up_where(self, is_meant: Meant, reason: str) -> int: ...  # burns them; how many
+
+
 class Reservations:
     """All requests of this site's SAEs that are on their way."""
 
@@ -74,7 +85,7 @@ class Reservations:
         self.fallbacks = Fallbacks(site)
         self.stock = Stock()
         self._pending: dict[str, Batch] = {}
-        self.others: list[Callable[[Callable[[str, Reserve], bool], str], int]] = []  # who else has keys on their way
+        self.others: list[OnTheWay] = []  # who else has keys on their way
 
     # ask -----------------------------------------------------------------------------------------------------------
 
@@ -392,10 +403,16 @@ class Reservations:
             batch.wipe()
             self._give_up(batch.message.request_id, reason)
 
-    def give_up_where(self, is_meant: Callable[[str, Reserve], bool], reason: str) -> int:
+    def count_where(self, is_meant: Meant) -> int:
+        """How many keys `give_up_where` would burn."""
+        pending = sum(len(b.keys) for b in self._pending.values() if is_meant(b.ask.peer, b.message))
+        shelved = self.stock.count(lambda batch: is_meant(batch.ask.peer, _left_of(batch)))
+        return pending + shelved + sum(other.count_where(is_meant) for other in self.others)
+
+    def give_up_where(self, is_meant: Meant, reason: str) -> int:
         """Burn keys that were not released yet, on their way or on a shelf; how many. `is_meant` gets the peer and what
         is left of a request; whole requests go."""
-        count = sum(tell(is_meant, reason) for tell in self.others)
+        count = sum(other.give_up_where(is_meant, reason) for other in self.others)
         for request_id, batch in list(self._pending.items()):
             if is_meant(batch.ask.peer, batch.message):
                 count += len(batch.keys)

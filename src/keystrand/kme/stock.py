@@ -117,6 +117,10 @@ class Stock:
         """All batches agreed with one peer; their shelves are empty afterwards."""
         return self.where(lambda batch: batch.ask.peer == peer)
 
+    def count(self, test: Callable[[Batch], bool]) -> int:
+        """How many keys of such batches lie on the shelves."""
+        return sum(len(b.keys) for shelf in self._shelves.values() for b in shelf.batches if test(b))
+
     def where(self, test: Callable[[Batch], bool]) -> list[Batch]:
         """Take batches off their shelves."""
         taken: list[Batch] = []

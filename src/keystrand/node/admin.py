@@ -146,6 +146,9 @@ class EngineDesk:
     def uses(self, key_id: str) -> Sequence[Use]:
         return self.kme.site.store.register.uses(key_id)
 
+    def try_change(self, change: Change, scope: Scope, *, cursor: str) -> Affected:
+        return self.kme.lifecycle.trial(change, scope, cursor=cursor)
+
     def change(self, change: Change, scope: Scope, *, actor: str, reason: str, cursor: str) -> Affected:
         return self.kme.lifecycle.change(change, scope, actor=actor, reason=reason, cursor=cursor)
 

@@ -108,6 +108,14 @@ class MemoryDesk(MemoryProposals):
     def uses(self, key_id: str) -> Sequence[Use]:
         return self.consumers.get(key_id, [])
 
+    def try_change(self, change: Change, scope: Scope, *, cursor: str) -> Affected:
+        before = dict(self.keys)
+        try:
+            return self.change(change, scope, actor="trial", reason="trial", cursor=cursor)
+        finally:
+            self.keys.clear()
+            self.keys.update(before)
+
     def change(self, change: Change, scope: Scope, *, actor: str, reason: str, cursor: str) -> Affected:
         if scope.key_ids and scope != Scope(key_ids=scope.key_ids):
             raise BadRequest("name keys by their ID, or by other criteria, not both")

@@ -26,7 +26,16 @@ WHO: dict[str, str] = {"actor": "ann", "reason": "drill"}
 
 
 def change(side: Side, what: Change, scope: Scope, **options: Any) -> Affected:
+    """Do it; a trial just before told what would come of it."""
+    told: Affected | KeystrandError
+    try:
+        told = side.run(lambda kme: kme.lifecycle.trial(what, scope, cursor=options.get("cursor", "")))
+    except KeystrandError as error:
+        told = error
     result = side.run(lambda kme: kme.lifecycle.change(what, scope, **(WHO | options)))
+    assert isinstance(told, Affected)
+    assert replace(told, records=()) == replace(result, records=())
+    assert (told.key_ids, told.pairs) == (result.key_ids, result.pairs)
     side.pair.pump()
     return result
 
@@ -243,7 +252,7 @@ def test_a_compromise_after_the_end_is_kept_as_a_mark(pair: Pair) -> None:
 def test_an_sae_is_revoked_with_all_its_keys_and_its_consumers_are_named(pair: Pair) -> None:
     mine, others = pair.draw("a1", "b1", number=3), pair.draw("a2", "b1")
     pair.alpha.run(lambda kme: kme.lifecycle.note_use("a1", mine[0].key_id, consumer="tunnel 7"))
-    seen = pair.alpha.run(lambda kme: kme.lifecycle.affected(Scope(sae="a1")))
+    seen = pair.alpha.run(lambda kme: kme.lifecycle.trial(Change.DEACTIVATE, Scope(sae="a1")))
     result = change(pair.alpha, Change.DEACTIVATE, Scope(sae="a1"))
     assert set(result.key_ids) == set(seen.key_ids) == {key.key_id for key in mine}
     assert (
@@ -417,7 +426,7 @@ def test_a_key_in_use_is_called_for_rotation_once_and_deactivated_at_the_end_of_
     assert len(pair.alpha.events("key.rotation_due")) == 1
     assert states(pair, used.key_id) == states(pair, idle.key_id) == {State.DEACTIVATED}
     told = pair.alpha.run(lambda kme: kme.lifecycle.note_use("a1", used.key_id, consumer="tunnel"))
-    assert told is State.DEACTIVATED, "whoever still uses it hears so"
+    assert told.state is State.DEACTIVATED, "whoever still uses it hears so"
     pair.advance(61)
     assert pair.alpha.store.register.get(used.key_id) is None, "forgotten, and its consumers with it"
     assert pair.alpha.store.register.uses(used.key_id) == []
