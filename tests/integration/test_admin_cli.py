@@ -38,7 +38,19 @@ async def test_administrators_work_from_the_command_line(
         assert len(await verb("aud", "keys", "list", "--sae", "gateway-bravo", "--limit", "3")) == 3
         await verb("olga", "keys", "list", status=exits.REFUSED)
         await verb("nobody", "keys", "list", status=exits.CONFIG)
+        use = f"/keystrand/v1/keys/{keys[1]}/use"
+        answer = await site.clients["alpha"].request("POST", use, b'{"consumer": "tunnel west", "uses": 1}')
+        assert (answer.status, answer.body) == (200, b'{"state":"active","rotation_due":false}')
+        told = await verb("aud", "keys", "compromise", "--sae", "gateway-bravo", "--dry-run")
+        assert [line.split() for line in told] == [
+            ["4", "gateway-alpha", "->", "gateway-bravo"],
+            ["gateway-alpha", "tunnel", "west", keys[1]],
+        ]
+        trial = json.loads((await verb("ann", "keys", "revoke", keys[0], "--dry-run", "--json"))[0])
+        assert (trial["key_ids"], trial["consumers"]) == (keys[:1], [])
         assert await verb("ann", "keys", "revoke", keys[0], keys[1], "--reason", "drill") == keys[:2]
+        answer = await site.clients["alpha"].request("POST", use, b'{"consumer": "tunnel west"}')
+        assert answer.body == b'{"state":"deactivated","rotation_due":false}', "whoever uses it hears so"
         shown = await verb("aud", "keys", "show", keys[0], "--json")
         assert (json.loads(shown[0])["state"], json.loads(shown[0])["reason"]) == ("deactivated", "drill")
         await verb("ann", "keys", "revoke", "--reason", "drill", status=exits.REFUSED)

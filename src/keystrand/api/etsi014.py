@@ -1,4 +1,4 @@
-"""ETSI GS QKD 014 V1.1.1 over mutual TLS, and the telemetry of gateways beside it, as one ASGI application.
+"""ETSI GS QKD 014 V1.1.1 over mutual TLS, and what connectors report beside it, as one ASGI application.
 
 The caller is whom the client certificate names, never what a path or body says. Every path needs a caller first, so that
 a stranger cannot even learn which paths exist.
@@ -7,6 +7,7 @@ a stranger cannot even learn which paths exist.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -29,13 +30,15 @@ from keystrand.api.exchange import (
     words_of,
 )
 from keystrand.core.clock import Clock, SystemClock
-from keystrand.core.errors import BadRequest, NotPermitted
+from keystrand.core.errors import BadRequest, KeystrandError, NotPermitted
 from keystrand.core.events import Event, Scalar, Sink
-from keystrand.core.identity import check_name
+from keystrand.core.identity import check_key_id, check_name
 from keystrand.core.key import Key
 from keystrand.core.limits import Limits
 from keystrand.core.pool import PoolStatus
 from keystrand.wire import etsi014 as wire
+from keystrand.wire import keyuse
+from keystrand.wire.keyuse import KeyStand, UseReport
 
 
 class KeyService(Protocol):
@@ -51,6 +54,8 @@ class KeyService(Protocol):
     ) -> list[Key]: ...
 
     async def get_key_with_ids(self, caller: str, other: str, key_ids: tuple[str, ...], /) -> list[Key]: ...
+
+    async def note_use(self, caller: str, key_id: str, report: UseReport, /) -> KeyStand: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,8 @@ def _match(parts: list[str] | None) -> tuple[tuple[str, ...], Route, str] | None
             return (*KEY_ROUTES[verb], subject)
         case ["keystrand", "v1", "transfers", subject]:
             return ("POST",), _report, subject
+        case ["keystrand", "v1", "keys", subject, "use"]:
+            return ("POST",), _use, subject
     return None
 
 
@@ -184,8 +191,20 @@ def _container(keys: list[Key]) -> Answer:
 
 async def _report(edge: _Edge, request: _Request) -> Answer:
     body = await _body(edge, request)
-    edge.sink.emit(reports.transfer_event(request.caller, request.subject, body, at_s=edge.clock.now_s()))
+    event = reports.transfer_event(request.caller, request.subject, body, at_s=edge.clock.now_s())
+    edge.sink.emit(event)
+    key_id = event.fields.get("key_id")
+    if key_id and event.kind in reports.TAKING_UP:
+        with suppress(KeystrandError):  # telemetry: a key that is gone does not make the report wrong
+            use = UseReport(consumer=f"transfer {request.subject}", uses=1)
+            await edge.service.note_use(request.caller, str(key_id), use)
     return Answer(204)
+
+
+async def _use(edge: _Edge, request: _Request) -> Answer:
+    """Whoever says what a key is used for hears what became of it."""
+    key_id, report = check_key_id(request.subject), keyuse.parse_use(await _body(edge, request))
+    return Answer(200, keyuse.print_stand(await edge.service.note_use(request.caller, key_id, report)))
 
 
 KEY_ROUTES: Final[dict[str, tuple[tuple[str, ...], Route]]] = {

@@ -38,6 +38,7 @@ class TransferReport(msgspec.Struct, frozen=True, kw_only=True):
 _DECODER: Final = msgspec.json.Decoder(TransferReport)
 # A transfer that waits for keys still runs; the message says what it waits for.
 _KINDS: Final = {"waiting": "transfer.progress"}
+TAKING_UP: Final = frozenset({"transfer.started", "transfer.rotated"})  # from now on under the key that is named
 
 
 def transfer_event(caller: str, transfer_id: str, body: bytes, *, at_s: float) -> Event:

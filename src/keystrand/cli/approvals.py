@@ -8,6 +8,7 @@ import click
 
 from keystrand.cli.admin_client import AdminClient, admin_options
 from keystrand.cli.options import FILE, json_option, print_json
+from keystrand.cli.tables import show_table
 from keystrand.cli.terminal import say
 from keystrand.core.identity import check_key_id
 
@@ -23,10 +24,23 @@ def command() -> None:
 def show_list(config_file: Path, name: str, token_file: Path | None, as_json: bool) -> None:
     """List proposals and where they stand."""
     with AdminClient(config_file, name, token_file) as client:
-        for one in client.get("/approvals")["approvals"]:
-            count = f"{len(one['approved_by'])} of {one['needed']}"
-            line = f"{one['proposal_id']}  {one['stand']:<8}  {count}  {one['operation']}  {one['requester']}: {one['reason']}"
-            print_json(one) if as_json else click.echo(line)
+        proposals = client.get("/approvals")["approvals"]
+    if as_json:
+        for one in proposals:
+            print_json(one)
+        return
+    rows = [
+        (
+            p["proposal_id"],
+            p["stand"],
+            f"{len(p['approved_by'])} of {p['needed']}",
+            p["operation"],
+            p["requester"],
+            p["reason"],
+        )
+        for p in proposals
+    ]
+    show_table(("proposal", "stand", "votes", "operation", "by", "reason"), rows)
 
 
 @command.command("show")

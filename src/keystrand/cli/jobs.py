@@ -8,6 +8,7 @@ import click
 
 from keystrand.cli.admin_client import AdminClient, admin_options
 from keystrand.cli.options import json_option, print_json
+from keystrand.cli.tables import moment, show_table, span
 
 
 @click.group()
@@ -22,9 +23,19 @@ def show(config_file: Path, name: str, token_file: Path | None, as_json: bool) -
     """List the jobs: how often, how many runs, the last error."""
     with AdminClient(config_file, name, token_file) as client:
         jobs = client.get("/jobs")["jobs"]
-    for job in jobs:
-        line = f"{job['name']:<14}  every {job['period_s']:g} s  {job['runs']} runs  {job['items']} items  {job['last_error']}"
-        print_json(job) if as_json else click.echo(line.rstrip())
+    if as_json:
+        for job in jobs:
+            print_json(job)
+        return
+    rows = [
+        (job["name"], _often(job["period_s"]), job["runs"], job["items"], moment(job["last_run_s"]), job["last_error"])
+        for job in jobs
+    ]
+    show_table(("job", "every", "runs", "items", "last run", "last error"), rows)
+
+
+def _often(period_s: float) -> str:
+    return span(period_s) if period_s else "tick"
 
 
 @command.command("run")

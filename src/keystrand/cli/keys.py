@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ import click
 
 from keystrand.cli.admin_client import AdminClient, admin_options
 from keystrand.cli.options import json_option, print_json
+from keystrand.cli.tables import moment, show_table
 from keystrand.cli.terminal import say
 from keystrand.core.errors import BadRequest
 
@@ -50,20 +52,25 @@ def command() -> None:
 @json_option
 def show_list(config_file: Path, name: str, token_file: Path | None, limit: int, as_json: bool, **query: Any) -> None:
     """List keys, oldest first."""
-    shown, cursor = 0, None
+    found: list[dict[str, Any]] = []
+    cursor = None
     with AdminClient(config_file, name, token_file) as client:
-        while shown < limit and cursor != "":
-            page = client.get("/keys", query | {"limit": min(1000, limit - shown), "cursor": cursor})
-            for key in page["keys"]:
-                print_json(key) if as_json else click.echo(_line(key))
-            shown, cursor = shown + len(page["keys"]), page["cursor"]
+        while len(found) < limit and cursor != "":
+            page = client.get("/keys", query | {"limit": min(1000, limit - len(found)), "cursor": cursor})
+            found, cursor = found + page["keys"], page["cursor"]
+    if as_json:
+        for key in found:
+            print_json(key)
+    else:
+        show_table(("key ID", "state", "made", "link", "bits", "pair"), map(_row, found))
     if cursor:
         say(f"there are more than {limit}; see --limit")
 
 
-def _line(key: dict[str, Any]) -> str:
+def _row(key: dict[str, Any]) -> tuple[object, ...]:
     pair = f"{key['initiator']} -> {', '.join(key['responders'])}"
-    return f"{key['key_id']}  {key['state']:<11}  {pair}  {key['tenant']}  {key['size_bits']} bits"
+    tenant = "" if key["tenant"] == "default" else f"  ({key['tenant']})"
+    return key["key_id"], key["state"], moment(key["created_s"])[5:-1], key["link"], key["size_bits"], pair + tenant
 
 
 @command.command("show")
@@ -82,10 +89,16 @@ def show(key_id: str, config_file: Path, name: str, token_file: Path | None, as_
         print_json(facts)
         return
     for field, value in facts.items():
-        click.echo(f"{field:<20}  {_spelled(value)}")
+        if shown := _spelled(field, value):
+            click.echo(f"{field.removesuffix('_s').replace('_', ' '):<20}  {shown}")
 
 
-def _spelled(value: Any) -> str:
+def _spelled(field: str, value: Any) -> str:
+    """For people: times as dates; what is not so is left out."""
+    if field.endswith("_s"):
+        return moment(value) if value else ""
+    if field == "destruction_record":
+        return str(value) if value >= 0 else ""
     if isinstance(value, list):
         return ", ".join(f"{v['sae']}/{v['consumer']}" if isinstance(v, dict) else str(v) for v in value)
     return str(value)
@@ -94,13 +107,15 @@ def _spelled(value: Any) -> str:
 def _change(verb: str, summary: str) -> None:
     @command.command(verb, help=summary)
     @click.argument("key_ids", metavar="[KEY_ID]...", nargs=-1)
-    @click.option("--reason", required=True, help="Why; it goes into the audit log.")
+    @click.option("--reason", default="", help="Why; it goes into the audit log.")
+    @click.option("--dry-run", is_flag=True, help="Only tell which keys, pairs and consumers it would concern.")
     @admin_options
     @criteria
     @json_option
     def run(
         key_ids: tuple[str, ...],
         reason: str,
+        dry_run: bool,
         config_file: Path,
         name: str,
         token_file: Path | None,
@@ -110,9 +125,39 @@ def _change(verb: str, summary: str) -> None:
         stated = {field: value for field, value in query.items() if value is not None}
         if bool(key_ids) == bool(stated):
             raise BadRequest("name keys by their ID, or by criteria", hint=f"keystrand keys {verb} --help")
-        wish = stated | {"reason": reason} | ({"key_ids": key_ids} if key_ids else {})
+        if not reason and not dry_run:
+            raise click.UsageError("say why: --reason")
+        wish = stated | ({"key_ids": key_ids} if key_ids else {})
         with AdminClient(config_file, name, token_file) as client:
-            _carry_out(client, f"/lifecycle/{verb}", wish, as_json=as_json)
+            if dry_run:
+                _try(client, wish | {"change": verb}, as_json=as_json)
+            else:
+                _carry_out(client, f"/lifecycle/{verb}", wish | {"reason": reason}, as_json=as_json)
+
+
+def _try(client: AdminClient, wish: dict[str, Any], *, as_json: bool) -> None:
+    """Whom it would concern, over all pages."""
+    pages = [client.post("/lifecycle/trials", wish)]
+    while pages[-1]["cursor"]:
+        pages.append(client.post("/lifecycle/trials", wish | {"cursor": pages[-1]["cursor"]}))
+    if as_json:
+        for page in pages:
+            print_json(page)
+        return
+    pairs: Counter[tuple[str, str]] = Counter()
+    for page in pages:
+        pairs.update({(pair["initiator"], pair["responder"]): pair["keys"] for pair in page["pairs"]})
+    consumers = {(use["sae"], use["consumer"]): use for page in pages for use in page["consumers"]}
+    keys, first = sum(len(page["key_ids"]) for page in pages), pages[0]
+    if keys:
+        show_table(("keys", "pair"), [(count, f"{a} -> {b}") for (a, b), count in sorted(pairs.items())])
+    if consumers:
+        uses = [(sae, consumer, use["key_id"]) for (sae, consumer), use in sorted(consumers.items())]
+        show_table(("SAE", "used for", "key ID"), uses)
+    say(
+        f"{wish['change']} would move {keys} keys, give up {first['given_up']} before they left, and quarantine "
+        f"{len(first['quarantined'])} blocks; nothing was changed"
+    )
 
 
 def _carry_out(client: AdminClient, path: str, wish: dict[str, Any], *, as_json: bool) -> None:

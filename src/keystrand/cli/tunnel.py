@@ -73,12 +73,14 @@ def run(name: str, config_file: Path) -> None:
         alone(place.state_dir / "lock"),
         client_of(config, tunnel.sae, timeout_s=KEY_REQUEST_S) as client,
     ):
+        keys = Etsi014Keys(client)
         runner = Runner(
             place=place,
             kind=tunnel.kind,
             terms=tunnel.terms(),
             connector=tunnel.found_kind().open(place, tunnel.settings),
-            keys=Etsi014Keys(client),
+            keys=keys,
+            uses=keys,
             sink=LogSink(config.site.name),
         )
         _join(runner, config, tunnel)

@@ -8,8 +8,10 @@ from typing import cast
 from keystrand.core.errors import KeystrandError
 from keystrand.core.key import Key
 from keystrand.core.pool import PoolStatus
+from keystrand.core.register import KeyRecord
 from keystrand.kme.service import Kme
 from keystrand.node.engine import Engine
+from keystrand.wire.keyuse import KeyStand, UseReport
 
 
 class EngineKeys:
@@ -33,6 +35,15 @@ class EngineKeys:
         return await self._engine.call(
             lambda kme: kme.get_key_with_ids(caller, other, key_ids), refused=_note("dec_keys", caller, other)
         )
+
+    async def note_use(self, caller: str, key_id: str, report: UseReport, /) -> KeyStand:
+        def note(kme: Kme) -> KeyRecord:
+            return kme.lifecycle.note_use(
+                caller, key_id, consumer=report.consumer, uses=report.uses, used_bytes=report.used_bytes
+            )
+
+        record = await self._engine.call(note, refused=_note("use", caller, ""))
+        return KeyStand(state=record.state, rotation_due=record.rotation_due_s > 0)
 
 
 def _note(operation: str, caller: str, other: str) -> Callable[[Kme, KeystrandError], None]:

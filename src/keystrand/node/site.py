@@ -12,7 +12,7 @@ from starlette.types import ASGIApp as App
 from starlette.types import Message, Receive, Scope
 from starlette.types import Send as Sending
 
-from keystrand.api.etsi014 import etsi014_app
+from keystrand.api.etsi014 import KEY_ROUTES, etsi014_app
 from keystrand.config.schema import SiteConfig, Tls
 from keystrand.console.page import LOOPBACK_HOSTS, status_app
 from keystrand.core.clock import Clock, SystemClock, SystemEntropy
@@ -51,6 +51,7 @@ from keystrand.store.sql import SqlStore
 
 TICK_S = 0.25
 READING_S = 1.0
+VERBS = frozenset({*KEY_ROUTES, "use"})
 
 
 class Sinks:
@@ -250,6 +251,7 @@ class SiteNode:
             await app(scope, receive, noting if scope["type"] == "http" else send)
             if scope["type"] == "http":
                 verb = scope["path"].rpartition("/")[2]
+                verb = verb if verb in VERBS else "other"  # a caller must not choose labels
                 self.metrics.observe_request(verb, status, self.clock.monotonic_s() - began_s)
 
         return timed

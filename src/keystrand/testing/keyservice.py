@@ -16,6 +16,8 @@ from keystrand.core.limits import Limits
 from keystrand.core.pool import PoolStatus
 from keystrand.core.protection import Strand
 from keystrand.core.secret import Secret
+from keystrand.core.states import State
+from keystrand.wire.keyuse import KeyStand, UseReport
 
 UNKNOWN = "one or more keys specified are not found on KME"
 
@@ -112,6 +114,12 @@ class MemoryKeyService:
                 self._take(caller, found)
             raise UnknownKey(UNKNOWN)
         return self._take(caller, found)
+
+    async def note_use(self, caller: str, key_id: str, report: UseReport, /) -> KeyStand:
+        held = self.network.held.get(key_id)
+        if held is None or caller not in {held.initiator, *held.recipients}:
+            raise UnknownKey(f"no key {key_id} is known here")
+        return KeyStand(state=State.ACTIVE)
 
     def _has(self, fault: Fault) -> bool:
         return fault in self.network.faults

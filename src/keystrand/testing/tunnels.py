@@ -16,6 +16,7 @@ from keystrand.testing.keyfolder import KeyFolder
 from keystrand.transport.tunnel.channel import Channel
 from keystrand.transport.tunnel.contract import Connector, Place, Role
 from keystrand.transport.tunnel.runner import KeySource, Runner, Terms
+from keystrand.transport.tunnel.usage import KeyUses
 
 SAES: dict[Role, str] = {"initiator": "sae-a", "responder": "sae-b"}
 ROLES: tuple[Role, Role] = ("responder", "initiator")
@@ -48,6 +49,7 @@ class TunnelPair:
     opening: Callable[[Place], Connector]
     kind: str = "test"
     sources: dict[Role, KeySource] = field(default_factory=dict)
+    uses: dict[Role, KeyUses] = field(default_factory=dict)
     runners: dict[Role, Runner] = field(default_factory=dict)
     heard: dict[Role, Heard] = field(default_factory=dict)
     port: int = 0
@@ -75,6 +77,7 @@ class TunnelPair:
             connector=self.opening(place),
             keys=self.sources[role],
             sink=self.heard[role],
+            uses=self.uses.get(role),
         )
         channel = Channel(
             tunnel=place.tunnel,

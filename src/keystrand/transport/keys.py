@@ -13,7 +13,8 @@ from keystrand.core.errors import KeystrandError, PeerFault, Unavailable
 from keystrand.core.identity import check_key_id, check_name
 from keystrand.core.key import Key
 from keystrand.transport.gateway.ports import Progress
-from keystrand.wire import etsi014
+from keystrand.wire import etsi014, keyuse
+from keystrand.wire.keyuse import KeyStand, UseReport
 
 REPORTS_MAX: Final = 32
 TEXT_MAX: Final = 128
@@ -64,17 +65,25 @@ class Etsi014Keys:
             raise PeerFault("the KME answered with another key than was asked for")
         return key
 
+    def note_use(self, key_id: str, report: UseReport) -> KeyStand:
+        """Say what a key is used for; what became of it. Raises UnknownKey when the KME has forgotten it."""
+        path = f"/keystrand/v1/keys/{check_key_id(key_id)}/use"
+        return keyuse.parse_stand(self._ask(path, keyuse.print_use(report)))
+
     def _one(self, path: str, body: bytes) -> Key:
+        keys = etsi014.parse_container(self._ask(path, body))
+        if len(keys) != 1:
+            raise PeerFault(f"the KME answered {len(keys)} keys where 1 was asked for")
+        return keys[0]
+
+    def _ask(self, path: str, body: bytes) -> bytes:
         try:
             answer = self._client.request("POST", path, body)
         except (OSError, EOFError) as fault:
             raise Unavailable(f"the KME does not answer: {fault}", hint="is the site's KME running?") from None
         if answer.status != 200:
             raise etsi014.error_of(answer.status, answer.body, retry_after_s=_retry_after_s(answer.headers))
-        keys = etsi014.parse_container(answer.body)
-        if len(keys) != 1:
-            raise PeerFault(f"the KME answered {len(keys)} keys where 1 was asked for")
-        return keys[0]
+        return answer.body
 
 
 def _clip(text: str) -> str:

@@ -45,11 +45,12 @@ class Failing:
     async def status(self, *args: object, **named: object) -> None:
         raise self.error
 
-    get_key = get_key_with_ids = status
+    get_key = get_key_with_ids = note_use = status
 
 
 ROUTES = [("GET", f"/api/v1/keys/sae-b/{verb}") for verb in KEY_ROUTES]
-ROUTES += [("POST", ENC), ("POST", "/keystrand/v1/transfers/t1"), ("GET", "/nothing"), ("PUT", ENC)]
+USE = "/keystrand/v1/keys/11111111-1111-4111-8111-111111111111/use"
+ROUTES += [("POST", ENC), ("POST", "/keystrand/v1/transfers/t1"), ("POST", USE), ("GET", "/nothing"), ("PUT", ENC)]
 
 
 @pytest.mark.proves("R026", "R046")
@@ -251,3 +252,33 @@ async def test_every_state_of_a_transfer_is_an_event(state: str) -> None:
     assert (await AsgiCaller(app, "sae-a").request("POST", "/keystrand/v1/transfers/t-1", body)).status == 204
     assert heard.events[0].kind == ("transfer.progress" if state == "waiting" else f"transfer.{state}")
     assert "bytes_total" not in heard.events[0].fields
+
+
+# use of keys ---------------------------------------------------------------------------------------------------------
+
+
+async def test_whoever_holds_a_key_reports_its_use_and_others_learn_nothing() -> None:
+    app, network, _ = edge(MemoryNetwork({"sae-a": "alpha", "sae-c": "alpha", "sae-b": "bravo"}))
+    assert (await AsgiCaller(app, "sae-a").request("POST", ENC, b"{}")).status == 200
+    (key_id,) = network.held
+    body = b'{"consumer": "tunnel west", "uses": 1, "bytes": 2048}'
+    reply = await AsgiCaller(app, "sae-a").request("POST", f"/keystrand/v1/keys/{key_id}/use", body)
+    assert (reply.status, json.loads(reply.body)) == (200, {"state": "active", "rotation_due": False})
+    foreign = await AsgiCaller(app, "sae-c").request("POST", f"/keystrand/v1/keys/{key_id}/use", body)
+    missing = await AsgiCaller(app, "sae-c").request("POST", USE, body)
+    assert foreign.status == missing.status == 400
+    assert foreign.body.replace(key_id.encode(), b"") == missing.body.replace(USE.split("/")[4].encode(), b"")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{}", b'{"consumer": ""}', b'{"consumer": "t", "uses": -1}', b'{"consumer": "t", "bytes": 1.5}',
+     b'{"consumer": "a\nb"}', b'{"consumer": "t", "key": "x"}', b'{"consumer": "t", "uses": 18446744073709551616}'],
+)  # fmt: skip
+async def test_a_report_of_use_that_is_off_is_refused(body: bytes) -> None:
+    app, network, heard = edge()
+    await AsgiCaller(app, "sae-a").request("POST", ENC, b"{}")
+    (key_id,) = network.held
+    reply = await AsgiCaller(app, "sae-a").request("POST", f"/keystrand/v1/keys/{key_id}/use", body)
+    assert reply.status == 400
+    assert [event.kind for event in heard.events] == ["request.refused"]

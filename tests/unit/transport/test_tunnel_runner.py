@@ -12,14 +12,17 @@ import pytest
 from keystrand.core.errors import KeyUnavailable, NotPermitted, Unavailable
 from keystrand.core.key import Key
 from keystrand.core.protection import Protection, Strand
+from keystrand.core.states import State
 from keystrand.testing.keyfolder import KeyFolder
 from keystrand.testing.memoryconnector import Air, MemoryConnector
 from keystrand.testing.tunnels import SAES, TunnelPair, place_of
+from keystrand.transport.tunnel import runner as runner_module
 from keystrand.transport.tunnel.agreement import Pace
 from keystrand.transport.tunnel.contract import Health
 from keystrand.transport.tunnel.guard import Fallback, Guard
 from keystrand.transport.tunnel.record import Record, alone, read_record
 from keystrand.transport.tunnel.runner import Runner, Terms
+from keystrand.wire.keyuse import KeyStand, UseReport
 
 PACE = Pace(rotate_s=0.3, hold_s=5.0, repeat_s=0.2, give_up_s=3.0, retry_s=0.1)
 TERMS = Terms(require=Protection.HYBRID, pace=PACE)
@@ -97,6 +100,42 @@ async def test_without_keys_traffic_stops_in_time_and_comes_back(tmp_path: Path)
         await pair.until(lambda p: air.passes())
         await pair.until(lambda p: p.runners["initiator"].status()["state"] == "up")
         assert pair.heard["initiator"].count("tunnel.missed") > 0
+
+
+class Register:
+    """Says what became of a key; `gone`: keys that were revoked."""
+
+    def __init__(self) -> None:
+        self.reports: list[tuple[str, UseReport]] = []
+        self.gone: set[str] = set()
+
+    def note_use(self, key_id: str, report: UseReport) -> KeyStand:
+        self.reports.append((key_id, report))
+        return KeyStand(state=State.COMPROMISED if key_id in self.gone else State.ACTIVE)
+
+
+@pytest.mark.proves("R044", "R051")
+async def test_L1_a_tunnel_tells_what_carries_it_and_leaves_a_revoked_key_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "USE_S", 0.05)
+    air, register = Air(), Register()
+    pair = pair_of(tmp_path, air, replace(TERMS, pace=replace(PACE, rotate_s=600.0, hold_s=700.0)))
+    pair.uses["initiator"] = register
+    async with pair.running():
+        await pair.until(lambda p: bool(register.reports))
+        key_id, report = register.reports[0]
+        assert (report.consumer, report.uses) == ("tunnel t", 1)
+        assert key_id == pair.runners["initiator"].status()["key_id"]
+        rotations = pair.heard["initiator"].count("tunnel.rotated")
+        await asyncio.sleep(0.3)
+        assert pair.heard["initiator"].count("tunnel.rotated") == rotations, "an active key stays"
+        register.gone.add(key_id)
+        await pair.until(lambda p: p.runners["initiator"].status()["key_id"] not in ("", key_id))
+        assert pair.runners["initiator"].status()["last_failure"] == "the key is compromised"
+        await asyncio.sleep(0.3)
+        assert pair.heard["initiator"].count("tunnel.rotated") == rotations + 1, "once, not again and again"
+        assert sum(report.uses for used, report in register.reports if used == key_id) == 1
 
 
 async def test_a_key_below_the_required_protection_is_refused_at_either_end(tmp_path: Path) -> None:

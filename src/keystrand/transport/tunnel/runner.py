@@ -21,11 +21,13 @@ from keystrand.transport.tunnel.contract import Connector, Generation, Health, P
 from keystrand.transport.tunnel.guard import Fallback, Guard
 from keystrand.transport.tunnel.messages import Message
 from keystrand.transport.tunnel.record import Record, read_record, write_whole
+from keystrand.transport.tunnel.usage import KeyUses, Usage
 
 KEY_BITS: Final = 256
 TICK_S: Final = 0.05
 LOOK_S: Final = 0.5  # between two looks at the daemon
 STATUS_S: Final = 1.0
+USE_S: Final = 1.0  # between two reports to the KME: so long a tunnel may not know that its key was revoked
 LOOK_DEADLINE_S: Final = 5.0
 DEADLINE_S: Final = 240.0  # for any one step: a connector has its own, shorter ones
 AGAIN_S: Final = 0.5
@@ -75,6 +77,7 @@ class Runner:
     sink: Sink
     clock: Clock = field(default_factory=SystemClock)
     channel: Channel | None = None
+    uses: KeyUses | None = None
     counts: Counts = field(default_factory=Counts)
     health: Health = Health(up=False)  # noqa: RUF009  frozen
 
@@ -125,7 +128,7 @@ class Runner:
         self.place.state_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
         try:
             async with asyncio.TaskGroup() as tasks:
-                for job in (self._act(), self._tick(), self._look(), self._tell(), self.channel.run()):
+                for job in (self._act(), self._tick(), self._look(), self._account(), self._tell(), self.channel.run()):
                     tasks.create_task(job)
         finally:
             for generation in self._held.values():
@@ -183,6 +186,23 @@ class Runner:
             except Exception as error:  # as above
                 health = Health(up=False, facts={"problem": f"{type(error).__name__}: {error}"[:200]})
             self._compare(health)
+
+    async def _account(self) -> None:
+        """Tell the KME which key carries the tunnel, and go on with another one where it says that this one must go."""
+        if self.uses is None:
+            return
+        usage = Usage(self.uses, f"tunnel {self.place.tunnel}")
+        while True:
+            await asyncio.sleep(USE_S)
+            number, health = self.end.current, self.health
+            key_id, _ = self._known.get(number, ("", None))
+            if not key_id or self.end.coming is not None:
+                continue
+            used_bytes = (health.bytes_used or 0) if health.number in (None, number) else 0
+            why = await usage.tell(key_id, used_bytes)
+            if why and self.end.current == number and self.end.coming is None:
+                self._note(why)
+                self._take(self.end.want(self.clock.monotonic_s()))
 
     async def _tell(self) -> None:
         while True:
