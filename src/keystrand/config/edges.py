@@ -35,7 +35,7 @@ class SkipPsk(Section, frozen=True, kw_only=True):
     listen: Annotated[Address, Meta(description="host:port, TLS with external PSK")]
     file: Annotated[Path, Meta(description="lines of identity:hex key, as stunnel's PSKsecrets (mode 600)")]
     identities: Annotated[Mapping[str, str], Meta(description="PSK identity and the SAE ID that it stands for")] = {}
-    minimum: Annotated[Literal["1.2", "1.3"], Meta(description="lowest TLS version that is accepted")] = "1.2"
+    minimum: Annotated[Literal["1.3", "1.2"], Meta(description="lowest TLS version that is accepted")] = "1.2"
     forward_secrecy: Annotated[bool, Meta(description="false also admits suites without (EC)DHE; discouraged")] = True
 
 
