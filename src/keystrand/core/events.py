@@ -84,6 +84,13 @@ KINDS: Final = MappingProxyType(
         "transfer.resumed": _N,
         "transfer.finished": _N,
         "transfer.failed": _W,
+        # relays
+        "relay.up": _N,  # the relay of a neighbour answers
+        "relay.down": _W,
+        "relay.block": _I,  # a block came to its end over relays: link, sequence, bits, source
+        "relay.block_lost": _W,
+        "relay.no_route": _W,  # a relayed link wants bits, and its terms leave no route that has them
+        "relay.tampered": _A,
         # tunnels
         "tunnel.up": _N,
         "tunnel.down": _W,

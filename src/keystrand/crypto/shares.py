@@ -1,6 +1,6 @@
 """A secret in n shares, any m of which give it back (Shamir, CACM 22(11), 1979), byte by byte over GF(2^8).
 
-The field is that of AES (FIPS 197, 4.2: x^8 + x^4 + x^3 + x + 1). Fewer than m shares are independent of the secret. The
+The field is in crypto/field.py. Fewer than m shares are independent of the secret. The
 scheme itself notices no wrong share, so that a single bad one would silently spoil the result: the record of an escrow
 therefore holds a salted digest of every share, and `combine` names the one that does not fit. The salt lies in the share;
 without it a digest would let somebody try out shares of a short secret.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,7 @@ import msgspec
 from keystrand.core.errors import BadRequest, Tampered
 from keystrand.core.labels import LABELS
 from keystrand.core.secret import Secret
+from keystrand.crypto.field import evaluate, interpolate
 
 SHARES_MAX: Final = 255  # the elements of the field, less zero, where the secret lies
 THRESHOLD_MIN: Final = 2  # with one, every share is the secret
@@ -28,44 +29,6 @@ ESCROW_ID_BYTES: Final = 16
 SALT_BYTES: Final = 32
 VERSION: Final = 1
 _HEADER_BYTES: Final = 1 + ESCROW_ID_BYTES + 1 + 1 + SALT_BYTES
-_POLYNOMIAL: Final = 0x11B
-
-
-def multiply(a: int, b: int) -> int:
-    """a times b in GF(2^8). No table and no branch, so that time and cache tell nothing of the operands."""
-    product = 0
-    for bit in range(8):
-        product ^= a * (b >> bit & 1)
-        a = a << 1 ^ _POLYNOMIAL * (a >> 7)
-    return product
-
-
-def invert(a: int) -> int:
-    """1/a = a^254; 0 for 0."""
-    power = a
-    for _ in range(6):
-        power = multiply(multiply(power, power), a)
-    return multiply(power, power)
-
-
-def evaluate(coefficients: Sequence[bytes], x: int) -> bytes:
-    """The polynomials with these coefficients (constant ones first, a polynomial per byte) at x."""
-    values = bytes(len(coefficients[0]))
-    for row in reversed(coefficients):
-        values = bytes(multiply(value, x) ^ coefficient for value, coefficient in zip(values, row, strict=True))
-    return values
-
-
-def interpolate(points: Sequence[tuple[int, bytes]]) -> bytes:
-    """The value at 0 of the polynomials of least degree through `points` (x, one byte per polynomial)."""
-    total = bytes(len(points[0][1]))
-    for x, values in points:
-        weight = 1
-        for other, _ in points:
-            if other != x:
-                weight = multiply(weight, multiply(other, invert(other ^ x)))
-        total = bytes(sum_ ^ multiply(value, weight) for sum_, value in zip(total, values, strict=True))
-    return total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

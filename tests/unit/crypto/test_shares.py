@@ -14,14 +14,11 @@ from hypothesis import strategies as st
 from keystrand.core.errors import BadRequest, Tampered
 from keystrand.core.secret import Secret
 from keystrand.crypto.escrow import PUBLIC_BYTES, CustodianKey, hand_out, seal_share
+from keystrand.crypto.field import evaluate, interpolate, invert, multiply
 from keystrand.crypto.shares import (
     EscrowRecord,
     Share,
     combine,
-    evaluate,
-    interpolate,
-    invert,
-    multiply,
     split,
 )
 

@@ -34,7 +34,7 @@ class Sitting:
     """
 
     name: str
-    peer: str
+    peer: str  # of a pair; in a network, the first of its peers
     kme_type: type[Kme]
     policy: Policy
     limits: Limits
@@ -47,17 +47,19 @@ class Sitting:
     store: MemoryStore = field(default_factory=MemoryStore)
     kme: Kme | None = None
     incarnation: int = 0
+    links: tuple[Link, ...] = ()  # none: "link" to the peer
     backups: list[Mapping[str, Any]] = field(default_factory=list)
 
     def start(self, *, restored: bool = False) -> None:
         """Boot: build the service over what is durable, and recover."""
         self.incarnation += 1
         entropy = SeededEntropy(self.rng.getrandbits(64))
+        links = self.links or (Link(name="link", peer=self.peer),)
         site = Site(
             name=self.name,
             kme_id=f"kme-{self.name}",
-            peer_kme_ids={self.peer: f"kme-{self.peer}"},
-            links=(Link(name="link", peer=self.peer),),
+            peer_kme_ids={link.peer: f"kme-{link.peer}" for link in links},
+            links=links,
             policy=self.policy,
             limits=self.limits,
             store=self.store,

@@ -1,0 +1,135 @@
+"""What is known of a network beforehand: sites with their owners and places, hops between them, and what a route may use.
+
+A hop is a pair of neighbours with a QKD link. Sites that are joined by nothing but a network are no hop: what ML-KEM can give
+them, it gives to the two ends of a route directly, so that a relay would add a place to trust and no strand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import pairwise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Something that shows how a site is guarded: what, where it lies, from when, and until when it counts."""
+
+    what: str
+    reference: str
+    dated: date
+    expires: date | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteFacts:
+    """Whom one has to trust where a key is in clear. Empty: nobody has said."""
+
+    name: str
+    owner: str = ""
+    facility: str = ""
+    jurisdiction: str = ""
+    evidence: tuple[Evidence, ...] = ()
+    signed_off_by: str = ""
+    signed_off: date | None = None
+    expires: date | None = None
+
+    def missing(self, today: date) -> tuple[str, ...]:
+        """What is not documented, or is so no more."""
+        gaps = [name for name in ("owner", "facility", "jurisdiction", "signed_off_by") if not getattr(self, name)]
+        if not any(proof.expires is None or proof.expires >= today for proof in self.evidence):
+            gaps.append("evidence")
+        if self.expires is not None and self.expires < today:
+            gaps.append("sign-off (expired)")
+        return tuple(gaps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the routes of a relayed link must keep to. needed of `paths` parts give the block; 0: all of them."""
+
+    paths: int = 1
+    needed: int = 0
+    relays_max: int = 16
+    forbidden_sites: frozenset[str] = frozenset()
+    forbidden_owners: frozenset[str] = frozenset()
+    forbidden_jurisdictions: frozenset[str] = frozenset()
+
+    @property
+    def threshold(self) -> int:
+        return self.needed or self.paths
+
+    def permits(self, site: SiteFacts) -> bool:
+        """Whether this site may relay."""
+        return (
+            site.name not in self.forbidden_sites
+            and site.owner not in self.forbidden_owners
+            and site.jurisdiction not in self.forbidden_jurisdictions
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayedLink:
+    """A link between two sites that are no neighbours; both KMEs know it by this name."""
+
+    name: str
+    ends: tuple[str, str]
+    terms: Terms = Terms()
+
+    @property
+    def origin(self) -> str:
+        """The end that makes the blocks."""
+        return min(self.ends)
+
+    @property
+    def target(self) -> str:
+        return max(self.ends)
+
+
+@dataclass(frozen=True, slots=True)
+class Atlas:
+    """The whole network on paper."""
+
+    sites: Mapping[str, SiteFacts]
+    hops: tuple[tuple[str, str], ...]
+    links: Mapping[str, RelayedLink] = field(default_factory=dict)
+    _neighbours: dict[str, set[str]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        around: dict[str, set[str]] = {name: set() for name in self.sites}
+        for one, other in self.hops:
+            for end in (one, other):
+                if end not in around:
+                    raise ValueError(f"hop {one} – {other}: {end} is not a site")
+            if one == other or other in around[one]:
+                raise ValueError(f"hop {one} – {other} stands there twice, or leads nowhere")
+            around[one].add(other)
+            around[other].add(one)
+        for link in self.links.values():
+            for end in link.ends:
+                if end not in around:
+                    raise ValueError(f"link {link.name}: {end} is not a site")
+        object.__setattr__(self, "_neighbours", around)
+
+    def neighbours(self, site: str) -> Set[str]:
+        return self._neighbours.get(site, frozenset())
+
+    def permitted(self, link: RelayedLink) -> frozenset[str]:
+        """The sites that may relay for this link; its ends are not among them."""
+        return frozenset(
+            name for name, facts in self.sites.items() if name not in link.ends and link.terms.permits(facts)
+        )
+
+    def is_route(self, route: Iterable[str], link: RelayedLink) -> bool:
+        """Whether these sites, in this order, may carry the link's blocks."""
+        sites = tuple(route)
+        inner = sites[1:-1]
+        return (
+            len(sites) >= 2
+            and (sites[0], sites[-1]) == (link.origin, link.target)
+            and len(set(sites)) == len(sites)
+            and len(inner) <= link.terms.relays_max
+            and set(inner) <= self.permitted(link)
+            and all(other in self.neighbours(one) for one, other in pairwise(sites))
+        )

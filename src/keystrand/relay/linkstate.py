@@ -1,0 +1,115 @@
+"""What every site knows of every hop: adverts that are signed, numbered, passed on to all, and forgotten when they are old.
+
+A hop is there where both its ends say so. No agreement is sought: two sites may know different states for a while, and each
+route that follows from an old one is safe, it only may fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from keystrand.core.clock import Clock
+from keystrand.core.errors import PeerFault
+from keystrand.relay.atlas import Atlas, RelayedLink
+from keystrand.wire.relay import Advert, Span, signed_part
+
+ADVERT_S: Final = 10.0  # at least this often; at once where a hop comes or goes
+FORGET_S: Final = 35.0
+SUSPECT_S: Final = 30.0  # a hop over which a share was lost is avoided for so long
+
+Sign = Callable[[bytes], bytes]
+Verify = Callable[[str, bytes, bytes], None]  # site, message, signature; raises Tampered
+
+
+@dataclass(slots=True)
+class LinkState:
+    """The adverts that one site holds."""
+
+    site: str
+    atlas: Atlas
+    clock: Clock
+    sign: Sign
+    verify: Verify
+    adverts: dict[str, Advert] = field(default_factory=dict)
+    heard_s: dict[str, float] = field(default_factory=dict)
+    suspects: dict[frozenset[str], float] = field(default_factory=dict)  # hop -> until when
+    _number: int = 0
+    _said_s: float = float("-inf")
+
+    def own(self, spans: Mapping[str, Span]) -> Advert | None:
+        """Our advert, where it is time for one: spans by neighbour, those that are up."""
+        now_s, last = self.clock.monotonic_s(), self.adverts.get(self.site)
+        changed = last is None or {span.neighbour for span in last.spans} != spans.keys()
+        if not changed and now_s - self._said_s < ADVERT_S:
+            return None
+        # the clock's seconds, so that a site that starts anew goes on above what the others know of it
+        self._number = max(self._number + 1, int(self.clock.now_s()))
+        advert = Advert(site=self.site, number=self._number, spans=tuple(spans[name] for name in sorted(spans)))
+        advert = msgspec.structs.replace(advert, signature=self.sign(signed_part(advert)))
+        self._keep(advert)
+        self._said_s = now_s
+        return advert
+
+    def hear(self, advert: Advert) -> bool:
+        """Whether it was news, which is to be passed on. Raises PeerFault or Tampered for what its site did not say."""
+        if advert.site == self.site:
+            if advert.number > self._number:  # of ours before a restart, or with a clock that went wrong: go above it
+                self._number, self._said_s = advert.number, float("-inf")
+            return False
+        known = self.adverts.get(advert.site)
+        if known is not None and advert.number <= known.number:
+            return False
+        around = self.atlas.neighbours(advert.site)
+        if advert.site not in self.atlas.sites or any(span.neighbour not in around for span in advert.spans):
+            raise PeerFault(f"an advert of {advert.site} names hops that the network does not have")
+        self.verify(advert.site, signed_part(advert), advert.signature)
+        self._keep(advert)
+        return True
+
+    def _keep(self, advert: Advert) -> None:
+        self.adverts[advert.site] = advert
+        self.heard_s[advert.site] = self.clock.monotonic_s()
+
+    def suspect(self, one: str, other: str) -> None:
+        """A share was lost here: go another way for a while, where there is one."""
+        self.suspects[frozenset((one, other))] = self.clock.monotonic_s() + SUSPECT_S
+
+    def forget(self) -> None:
+        """Drop what nobody has said for long."""
+        now_s = self.clock.monotonic_s()
+        for site in [s for s, at_s in self.heard_s.items() if now_s - at_s > FORGET_S and s != self.site]:
+            # the advert stays as a number, so that an old one that comes late is no news
+            self.adverts[site] = msgspec.structs.replace(self.adverts[site], spans=())
+            del self.heard_s[site]
+        self.suspects = {hop: until_s for hop, until_s in self.suspects.items() if until_s > now_s}
+
+    def graph(self, link: RelayedLink, need_bits: int) -> dict[str, dict[str, float]]:
+        """Hops that the link's routes may use and that have bits for them, with their costs.
+
+        A hop costs 1, up to 1 more the scarcer its bits are, and 16 while it is suspect, so that it is better than none.
+        """
+        inner = self.atlas.permitted(link) | {*link.ends}
+        graph: dict[str, dict[str, float]] = {}
+        for site in inner:
+            advert = self.adverts.get(site)
+            if advert is None:
+                continue
+            graph[site] = {
+                span.neighbour: self._cost(site, span, need_bits)
+                for span in advert.spans
+                if span.neighbour in inner and span.bits >= need_bits and self._stands(span.neighbour, site)
+            }
+        return graph
+
+    def _stands(self, site: str, neighbour: str) -> bool:
+        advert = self.adverts.get(site)
+        return advert is not None and any(span.neighbour == neighbour for span in advert.spans)
+
+    def _cost(self, site: str, span: Span, need_bits: int) -> float:
+        scarcity = need_bits / max(span.bits, need_bits)
+        suspect = 16.0 if frozenset((site, span.neighbour)) in self.suspects else 0.0
+        return 1.0 + scarcity + suspect

@@ -1,0 +1,444 @@
+"""One site's relay: makes blocks for relayed links that begin here, carries the shares of others, joins those that end here.
+
+    origin                    each site between                 target
+    split the block
+    draw pads ── Carry ──────▶ fetch pads, unlock ─ Taken ─▶
+               draw pads, lock ── Carry ─────────────────────▶ fetch pads, unlock; join when `needed` are there
+    deliver   ◀──────────── Joined ───────────────────────────  deliver to the KME
+
+Synchronous and without I/O: it hears messages, results and the clock, and says what to do. Nothing is durable here, and nothing
+needs to be: a block that only one end's KME got is burnt there, one that differs is quarantined by both (kme/pool.py), and pads
+that were drawn in vain stand in the hop's ledger as delivered. Whatever a relay says, a lie can only cost the block.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+from keystrand.core.clock import Clock, Entropy
+from keystrand.core.errors import PeerFault, Tampered
+from keystrand.core.events import Event, Scalar
+from keystrand.core.key import Key
+from keystrand.core.secret import Secret
+from keystrand.crypto.onetime import TAG_BYTES, lock, pad_bytes, unlock
+from keystrand.relay.atlas import Atlas, RelayedLink
+from keystrand.relay.exposure import ExposureLedger, Way
+from keystrand.relay.linkstate import LinkState
+from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say, Tell, pad_of
+from keystrand.relay.routes import Route, disjoint_routes, fewest_hops
+from keystrand.relay.split import join, split
+from keystrand.wire.relay import Advert, AnyRelayMessage, Carry, Joined, Lost, Place, Span, Taken, context_of
+
+SEEN_MAX: Final = 4096  # shares remembered, so that a repeated one is answered and not fetched again
+FETCHING_MAX: Final = 256  # shares whose pads are on their way; more are asked for again by their repetition
+SEQUENCES_MAX: Final = 256  # that a target may be ahead: beyond it, its word is not believed
+SPOILT_MAX: Final = 64  # blocks whose routes are remembered, in case their bits turn out to differ
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Seconds, and sizes. block_bytes: of one relayed block; all sites of a network have the same."""
+
+    block_bytes: int = 32_768
+    repeat_s: float = 1.0
+    hop_s: float = 5.0  # a share that is not taken after so long is lost
+    block_s: float = 15.0  # a block that has not come to its target after so long is given up
+    pause_s: float = 1.0  # before the next try after a failure, doubled for each in a row
+    pause_max_s: float = 30.0
+
+
+@dataclass(slots=True)
+class Leg:
+    """A share that this site has to bring to the next one."""
+
+    place: Place
+    hop: int  # of the next site in the route
+    text: Secret | None
+    deadline_s: float
+    carry: Carry | None = None
+    repeat_s: float = 0.0
+
+    @property
+    def neighbour(self) -> str:
+        return self.place.route[self.hop]
+
+
+@dataclass(slots=True)
+class Sending:
+    """A block of ours under way."""
+
+    block: Secret
+    way: Way
+    deadline_s: float
+    lost: set[int] = field(default_factory=set)  # parts
+
+    @property
+    def is_hopeless(self) -> bool:
+        return len(self.way.routes) - len(self.lost) < self.way.needed
+
+
+@dataclass(slots=True)
+class Gathering:
+    """A block that ends here."""
+
+    place: Place  # of the share that came first
+    parts: dict[int, Secret]
+    deadline_s: float
+    is_joined: bool = False
+
+
+@dataclass(slots=True)
+class Supply:
+    """A relayed link that begins here, as our KME sees it."""
+
+    link: RelayedLink
+    wanted: bool = False
+    next_sequence: int = 0
+    not_before_s: float = 0.0
+    failures: int = 0
+    sending: int | None = None  # sequence of the block under way: one at a time keeps them in order
+
+
+class Relay:
+    """See the module. `orders` gathers what to do; the runner takes it with `drain`."""
+
+    def __init__(
+        self, site: str, atlas: Atlas, state: LinkState, *, clock: Clock, entropy: Entropy, pace: Pace = Pace()
+    ) -> None:
+        self.site, self.atlas, self.state, self.pace = site, atlas, state, pace
+        self.clock, self.entropy = clock, entropy
+        self.exposure = ExposureLedger()
+        self.spans: dict[str, Span] = {}
+        self.orders: list[Order] = []
+        self.supplies = {link.name: Supply(link) for link in atlas.links.values() if link.origin == site}
+        self._legs: dict[Place, Leg] = {}
+        self._sendings: dict[tuple[str, int], Sending] = {}
+        self._gatherings: dict[tuple[str, int], Gathering] = {}
+        self._fetching: dict[int, Carry] = {}
+        self._drawing: dict[int, Leg] = {}
+        self._seen: OrderedDict[Place, None] = OrderedDict()
+        self._ways: deque[tuple[str, int, Way]] = deque(maxlen=SPOILT_MAX)
+        self._tickets = 0
+        self._hearers: Mapping[type[AnyRelayMessage], Callable[..., None]] = {
+            Carry: self._hear_carry,
+            Taken: self._hear_taken,
+            Lost: self._hear_lost,
+            Joined: self._hear_joined,
+            Advert: self._hear_advert,
+        }
+
+    def drain(self) -> list[Order]:
+        """What to do, once."""
+        orders, self.orders = self.orders, []
+        return orders
+
+    # what the surroundings tell ------------------------------------------------------------------------------------
+
+    def up(self, neighbour: str, bits: int, rate_bps: int) -> None:
+        """The neighbour's relay answers, and our KME has so many bits for the hop."""
+        if neighbour not in self.spans:
+            for advert in self.state.adverts.values():
+                self._say(neighbour, advert)
+        self.spans[neighbour] = Span(neighbour, bits, rate_bps)
+
+    def down(self, neighbour: str) -> None:
+        self.spans.pop(neighbour, None)
+
+    def supply(self, link: str, *, wanted: bool, next_sequence: int) -> None:
+        """Whether our KME wants more bits of a relayed link that begins here, and which block it expects next."""
+        supply = self.supplies[link]
+        supply.wanted = wanted
+        supply.next_sequence = max(supply.next_sequence, next_sequence)
+
+    def spoilt(self, link: str, sequence: int) -> None:
+        """The two ends got different bits: somebody on the routes lies."""
+        for name, number, way in self._ways:
+            if (name, number) == (link, sequence):
+                self._suspect(way.routes)
+
+    def delivered(self, link: str, sequence: int, *, is_kept: bool, next_sequence: int) -> None:
+        """Our KME has taken a block that ends here, or refused it; its origin is told over every route."""
+        gathering = self._gatherings.get((link, sequence))
+        if gathering is None:
+            return  # of our own making: nobody waits
+        place = gathering.place
+        for part in range(1, len(place.routes) + 1):
+            back = Place(place.link, place.sequence, place.needed, part, place.routes)
+            self._say(back.route[-2], Joined(place=back, is_kept=is_kept, next_sequence=next_sequence))
+
+    def tick(self) -> None:
+        """Advertise, repeat, give up, begin."""
+        now_s = self.clock.monotonic_s()
+        self.state.forget()
+        if (advert := self.state.own(self.spans)) is not None:
+            self._flood(advert, self.spans)
+        for leg in list(self._legs.values()):
+            if leg.place not in self._legs:
+                continue  # went with its block
+            if now_s >= leg.deadline_s:
+                self._end_leg(leg)
+                self._lose(leg.place, "time")
+            elif leg.carry is not None and now_s >= leg.repeat_s:
+                leg.repeat_s = now_s + self.pace.repeat_s
+                self._say(leg.neighbour, leg.carry)
+        for (link, sequence), sending in list(self._sendings.items()):
+            if now_s >= sending.deadline_s:
+                self._suspect(sending.way.routes)
+                self._give_up(link, sequence, "time")
+        for key in [key for key, gathering in self._gatherings.items() if now_s >= gathering.deadline_s]:
+            _wipe(self._gatherings.pop(key).parts.values())
+        for supply in self.supplies.values():
+            if supply.wanted and supply.sending is None and now_s >= supply.not_before_s:
+                self._begin(supply)
+
+    # the origin ----------------------------------------------------------------------------------------------------
+
+    def routes(self, link: RelayedLink) -> list[Route]:
+        """Routes for one block now: as many as the terms ask for, or none."""
+        graph = self.state.graph(link, 8 * pad_bytes(self.pace.block_bytes))
+        for search in (disjoint_routes, fewest_hops):
+            found = search(graph, link.origin, link.target, link.terms.paths)
+            if len(found) == link.terms.paths and all(self.atlas.is_route(route, link) for route in found):
+                return found
+        return []
+
+    def _begin(self, supply: Supply) -> None:
+        link, routes = supply.link, self.routes(supply.link)
+        if not routes:
+            self._tell("relay.no_route", link=link.name, paths=link.terms.paths)
+            self._pause(supply)
+            return
+        way = Way(link.terms.threshold, tuple(routes))
+        block = Secret(self.entropy.bytes(self.pace.block_bytes))
+        supply.sending = sequence = supply.next_sequence
+        self._sendings[link.name, sequence] = Sending(block, way, self.clock.monotonic_s() + self.pace.block_s)
+        parts = split(block, way.needed, len(routes), entropy=self.entropy.bytes)
+        for part, text in enumerate(parts, 1):
+            self._forward(Place(link.name, sequence, way.needed, part, way.routes), 1, text)
+
+    def _pause(self, supply: Supply) -> None:
+        pause_s = min(self.pace.pause_s * 2**supply.failures, self.pace.pause_max_s)
+        supply.not_before_s = self.clock.monotonic_s() + pause_s
+        supply.failures = min(supply.failures + 1, 16)
+
+    def _give_up(self, link: str, sequence: int, reason: str) -> None:
+        sending = self._sendings.pop((link, sequence))
+        sending.block.wipe()
+        for leg in [leg for leg in self._legs.values() if (leg.place.link, leg.place.sequence) == (link, sequence)]:
+            self._end_leg(leg)
+        supply = self.supplies[link]
+        supply.sending = None
+        self._pause(supply)
+        self._tell("relay.block_lost", link=link, sequence=sequence, reason=reason)
+
+    def _arrived(self, joined: Joined) -> None:
+        """The target says what became of our block; its word counts for no more than its KME's announcement will."""
+        place = joined.place
+        supply, key = self.supplies[place.link], (place.link, place.sequence)
+        sending = self._sendings.get(key)
+        if sending is None or sending.way.routes != place.routes:
+            return
+        supply.next_sequence = place.sequence + 1
+        if place.sequence < joined.next_sequence <= place.sequence + SEQUENCES_MAX:
+            supply.next_sequence = joined.next_sequence
+        if not joined.is_kept:
+            self._give_up(*key, "refused")
+            return
+        del self._sendings[key]
+        supply.sending, supply.failures = None, 0
+        self._ways.append((*key, sending.way))
+        self._deliver(place, sending.block)
+
+    # a share comes -------------------------------------------------------------------------------------------------
+
+    def hear(self, neighbour: str, message: AnyRelayMessage) -> None:
+        """Raises PeerFault for what a neighbour must not say."""
+        if neighbour not in self.atlas.neighbours(self.site):
+            raise PeerFault(f"{neighbour} is no neighbour of {self.site}")
+        self._hearers[type(message)](neighbour, message)
+
+    def _hear_advert(self, neighbour: str, advert: Advert) -> None:
+        if self.state.hear(advert):
+            self._flood(advert, (name for name in self.spans if name != neighbour))
+
+    def _flood(self, advert: Advert, neighbours: Iterable[str]) -> None:
+        for name in neighbours:
+            self._say(name, advert)
+
+    def _hear_carry(self, neighbour: str, carry: Carry) -> None:
+        place, hop = carry.place, carry.hop
+        self._check(place, hop, came_from=neighbour, step=-1)
+        if len(carry.box) != self.pace.block_bytes + TAG_BYTES:
+            raise PeerFault(f"{neighbour} carries a box of {len(carry.box)} bytes")
+        if place in self._seen:
+            self._say(neighbour, Taken(place=place, hop=hop))
+        elif len(self._fetching) < FETCHING_MAX and all(other.place != place for other in self._fetching.values()):
+            ticket = self._ticket()
+            self._fetching[ticket] = carry
+            self.orders.append(Fetch(ticket, neighbour, carry.key_ids))
+
+    def fetched(self, ticket: int, keys: list[Key] | None) -> None:
+        """The pads of a share that came; None: our KME does not have them."""
+        carry = self._fetching.pop(ticket)
+        place, hop = carry.place, carry.hop
+        pad = pad_of(keys, pad_bytes(self.pace.block_bytes))
+        if pad is None:
+            self._lose(place, "no pads")
+            return
+        try:
+            text = unlock(carry.box, pad, context_of(place, hop, carry.key_ids))
+        except Tampered:
+            self._tell("relay.tampered", link=place.link, sequence=place.sequence, neighbour=place.route[hop - 1])
+            self._lose(place, "tampered")
+            return
+        finally:
+            pad.wipe()
+        self._remember(place)
+        self._say(place.route[hop - 1], Taken(place=place, hop=hop))
+        if hop == len(place.route) - 1:
+            self._gather(place, text)
+        else:
+            self.exposure.saw(place.link, place.needed, text.length_bits)
+            self._forward(place, hop + 1, text)
+
+    def _remember(self, place: Place) -> None:
+        self._seen[place] = None
+        if len(self._seen) > SEEN_MAX:
+            self._seen.popitem(last=False)
+
+    def _gather(self, place: Place, text: Secret) -> None:
+        key = (place.link, place.sequence)
+        gathering = self._gatherings.get(key)
+        if gathering is None:
+            deadline_s = self.clock.monotonic_s() + self.pace.block_s
+            gathering = self._gatherings[key] = Gathering(place, {}, deadline_s)
+        if gathering.place.routes != place.routes or gathering.is_joined:
+            text.wipe()
+            return
+        gathering.parts[place.part] = text
+        if len(gathering.parts) == place.needed:
+            gathering.is_joined = True
+            block = join(gathering.parts, place.needed, len(place.routes))
+            _wipe(gathering.parts.values())
+            self._deliver(place, block)
+
+    def _deliver(self, place: Place, block: Secret) -> None:
+        way = Way(place.needed, place.routes)
+        self.orders.append(Deliver(place.link, place.sequence, block, str(way)))
+
+    # a share goes on -----------------------------------------------------------------------------------------------
+
+    def _forward(self, place: Place, hop: int, text: Secret) -> None:
+        leg = Leg(place, hop, text, self.clock.monotonic_s() + self.pace.hop_s)
+        self._legs[place] = leg
+        ticket = self._ticket()
+        self._drawing[ticket] = leg
+        self.orders.append(Draw(ticket, leg.neighbour, pad_bytes(len(text))))
+
+    def drawn(self, ticket: int, keys: list[Key] | None) -> None:
+        """The pads of a share that goes on; None: our KME has none, or not under the protection that a hop needs."""
+        leg = self._drawing.pop(ticket)
+        if self._legs.get(leg.place) is not leg or leg.text is None:
+            return  # given up meanwhile: the pads are spent
+        ids = tuple(key.key_id for key in keys or ())
+        pad = pad_of(keys, pad_bytes(len(leg.text)))
+        if pad is None:
+            self._end_leg(leg)
+            self._lose(leg.place, "no pads")
+            return
+        box = lock(leg.text, pad, context_of(leg.place, leg.hop, ids))
+        pad.wipe()
+        leg.text.wipe()
+        leg.text = None
+        leg.carry = Carry(place=leg.place, hop=leg.hop, key_ids=ids, box=box)
+        leg.repeat_s = self.clock.monotonic_s() + self.pace.repeat_s
+        self._say(leg.neighbour, leg.carry)
+
+    def _hear_taken(self, neighbour: str, taken: Taken) -> None:
+        leg = self._legs.get(taken.place)
+        if leg is not None and leg.carry is not None and (leg.hop, leg.neighbour) == (taken.hop, neighbour):
+            self._end_leg(leg)
+
+    def _end_leg(self, leg: Leg) -> None:
+        self._legs.pop(leg.place, None)
+        if leg.text is not None:
+            leg.text.wipe()
+
+    # back along the route ------------------------------------------------------------------------------------------
+
+    def _hear_joined(self, neighbour: str, joined: Joined) -> None:
+        index = self._check(joined.place, None, came_from=neighbour, step=1)
+        if index == 0:
+            self._arrived(joined)
+        else:
+            self._say(joined.place.route[index - 1], joined)
+
+    def _hear_lost(self, neighbour: str, lost: Lost) -> None:
+        index = self._check(lost.place, None, came_from=neighbour, step=1)
+        self._pass_back(lost, index)
+
+    def _lose(self, place: Place, reason: str) -> None:
+        lost = Lost(place=place, at=self.site, reason=reason)
+        self._pass_back(lost, place.route.index(self.site))
+
+    def _pass_back(self, lost: Lost, index: int) -> None:
+        if index:
+            self._say(lost.place.route[index - 1], lost)
+            return
+        place = lost.place
+        sending = self._sendings.get((place.link, place.sequence))
+        if sending is None or sending.way.routes != place.routes or place.part in sending.lost:
+            return
+        self._suspect_at(place.route, lost.at)
+        sending.lost.add(place.part)
+        if sending.is_hopeless:
+            self._give_up(place.link, place.sequence, f"{lost.reason} at {lost.at}")
+
+    def _suspect_at(self, route: Route, site: str) -> None:
+        """The hops around the site that a share did not pass; all of the route where that site is not on it."""
+        hops = [hop for hop in pairwise(route) if site in hop] or list(pairwise(route))
+        for one, other in hops:
+            self.state.suspect(one, other)
+
+    def _suspect(self, routes: Iterable[Route]) -> None:
+        for route in routes:
+            self._suspect_at(route, "")
+
+    # small things --------------------------------------------------------------------------------------------------
+
+    def _check(self, place: Place, hop: int | None, *, came_from: str, step: int) -> int:
+        """Our index in the route of a share; the neighbour stands `step` beside it. Raises PeerFault."""
+        link = self.atlas.links.get(place.link)
+        if link is None or not 1 <= place.part <= len(place.routes):
+            raise PeerFault(f"{came_from} carries for {place.link!r}, which is no relayed link here")
+        if len(place.routes) != link.terms.paths or place.needed != link.terms.threshold:
+            raise PeerFault(f"{came_from} carries a block of {link.name} in other parts than its terms say")
+        inner = [site for route in place.routes for site in route[1:-1]]
+        if len(set(inner)) != len(inner) or not all(self.atlas.is_route(route, link) for route in place.routes):
+            raise PeerFault(f"{came_from} carries a block of {link.name} over routes that its terms forbid")
+        route = place.route
+        index = route.index(self.site) if self.site in route else -1
+        if index < 0 or (hop is not None and hop != index) or not 0 <= index + step < len(route):
+            raise PeerFault(f"{came_from} carries a share that does not come by here")
+        if route[index + step] != came_from:
+            raise PeerFault(f"{came_from} carries a share that comes from elsewhere")
+        return index
+
+    def _say(self, neighbour: str, message: AnyRelayMessage) -> None:
+        self.orders.append(Say(neighbour, message))
+
+    def _tell(self, kind: str, **fields: Scalar) -> None:
+        self.orders.append(Tell(Event(kind, self.clock.now_s(), fields)))
+
+    def _ticket(self) -> int:
+        self._tickets += 1
+        return self._tickets
+
+
+def _wipe(secrets: Iterable[Secret]) -> None:
+    for secret in secrets:
+        secret.wipe()

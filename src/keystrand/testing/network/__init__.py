@@ -1,0 +1,1 @@
+"""A network of sites in virtual time: real KMEs, real relays, faults and liars, from one seed."""

@@ -1,0 +1,160 @@
+"""One site of a simulated network: its KME on a store that may crash, and its relay, which is an SAE and a module of it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from keystrand.core.errors import KeystrandError, PeerFault, Tampered
+from keystrand.core.key import Block, Provenance
+from keystrand.core.pool import Account
+from keystrand.core.secret import Secret
+from keystrand.kme.site import Refuse, Reply
+from keystrand.relay.atlas import Atlas
+from keystrand.relay.linkstate import LinkState
+from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say
+from keystrand.relay.relay import Pace, Relay
+from keystrand.testing.clock import SeededEntropy, VirtualClock
+from keystrand.testing.world.sitting import Sitting
+
+PAD_KEY_BYTES: Final = 512  # of one key that a relay draws
+WANTED_BITS: Final = 65_536  # a relayed link is filled up to here
+
+
+def relay_sae(site: str) -> str:
+    return f"relay-{site}"
+
+
+@dataclass(frozen=True, slots=True)
+class PadTicket:
+    """A relay's Draw, in this life of the site."""
+
+    incarnation: int
+    ticket: int
+
+
+def sign_as(site: str) -> Callable[[bytes], bytes]:
+    """Stands for Ed25519: nobody but the holder of the name can make it, which the simulation's liars respect."""
+    return lambda message: hmac.digest(site.encode(), message, hashlib.sha256)
+
+
+def verify(site: str, message: bytes, signature: bytes) -> None:
+    if not hmac.compare_digest(sign_as(site)(message), signature):
+        raise Tampered(f"the advert of {site} is not its own")
+
+
+@dataclass(slots=True, kw_only=True)
+class Post:
+    """Runs the orders of one relay against its KME; what goes to other sites leaves by `carry`."""
+
+    sitting: Sitting
+    atlas: Atlas
+    clock: VirtualClock
+    rng: random.Random
+    pace: Pace
+    relay_type: type[Relay]
+    carry: Callable[[str, str, Say], None]  # from, to
+    after: Callable[[float, Callable[[], None]], None]
+    relay: Relay | None = None
+    seen: dict[bytes, str] = field(default_factory=dict)  # texts that this site had in clear as a relay -> link
+    refused: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.sitting.name
+
+    def boot(self) -> None:
+        """A relay that knows nothing of the one before."""
+        state = LinkState(self.name, self.atlas, self.clock, sign_as(self.name), verify)
+        entropy = SeededEntropy(self.rng.getrandbits(64))
+        self.relay = self.relay_type(self.name, self.atlas, state, clock=self.clock, entropy=entropy, pace=self.pace)
+
+    def stop(self) -> None:
+        self.relay = None
+
+    def tick(self, neighbours: list[str]) -> None:
+        """neighbours: those that can be reached now."""
+        if (relay := self.relay) is None or (kme := self.sitting.kme) is None:
+            return
+        for name in self.atlas.neighbours(self.name):
+            if name in neighbours:
+                relay.up(name, sum(kme.pool.owned_bits(link) for link in kme.site.links_to(name)), 1000)
+            else:
+                relay.down(name)
+        for link in relay.supplies:
+            level = self.sitting.store.ledger(link)
+            held = level[Account.AVAILABLE] + level[Account.QUARANTINED]
+            relay.supply(link, wanted=held < WANTED_BITS, next_sequence=self.sitting.store.next_sequence(link))
+        relay.tick()
+        self.perform()
+
+    def hear(self, sender: str, message: Say) -> None:
+        if self.relay is None:
+            return
+        try:
+            self.relay.hear(sender, message.message)
+        except PeerFault:
+            self.refused += 1
+        self.perform()
+
+    # orders --------------------------------------------------------------------------------------------------------
+
+    def perform(self) -> None:
+        while self.relay is not None and (orders := self.relay.drain()):
+            for order in orders:
+                self._do(order)
+
+    def _do(self, order: Order) -> None:
+        if isinstance(order, Say):
+            self.carry(self.name, order.neighbour, order)
+        elif isinstance(order, Draw):
+            self._draw(order)
+        elif isinstance(order, Fetch):
+            self._fetch(order)
+        elif isinstance(order, Deliver):
+            self.after(self.rng.expovariate(2.0), lambda: self._deliver(order))
+
+    def _draw(self, order: Draw) -> None:
+        number = -(-order.size_bytes // PAD_KEY_BYTES)
+        ticket = PadTicket(self.sitting.incarnation, order.ticket)
+        me, other = relay_sae(self.name), relay_sae(order.neighbour)
+        (result,) = self.sitting.run(
+            lambda kme: kme.get_key(ticket, me, other, number=number, size_bits=8 * PAD_KEY_BYTES)
+        )
+        if isinstance(result, KeystrandError):
+            self.answer(Refuse(ticket, result))
+
+    def answer(self, effect: Reply | Refuse) -> None:
+        """What the KME says to a Draw."""
+        ticket = effect.ticket
+        assert isinstance(ticket, PadTicket)
+        if self.relay is not None and ticket.incarnation == self.sitting.incarnation:
+            self.relay.drawn(ticket.ticket, effect.keys if isinstance(effect, Reply) else None)
+            self.perform()
+
+    def _fetch(self, order: Fetch) -> None:
+        me, other = relay_sae(self.name), relay_sae(order.neighbour)
+        relay = self.relay
+        (result,) = self.sitting.run(lambda kme: kme.get_key_with_ids(me, other, order.key_ids))
+        if self.relay is None or self.relay is not relay:
+            return
+        keys = None if isinstance(result, KeystrandError) else result
+        assert keys is None or isinstance(keys, list)
+        self.relay.fetched(order.ticket, keys)
+
+    def _deliver(self, order: Deliver) -> None:
+        block = Block(
+            link=order.link,
+            sequence=order.sequence,
+            material=Secret(order.material.reveal()),
+            provenance=Provenance(source=order.source),
+        )
+        (result,) = self.sitting.run(lambda kme: kme.ingest(block))
+        if self.relay is not None and self.sitting.kme is not None:
+            following = self.sitting.store.next_sequence(order.link)
+            self.relay.delivered(order.link, order.sequence, is_kept=result is None, next_sequence=following)
+            self.perform()

@@ -1,0 +1,125 @@
+"""Messages between the relays of neighbouring sites, as MessagePack over a mutually authenticated stream.
+
+Every message may be lost, repeated or late. A box is a share of a block under a one-time pad, with its tag; nothing else here
+is secret, and whatever a lying relay says can only cost the block.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from keystrand.core.errors import PeerFault
+
+SITES_MAX: Final = 64  # of one route
+PARTS_MAX: Final = 16
+PADS_MAX: Final = 1024  # keys that make one pad
+BOX_BYTES_MAX: Final = 2_097_152
+
+Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Small = Annotated[int, Meta(ge=0, le=255)]
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
+KeyId = Annotated[str, Meta(max_length=64)]
+
+
+class RelayMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):
+    """Base of the tagged union."""
+
+
+Route = Annotated[tuple[Name, ...], Meta(min_length=2, max_length=SITES_MAX)]
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Names one share on its way: share `part` (from 1 on) of block `sequence` of a relayed link. The shares go over `routes`,
+    one each, and `needed` of them give the block."""
+
+    link: Name
+    sequence: Count
+    needed: Small
+    part: Small
+    routes: Annotated[tuple[Route, ...], Meta(min_length=1, max_length=PARTS_MAX)]
+
+    @property
+    def route(self) -> tuple[str, ...]:
+        return self.routes[self.part - 1]
+
+
+class Carry(RelayMessage, tag="carry", frozen=True, kw_only=True):
+    """A share for route[hop], locked under these keys of the hop before it. Repeated until taken."""
+
+    place: Place
+    hop: Small
+    key_ids: Annotated[tuple[KeyId, ...], Meta(min_length=1, max_length=PADS_MAX)]
+    box: Annotated[bytes, Meta(max_length=BOX_BYTES_MAX)]
+
+
+class Taken(RelayMessage, tag="taken", frozen=True, kw_only=True):
+    """Answer to Carry: `I have it, or had it.`"""
+
+    place: Place
+    hop: Small
+
+
+class Lost(RelayMessage, tag="lost", frozen=True, kw_only=True):
+    """Back along the route to its first site: the share goes no further. at: the site that says so; reason: a word."""
+
+    place: Place
+    at: Name
+    reason: Name
+
+
+class Joined(RelayMessage, tag="joined", frozen=True, kw_only=True):
+    """Back along the route to its first site: the block has come to its last one. is_kept: its KME has taken it; next_sequence:
+    what that KME expects next."""
+
+    place: Place
+    is_kept: bool
+    next_sequence: Count
+
+
+class Span(msgspec.Struct, frozen=True, array_like=True):
+    """One hop as a site sees it: bits that it may draw towards the neighbour now, and how fast they come."""
+
+    neighbour: Name
+    bits: Count
+    rate_bps: Count
+
+
+class Advert(RelayMessage, tag="advert", frozen=True, kw_only=True):
+    """What a site says of its hops, passed on to everybody. The highest number counts; signed by the site (Ed25519)."""
+
+    site: Name
+    number: Count
+    spans: Annotated[tuple[Span, ...], Meta(max_length=1024)]
+    signature: Annotated[bytes, Meta(max_length=64)] = b""
+
+
+AnyRelayMessage = Carry | Taken | Lost | Joined | Advert
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final[msgspec.msgpack.Decoder[AnyRelayMessage]] = msgspec.msgpack.Decoder(AnyRelayMessage)
+
+
+def encode(message: AnyRelayMessage) -> bytes:
+    """One frame."""
+    return _encoder.encode(message)
+
+
+def decode(frame: bytes | memoryview) -> AnyRelayMessage:
+    """The message of one frame. Raises PeerFault for anything else, whatever the bytes are."""
+    try:
+        return _decoder.decode(frame)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise PeerFault(f"relay sent a frame that does not parse: {error}") from None
+
+
+def context_of(place: Place, hop: int, key_ids: tuple[str, ...]) -> bytes:
+    """What the tag of a box covers beside it."""
+    return _encoder.encode((place, hop, key_ids))
+
+
+def signed_part(advert: Advert) -> bytes:
+    """What the signature of an advert covers."""
+    return _encoder.encode((advert.site, advert.number, advert.spans))
