@@ -17,9 +17,7 @@ from keystrand.core.errors import PeerFault
 from keystrand.relay.atlas import Atlas, RelayedLink
 from keystrand.wire.relay import Advert, Span, signed_part
 
-ADVERT_S: Final = 10.0  # at least this often; at once where a hop comes or goes
-FORGET_S: Final = 35.0
-SUSPECT_S: Final = 30.0  # a hop over which a share was lost is avoided for so long
+SUSPECT_COST: Final = 16.0  # of a hop over which a share was lost; the others cost 1 to 2
 
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[str, bytes, bytes], None]  # site, message, signature; raises Tampered
@@ -27,13 +25,20 @@ Verify = Callable[[str, bytes, bytes], None]  # site, message, signature; raises
 
 @dataclass(slots=True)
 class LinkState:
-    """The adverts that one site holds."""
+    """The adverts that one site holds.
+
+    advert_s: our own is said at least so often, and at once where a hop comes or goes; forget_s: what nobody has repeated for
+    so long is gone; suspect_s: a hop over which a share was lost is avoided for so long.
+    """
 
     site: str
     atlas: Atlas
     clock: Clock
     sign: Sign
     verify: Verify
+    advert_s: float = 10.0
+    forget_s: float = 35.0
+    suspect_s: float = 30.0
     adverts: dict[str, Advert] = field(default_factory=dict)
     heard_s: dict[str, float] = field(default_factory=dict)
     suspects: dict[frozenset[str], float] = field(default_factory=dict)  # hop -> until when
@@ -44,7 +49,7 @@ class LinkState:
         """Our advert, where it is time for one: spans by neighbour, those that are up."""
         now_s, last = self.clock.monotonic_s(), self.adverts.get(self.site)
         changed = last is None or {span.neighbour for span in last.spans} != spans.keys()
-        if not changed and now_s - self._said_s < ADVERT_S:
+        if not changed and now_s - self._said_s < self.advert_s:
             return None
         # the clock's seconds, so that a site that starts anew goes on above what the others know of it
         self._number = max(self._number + 1, int(self.clock.now_s()))
@@ -76,12 +81,12 @@ class LinkState:
 
     def suspect(self, one: str, other: str) -> None:
         """A share was lost here: go another way for a while, where there is one."""
-        self.suspects[frozenset((one, other))] = self.clock.monotonic_s() + SUSPECT_S
+        self.suspects[frozenset((one, other))] = self.clock.monotonic_s() + self.suspect_s
 
     def forget(self) -> None:
         """Drop what nobody has said for long."""
         now_s = self.clock.monotonic_s()
-        for site in [s for s, at_s in self.heard_s.items() if now_s - at_s > FORGET_S and s != self.site]:
+        for site in [s for s, at_s in self.heard_s.items() if now_s - at_s > self.forget_s and s != self.site]:
             # the advert stays as a number, so that an old one that comes late is no news
             self.adverts[site] = msgspec.structs.replace(self.adverts[site], spans=())
             del self.heard_s[site]
@@ -111,5 +116,5 @@ class LinkState:
 
     def _cost(self, site: str, span: Span, need_bits: int) -> float:
         scarcity = need_bits / max(span.bits, need_bits)
-        suspect = 16.0 if frozenset((site, span.neighbour)) in self.suspects else 0.0
+        suspect = SUSPECT_COST if frozenset((site, span.neighbour)) in self.suspects else 0.0
         return 1.0 + scarcity + suspect

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 from random import Random
 
 import pytest
@@ -28,7 +28,7 @@ def all_routes(graph: Graph, origin: str, target: str) -> list[Route]:
 
 
 def cost_of(graph: Graph, routes: list[Route] | tuple[Route, ...]) -> float:
-    return sum(graph[one][other] for route in routes for one, other in zip(route, route[1:], strict=False))
+    return sum(graph[one][other] for route in routes for one, other in pairwise(route))
 
 
 def are_disjoint(routes: tuple[Route, ...] | list[Route]) -> bool:

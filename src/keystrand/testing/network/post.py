@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from keystrand.core.errors import KeystrandError, PeerFault, Tampered
@@ -60,7 +60,6 @@ class Post:
     carry: Callable[[str, str, Say], None]  # from, to
     after: Callable[[float, Callable[[], None]], None]
     relay: Relay | None = None
-    seen: dict[bytes, str] = field(default_factory=dict)  # texts that this site had in clear as a relay -> link
     refused: int = 0
 
     @property

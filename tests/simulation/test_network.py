@@ -1,0 +1,151 @@
+"""Networks of sites in virtual time: keys over relays, under faults and liars, and what a relay alone can know."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+
+from keystrand.core.key import Key
+from keystrand.core.secret import Secret
+from keystrand.crypto import field
+from keystrand.crypto.onetime import TAG_BYTES, TAG_KEY_BYTES, unlock
+from keystrand.relay.atlas import Atlas, RelayedLink, SiteFacts, Terms
+from keystrand.relay.exposure import Way
+from keystrand.relay.relay import Relay
+from keystrand.testing.network.liars import LIARS
+from keystrand.testing.network.maps import drawn_atlas
+from keystrand.testing.network.world import Network
+from keystrand.testing.world.faults import Faults
+from keystrand.wire.relay import Carry, Place, context_of, decode
+
+STORMY = Faults(
+    loss=0.02, duplicate=0.02, crash_every_s=200.0, partition_every_s=200.0, crash_per_operation=0.0005, down_s=10.0
+)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.proves("R021", "R098", "R101")
+def test_keys_over_relays_through_crashes_cuts_and_losses(seed: int) -> None:
+    """I1, I2, I4, I5, I6, I9, I13 over a network; and keys do come."""
+    network = Network(seed, drawn_atlas(random.Random(seed), 8, 3), faults=STORMY)
+    tally = network.run(900.0)
+    assert network.judge.violations == []
+    assert tally.crashes > 0
+    assert tally.cuts > 0
+    assert tally.fetched > 50
+
+
+def test_one_seed_is_one_history() -> None:
+    first, again = (Network(11, drawn_atlas(random.Random(11), 6, 2), faults=STORMY) for _ in range(2))
+    first.run(300.0)
+    again.run(300.0)
+    assert first.schedule.trace_hash() == again.schedule.trace_hash()
+
+
+@pytest.mark.parametrize("liar", LIARS, ids=lambda liar: liar.__name__)
+@pytest.mark.proves("R037")
+def test_a_lying_relay_costs_blocks_and_no_more(liar: type[Relay]) -> None:
+    """Never two keys that differ (I2); and the link goes another way, so that keys come all the same."""
+    network = Network(2, ladder(), liars={"x": liar})
+    tally = network.run(900.0)
+    assert network.judge.violations == []
+    assert tally.fetched > 20, tally
+
+
+def ladder(paths: int = 2) -> Atlas:
+    """Three ways from a to d, one of them over x."""
+    hops = [("a", "b"), ("b", "d"), ("a", "c"), ("c", "d"), ("a", "x"), ("d", "x")]
+    sites = {name: SiteFacts(name=name) for name in "abcdx"}
+    return Atlas(sites, tuple(hops), {"a-d": RelayedLink(name="a-d", ends=("a", "d"), terms=Terms(paths=paths))})
+
+
+# what a relay can know ------------------------------------------------------------------------------------------------
+
+
+class Recorder(Relay):
+    """An honest relay that keeps what it saw."""
+
+    texts: dict[str, dict[Place, bytes]] = defaultdict(dict)
+    pads: dict[tuple[str, ...], bytes] = {}
+    blocks: dict[tuple[str, int], bytes] = {}
+
+    def _forward(self, place: Place, hop: int, text: Secret) -> None:
+        if hop > 1:
+            self.texts[self.site][place] = text.reveal()
+        super()._forward(place, hop, text)
+
+    def drawn(self, ticket: int, keys: list[Key] | None) -> None:
+        if keys:
+            self.pads[tuple(key.key_id for key in keys)] = b"".join(key.material.reveal() for key in keys)
+        super().drawn(ticket, keys)
+
+    def _deliver(self, place: Place, block: Secret) -> None:
+        super()._deliver(place, block)
+        self.blocks[place.link, place.sequence] = block.reveal()
+
+
+@pytest.fixture
+def recorded() -> Iterator[Network]:
+    for record in (Recorder.texts, Recorder.pads, Recorder.blocks):
+        record.clear()
+    network = Network(4, ladder(), liars=dict.fromkeys("abcdx", Recorder))
+    network.listening = True
+    network.run(300.0)
+    assert len(Recorder.blocks) > 5
+    yield network
+    for record in (Recorder.texts, Recorder.pads, Recorder.blocks):
+        record.clear()
+
+
+@pytest.mark.proves("R035", "R040")
+def test_any_one_relay_and_all_wires_fit_every_block(recorded: Network) -> None:
+    """Perfect secrecy, shown on the recorded transcript: for another block there are another share and other pads that
+    give every frame on every wire and everything that the relay saw, to the bit, tags included."""
+    rng = random.Random(0)
+    checked = 0
+    carried = [message for _, _, frame in recorded.frames if isinstance(message := decode(frame), Carry)]
+    for site in "bcx":
+        for seen, known in Recorder.texts[site].items():
+            block = Recorder.blocks.get((seen.link, seen.sequence))
+            if block is None:
+                continue
+            other_block = rng.randbytes(len(block))
+            other_text = field.add((other_block, known), len(block))
+            for carry in carried:
+                if (carry.place.link, carry.place.sequence) != (seen.link, seen.sequence) or carry.place == seen:
+                    continue
+                assert site not in carry.place.route, "routes share no site"
+                key = Recorder.pads[carry.key_ids][:TAG_KEY_BYTES]
+                mask = field.add((carry.box[:-TAG_BYTES], other_text), len(block))
+                found = unlock(carry.box, Secret(key + mask), context_of(carry.place, carry.hop, carry.key_ids))
+                assert field.add((found.reveal(), known), len(block)) == other_block
+                checked += 1
+    assert checked > 10
+
+
+def test_with_one_path_the_relay_has_the_block() -> None:
+    """What is claimed of one path is no more than this: the site between sees everything (R035)."""
+    for record in (Recorder.texts, Recorder.pads, Recorder.blocks):
+        record.clear()
+    network = Network(5, ladder(paths=1), liars=dict.fromkeys("abcdx", Recorder))
+    network.run(120.0)
+    seen = {text for texts in Recorder.texts.values() for text in texts.values()}
+    assert Recorder.blocks
+    assert set(Recorder.blocks.values()) <= seen
+    assert any(post.relay and post.relay.exposure.whole_bits["a-d"] for post in network.posts.values())
+
+
+@pytest.mark.proves("R035")
+def test_a_block_names_its_routes_at_both_ends() -> None:
+    network = Network(6, ladder())
+    network.run(200.0)
+    told = [
+        {origin.sequence: origin.source for origin in network.posts[name].sitting.store.register.origins("a-d", 0, 10)}
+        for name in "ad"
+    ]
+    assert told[0]
+    assert told[0] == told[1]
+    assert all(Way.parse(source) is not None for source in told[0].values())
