@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 
@@ -68,9 +69,9 @@ def ladder(paths: int = 2) -> Atlas:
 class Recorder(Relay):
     """An honest relay that keeps what it saw."""
 
-    texts: dict[str, dict[Place, bytes]] = defaultdict(dict)
-    pads: dict[tuple[str, ...], bytes] = {}
-    blocks: dict[tuple[str, int], bytes] = {}
+    texts: ClassVar[dict[str, dict[Place, bytes]]] = defaultdict(dict)
+    pads: ClassVar[dict[tuple[str, ...], bytes]] = {}
+    blocks: ClassVar[dict[tuple[str, int], bytes]] = {}
 
     def _forward(self, place: Place, hop: int, text: Secret) -> None:
         if hop > 1:
