@@ -15,12 +15,13 @@ from keystrand.core.errors import ConfigError
 if TYPE_CHECKING:
     from keystrand.config.schema import SiteConfig
     from keystrand.config.tunnels import Tunnel
-    from keystrand.net.tls import TlsContexts
-    from keystrand.transport.tunnel.runner import Runner
 
-KEY_REQUEST_S: Final = 5.0
 STALE_S: Final = 5.0
-ELSEWHERE: Final = {"export": "keystrand.cli.tunnel_export"}
+ELSEWHERE: Final = {
+    "export": "keystrand.cli.tunnel_export",
+    "run": "keystrand.cli.tunnel_run",
+    "sentinel": "keystrand.cli.tunnel_sentinel",
+}
 
 
 class TunnelGroup(click.Group):
@@ -44,72 +45,6 @@ def _is_there(verb: str) -> bool:
 @click.group(cls=TunnelGroup)
 def command() -> None:
     """Run and watch tunnels under keys of this site."""
-
-
-@command.command("run")
-@click.argument("name")
-@config_option
-def run(name: str, config_file: Path) -> None:
-    """Run this end of tunnel NAME until told to stop (SIGTERM, Ctrl-C); the tunnel itself then stays as it is.
-
-    It needs the rights to steer the daemon (CAP_NET_ADMIN for most); the key manager does not.
-    """
-    from keystrand.cli.loop import run_until_stopped
-    from keystrand.cli.sae_client import client_of
-    from keystrand.config.reading import spell
-    from keystrand.config.tunnels import kind_faults, place_of
-    from keystrand.observe.logs import LogSink, configure_logs
-    from keystrand.transport.keys import Etsi014Keys
-    from keystrand.transport.tunnel.record import alone
-    from keystrand.transport.tunnel.runner import Runner
-
-    config = site_of(config_file)
-    tunnel = tunnel_of(config, name, config_file)
-    for fault in kind_faults(tunnel, ("tunnel", name)):
-        raise ConfigError(f"{spell(fault.where)} {fault.message}", path=str(config_file), hint=fault.hint or None)
-    place = place_of(config, name)
-    configure_logs(level=config.log.level, form=config.log.format)
-    with (
-        alone(place.state_dir / "lock"),
-        client_of(config, tunnel.sae, timeout_s=KEY_REQUEST_S) as client,
-    ):
-        keys = Etsi014Keys(client)
-        runner = Runner(
-            place=place,
-            kind=tunnel.kind,
-            terms=tunnel.terms(),
-            connector=tunnel.found_kind().open(place, tunnel.settings),
-            keys=keys,
-            uses=keys,
-            sink=LogSink(config.site.name),
-        )
-        _join(runner, config, tunnel)
-        say(f"tunnel {name}: {tunnel.kind}, {place.role}, {tunnel.sae} to {tunnel.peer_sae}")
-        run_until_stopped(runner.run())
-
-
-def _join(runner: Runner, config: SiteConfig, tunnel: Tunnel) -> None:
-    """The channel to the other end, whose SAE the other site's CA vouches for."""
-    from keystrand.transport.tunnel.channel import Channel
-
-    runner.channel = Channel(
-        tunnel=runner.place.tunnel,
-        role=runner.place.role,
-        address=(tunnel.address.host, tunnel.address.port),
-        contexts=_contexts(config, tunnel.sae),
-        expect=("sae" if config.tls.identity == "san-uri" else None, tunnel.peer_sae),
-        listener=runner,
-        limits=config.limits,
-    )
-
-
-def _contexts(config: SiteConfig, sae: str) -> TlsContexts:
-    from keystrand.cli.sae_client import certificate_of
-    from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
-
-    tls = config.peer_tls
-    policy = TlsPolicy(minimum=tls.minimum, require_pqc_group=tls.require_pqc_group)
-    return TlsContexts(TlsFiles(*certificate_of(config, sae), tls.trust, tls.revoked), policy, rule=tls.identity)
 
 
 def tunnel_of(config: SiteConfig, name: str, config_file: Path) -> Tunnel:

@@ -1,5 +1,5 @@
-"""The processes of a site's tunnels: one each, so that only they need the rights to steer daemons, started again when
-they end. A site that is killed leaves them running: they go on holding the tunnel to its policy."""
+"""The process of a site's tunnels: only it needs the rights to steer daemons. It is started again when it ends. A site that
+is killed leaves it running: it goes on holding the tunnels to their policy."""
 
 from __future__ import annotations
 
@@ -28,24 +28,20 @@ class TunnelPrograms:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for name in self._names:
-                tasks.create_task(self._keep(name))
-
-    async def _keep(self, name: str) -> None:
         pause_s = AGAIN_S
-        while True:
+        while self._names:
             began_s = self._clock.monotonic_s()
-            status = await self._once(name)
+            status = await self._once()
             if self._clock.monotonic_s() - began_s > STEADY_S:
                 pause_s = AGAIN_S
-            reason = f"its process ended with status {status}; again in {pause_s:g} s"
-            self._sink.emit(Event("tunnel.fault", self._clock.now_s(), {"tunnel": name, "reason": reason}))
+            reason = f"the process ended with status {status}; again in {pause_s:g} s"
+            fields = {"tunnel": ", ".join(self._names)[:200], "reason": reason}
+            self._sink.emit(Event("tunnel.fault", self._clock.now_s(), fields))
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, AGAIN_MAX_S)
 
-    async def _once(self, name: str) -> int:
-        words = ["-m", "keystrand", "tunnel", "run", name, "--config", str(self._file)]
+    async def _once(self) -> int:
+        words = ["-m", "keystrand", "tunnel", "run", *self._names, "--config", str(self._file)]
         program = await asyncio.create_subprocess_exec(sys.executable, *words, stdin=asyncio.subprocess.DEVNULL)
         try:
             return await program.wait()

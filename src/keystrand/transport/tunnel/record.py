@@ -61,16 +61,20 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+class Taken(Unavailable):
+    """Another process has this tunnel end."""
+
+
 @contextlib.contextmanager
 def alone(file: Path) -> Iterator[None]:
-    """Holds the lock of this tunnel end. Raises Unavailable while another process does."""
+    """Holds the lock of this tunnel end. Raises Taken while another process does."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     with file.open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise Unavailable(f"this tunnel runs already, as process {lock.read(20).strip()}") from None
+            raise Taken(f"this tunnel runs already, as process {lock.read(20).strip()}") from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()

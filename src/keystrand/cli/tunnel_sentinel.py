@@ -1,0 +1,35 @@
+"""keystrand tunnel sentinel"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from functools import partial
+from pathlib import Path
+
+import click
+
+from keystrand.cli.options import config_option, site_of
+
+
+@click.command("sentinel", hidden=True)
+@click.argument("names", nargs=-1, required=True)
+@config_option
+def command(names: tuple[str, ...], config_file: Path) -> None:
+    """Wait until standard input ends; then stop the traffic of tunnels NAMES when their keys are too old.
+
+    `keystrand tunnel run` starts it.
+    """
+    from keystrand.config.tunnels import place_of
+    from keystrand.observe.logs import LogSink, configure_logs
+    from keystrand.transport.tunnel.sentinel import Post, Sentinel
+
+    config = site_of(config_file)
+    configure_logs(level=config.log.level, form=config.log.format)
+    posts = []
+    for name in names:
+        tunnel, place = config.tunnel[name], place_of(config, name)
+        opening = partial(tunnel.found_kind().open, place, tunnel.settings)
+        posts.append(Post(place=place, terms=tunnel.terms(), opening=opening))
+    sys.stdin.buffer.read()  # until whoever steers is gone
+    asyncio.run(Sentinel(posts, LogSink(config.site.name)).stand())
