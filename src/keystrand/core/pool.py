@@ -7,11 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from keystrand.core.key import Segment
 from keystrand.core.policy import DEFAULT_TENANT
 from keystrand.core.protection import Strand
 from keystrand.core.states import Step
+
+
+class Wants(NamedTuple):
+    """What an operation will read: a store that is far away fetches it for a whole batch in one round trip."""
+
+    key_ids: tuple[str, ...] = ()  # their copies
+    requests: tuple[tuple[str, str], ...] = ()  # (peer, request ID): their copies, and whether they are buried
+    block_ids: tuple[str, ...] = ()
 
 
 class Account(StrEnum):

@@ -11,17 +11,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from keystrand.core.errors import KeystrandError, StoreUnavailable, Tampered
+from keystrand.core.pool import Wants
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Effect, Refuse, Reply
 
 T = TypeVar("T")
 BATCH_MAX = 64
 RETRY_S = 0.1
+
+
+class Turns(Protocol):
+    """Where several processes take turns on one store."""
+
+    async def come(self) -> None: ...  # returns with the next transaction begun; raises StoreUnavailable
+    def read_ahead(self, wants: Iterable[Wants], /) -> None: ...  # in that transaction
 
 
 class Gate(Protocol):
@@ -38,6 +46,7 @@ class Call:
     waiter: asyncio.Future[object] | None = None
     refused: Callable[[Kme, KeystrandError], None] | None = None
     late: bool = False
+    wants: Wants | None = None
     since_s: float = field(default_factory=time.monotonic)
 
 
@@ -51,6 +60,7 @@ class Engine:
         failed: Callable[[KeystrandError], None],
         reloaded: Callable[[], None],
         gate: Gate | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._build = build
         self._perform = perform
@@ -62,6 +72,7 @@ class Engine:
         self._stopping = False
         self._refusal: StoreUnavailable | None = None  # while nothing can be released
         self.gate = gate
+        self._turns = turns
         self.kme = self._fresh()
 
     def _fresh(self) -> Kme:
@@ -73,11 +84,15 @@ class Engine:
     # asking --------------------------------------------------------------------------------------------------------
 
     async def call(
-        self, operation: Callable[[Kme], T], *, refused: Callable[[Kme, KeystrandError], None] | None = None
+        self,
+        operation: Callable[[Kme], T],
+        *,
+        refused: Callable[[Kme, KeystrandError], None] | None = None,
+        wants: Wants | None = None,
     ) -> T:
         """The operation's result, once what it did is durable. Raises what it raised; then it did nothing."""
         waiter: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._put(Call(operation, waiter, refused))
+        self._put(Call(operation, waiter, refused, wants=wants))
         return await waiter  # type: ignore[return-value]
 
     async def ask(
@@ -93,10 +108,10 @@ class Engine:
         ticket.add_done_callback(self._tickets.discard)
         return await ticket
 
-    def post(self, operation: Callable[[Kme], object]) -> None:
+    def post(self, operation: Callable[[Kme], object], wants: Wants | None = None) -> None:
         """Do it with the next batch; nobody waits, so a refusal is dropped, and so is what comes after the end."""
         if not self._stopping:
-            self._put(Call(operation))
+            self._put(Call(operation, wants=wants))
 
     def _put(self, call: Call) -> None:
         if self._stopping:
@@ -116,14 +131,26 @@ class Engine:
                 self._wake.clear()
                 await asyncio.sleep(0)  # let everything that this turn of the loop has read join the batch
                 while self._calls:
-                    await self._batch([self._calls.popleft() for _ in range(min(BATCH_MAX, len(self._calls)))])
+                    await self._next()
         finally:
             self._stopping = True
             self._refuse_all(StoreUnavailable("the site is stopping"))
 
+    async def _next(self) -> None:
+        """The next batch. Where a turn has to be waited for, whatever comes meanwhile joins it."""
+        if self._turns is not None:
+            try:
+                await self._turns.come()
+            except StoreUnavailable as error:
+                await self._reload([], error)
+                return
+        await self._batch([self._calls.popleft() for _ in range(min(BATCH_MAX, len(self._calls)))])
+
     async def _batch(self, calls: list[Call]) -> None:
         try:
             with self.kme.site.store.transaction():
+                if self._turns is not None:
+                    self._turns.read_ahead(call.wants for call in calls if call.wants is not None)
                 results = [self._attempt(call) for call in calls]
         except (StoreUnavailable, Tampered) as error:
             await self._reload(calls, error)

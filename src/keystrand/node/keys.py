@@ -7,7 +7,7 @@ from typing import cast
 
 from keystrand.core.errors import KeystrandError
 from keystrand.core.key import Key
-from keystrand.core.pool import PoolStatus
+from keystrand.core.pool import PoolStatus, Wants
 from keystrand.core.register import KeyRecord
 from keystrand.kme.service import Kme
 from keystrand.node.engine import Engine
@@ -33,7 +33,9 @@ class EngineKeys:
 
     async def get_key_with_ids(self, caller: str, other: str, key_ids: tuple[str, ...], /) -> list[Key]:
         return await self._engine.call(
-            lambda kme: kme.get_key_with_ids(caller, other, key_ids), refused=_note("dec_keys", caller, other)
+            lambda kme: kme.get_key_with_ids(caller, other, key_ids),
+            refused=_note("dec_keys", caller, other),
+            wants=Wants(key_ids),
         )
 
     async def note_use(self, caller: str, key_id: str, report: UseReport, /) -> KeyStand:

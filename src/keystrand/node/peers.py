@@ -15,13 +15,14 @@ import msgspec
 from keystrand.core.errors import KeystrandError, PeerFault
 from keystrand.core.events import Event, Sink
 from keystrand.core.limits import Limits
+from keystrand.core.pool import Wants
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Send
 from keystrand.net.frames import FrameStream, connect_frames
 from keystrand.net.tls import TlsContexts, TlsPeer
 from keystrand.node.engine import Engine
 from keystrand.wire import peer as wire
-from keystrand.wire.peer import Checkpoint, Cosignature, Hello, Message
+from keystrand.wire.peer import Checkpoint, Cosignature, Hello, Message, Reserve, Void
 
 RECONNECT_S = 0.5
 RECONNECT_MAX_S = 10.0
@@ -144,7 +145,7 @@ class PeerLines:
                     if isinstance(message, Checkpoint | Cosignature):
                         self._notary(line.name, message, channel.send)
                     else:
-                        self._engine.post(self._receiving(line.name, message, receive))
+                        self._engine.post(self._receiving(line.name, message, receive), _wants(line.name, message))
         except PeerFault as error:
             self._emit("peer.fault", peer=line.name, reason=str(error))
             raise
@@ -186,6 +187,16 @@ class PeerLines:
 
     def _emit(self, kind: str, **fields: str) -> None:
         self._sink.emit(Event(kind, self._engine.kme.site.clock.now_s(), fields))
+
+
+def _wants(peer: str, message: Message) -> Wants | None:
+    """What hearing it will read."""
+    if isinstance(message, Reserve):
+        blocks = {block_id: None for key in message.keys for block_id, _, _ in key.segments}
+        return Wants(tuple(key.key_id for key in message.keys), ((peer, message.request_id),), tuple(blocks))
+    if isinstance(message, Void):
+        return Wants(requests=tuple((peer, request_id) for request_id in message.request_ids))
+    return None
 
 
 def _greet_back(kme: Kme, peer: str, hello: Hello) -> None:

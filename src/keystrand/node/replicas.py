@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import ConfigError, KeystrandError
 from keystrand.core.events import Event, Sink
+from keystrand.core.pool import Wants
 from keystrand.crypto.seal import Sealer
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Site
-from keystrand.node.engine import Engine
+from keystrand.node.engine import Engine, Turns
 from keystrand.store.sql import SqlStore
 from keystrand.store.sqlite import SqliteAuditFile, SqliteStore
 
@@ -25,6 +27,8 @@ BEAT_S: Final = 1.0
 
 class OneProcess:
     """A site in a file of its own has no replicas."""
+
+    turns = None
 
     def enter(self, site: Site) -> None:
         """Nobody else's requests are there to be left alone."""
@@ -48,9 +52,20 @@ class Replica:
             from keystrand.store.roster import Roster
         except ImportError:
             raise _without_driver() from None
-        database = PostgresDatabase(address, config.site.name)
-        self.store = SqlStore(database, sealer)
-        self._roster = Roster(database, config.site.replica or _name_of(config))
+        self._database = PostgresDatabase(address, config.site.name)
+        self.store = SqlStore(self._database, sealer)
+        self._roster = Roster(self._database, config.site.replica or _name_of(config))
+
+    @property
+    def turns(self) -> Turns:
+        return self
+
+    async def come(self) -> None:
+        await self._database.turn()
+
+    def read_ahead(self, wants: Iterable[Wants]) -> None:
+        """Together, what the calls of this turn will read."""
+        self.store.read_ahead(wants)
 
     def enter(self, site: Site) -> None:
         """A new life of this process: requests of the last one are over, those of other replicas are theirs."""

@@ -101,7 +101,7 @@ class SiteNode:
         self.store, self.replica = _open(config)
         self.policy = policy_in_force(config, self.store, self.clock.now_s())
         self.border = Border(config, self.sink)
-        self.engine = Engine(self._kme, self._perform, self._store_failed, self._store_back)
+        self.engine = Engine(self._kme, self._perform, self._store_failed, self._store_back, turns=self.replica.turns)
         self.audit_sinks = self.engine.gate = audit_sinks(config, self.store, self.clock, self.sink)
         modules = {name: link.module for name, link in config.links.items()}
         self.devices = Devices(modules, self.engine, config.limits, self.sink)

@@ -20,6 +20,7 @@ from psycopg.types.numeric import Int8BinaryDumper
 from keystrand.core.errors import ConfigError, IllegalTransition, StoreUnavailable
 from keystrand.store.postgres_address import check_address
 from keystrand.store.postgres_schema import migrate
+from keystrand.store.postgres_turn import Asked
 from keystrand.store.working import Held, Row
 
 VERSION_MIN: Final = 150_000
@@ -36,6 +37,8 @@ _SETTINGS: Final = (
     f"statement_timeout={int(1000 * STATEMENT_S)}",
     f"idle_in_transaction_session_timeout={int(1000 * IDLE_S)}",
     "timezone=UTC",
+    "jit=off",  # no statement of ours is worth compiling
+    "enable_seqscan=off",  # a plan made while a table was small is kept while it grows: every question here has an index
 )
 # One round trip, each statement with a snapshot of its own, so that the last one sees what was done before the lock was had.
 # Not a pipeline: after one, PostgreSQL 15 does not count the time that a transaction is idle.
@@ -78,6 +81,7 @@ class PostgresDatabase:
         self._open = False
         self._wrote = False
         self._late: list[str] = []  # RELEASEs that nothing has needed yet
+        self._asked: Asked | None = None  # for the turn
         self._version = -1
         self.incarnation = ""  # hexadecimal, of this process's place in the roster; "": it has none
         self.held = Held(self._write_many, self._control)
@@ -134,6 +138,8 @@ class PostgresDatabase:
         return self._open
 
     def _run(self, sql: str, values: Sequence[Any]) -> psycopg.Cursor[Row]:
+        if self._asked is not None:
+            self._await_turn()  # one connection, one question at a time
         line = self._line if self._open else self._connected()
         if line is None or line.closed:
             self._fail(psycopg.OperationalError("the connection was lost"))
@@ -149,6 +155,16 @@ class PostgresDatabase:
 
     def row(self, sql: str, values: Sequence[Any] = ()) -> Row | None:
         return self._run(sql, values).fetchone()
+
+    def gather(self, questions: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Row]]:
+        """The rows of each, in one round trip."""
+        line = self._sound()
+        try:
+            with line.pipeline():
+                asked = [line.execute(numbered(sql), values, binary=True) for sql, values in questions]
+            return [cursor.fetchall() for cursor in asked]
+        except psycopg.Error as error:
+            self._fail(error)
 
     def write(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Now; how many rows it touched. Raises IllegalTransition outside of a transaction or against a constraint.
@@ -235,29 +251,57 @@ class PostgresDatabase:
             self._roll_back()
             raise
 
-    def _begin(self) -> int:
-        """Take the lock; the version that is found."""
-        self._doomed, self._wrote, self._late = None, False, []
-        line = self._connected()
+    async def turn(self) -> None:
+        """Wait for this replica's turn while the loop goes on; the next `transaction` has it. Raises StoreUnavailable."""
         try:
-            self._open = True
-            answer = line.execute(_BEGIN.format(self.incarnation), prepare=False)
-            answer.nextset()
-            version = answer.fetchone()
-            answer.nextset()
-            if version is None:
+            if self._asked is None:
+                self._ask_turn()
+            if (asked := self._asked) is not None:
+                await asked.come()
+        except psycopg.Error as error:
+            self._lose_turn(error)
+        except BaseException:
+            self._asked = None
+            self.close()  # nobody would end what was begun; the next question connects anew
+            raise
+
+    def _ask_turn(self) -> None:
+        self._doomed, self._wrote, self._late = None, False, []
+        self._asked = Asked(self._connected(), _BEGIN.format(self.incarnation), ANSWER_S)
+
+    def _await_turn(self) -> None:
+        try:
+            assert self._asked is not None
+            self._asked.wait()
+        except psycopg.Error as error:
+            self._lose_turn(error)
+
+    def _lose_turn(self, error: psycopg.Error) -> NoReturn:
+        self._asked = None
+        self._roll_back()
+        if isinstance(error, errors.LockNotAvailable):
+            self._end_frozen()
+        self._fail(error)
+
+    def _begin(self) -> int:
+        """Have the lock; the version that is found."""
+        if self._asked is None:
+            self._ask_turn()
+        self._await_turn()
+        asked, self._asked, self._open = self._asked, None, True
+        assert asked is not None
+        try:
+            _, found, place = asked.rows()
+            if not found:
                 raise StoreUnavailable("the database has lost its site", hint="restore it from a backup")
-            if self.incarnation and answer.fetchone() is None:
+            if self.incarnation and not place:
                 raise StoreUnavailable("the other replicas have given this one up", hint="it joins them anew by itself")
         except psycopg.Error as error:
-            self._roll_back()
-            if isinstance(error, errors.LockNotAvailable):
-                self._end_frozen()
-            self._fail(error)
+            self._lose_turn(error)
         except BaseException:
             self._roll_back()
             raise
-        return int(version[0])
+        return int(found[0][0])
 
     def _end_frozen(self) -> None:
         """End the connection of a replica that has not moved in its turn for long; the next try finds the turn free."""

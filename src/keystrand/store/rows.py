@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from keystrand.core.key import Segment
-from keystrand.core.pool import BlockState, Copy, OpenRequest, PoolBlock
+from keystrand.core.pool import BlockState, Copy, OpenRequest, PeerRecord, PoolBlock
 from keystrand.core.protection import Strand
 from keystrand.core.states import Step
 
@@ -123,3 +123,16 @@ def request_of(row: Row) -> OpenRequest:
         key_ids=tuple(row[8].split()),
         released=row[9],
     )
+
+
+def epoch_of(rows: list[Row]) -> int:
+    return int(rows[0][0]) if rows else 1  # a site is born in epoch 1
+
+
+def head_of(rows: list[Row]) -> tuple[int, bytes]:
+    return (rows[0][0] + 1, rows[0][1]) if rows else (0, bytes(32))
+
+
+def peer_of(peer: str, row: Row | None) -> PeerRecord:
+    epoch, op_sent, op_heard, rolled_back = row or (0, 0, 0, 0)
+    return PeerRecord(peer=peer, epoch=epoch, op_sent=op_sent, op_heard=op_heard, rolled_back=bool(rolled_back))

@@ -7,76 +7,41 @@ that several replicas of the site share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from operator import itemgetter
 from typing import Final
 
 from keystrand.core.errors import IllegalTransition
-from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, OpenRequest, PeerRecord, PoolBlock
+from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, OpenRequest, PeerRecord, PoolBlock, Wants
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 from keystrand.crypto.seal import Sealer
+from keystrand.store import statements
+from keystrand.store.ahead import BUSY_MAX, Busy, Found, gather, merged
 from keystrand.store.database import Database
 from keystrand.store.handovers import SqlHandovers
 from keystrand.store.ledger import LIVING, check_move
 from keystrand.store.papers import SqlPapers
 from keystrand.store.register import SqlRegister
 from keystrand.store.rows import (
-    BLOCK_COLUMNS,
-    COPY_COLUMNS,
-    REQUEST_COLUMNS,
     block_of,
     block_row,
     copy_of,
     copy_row,
+    epoch_of,
+    head_of,
     identity,
+    peer_of,
     request_of,
     request_row,
 )
-from keystrand.store.working import Journal, Row, oldest
+from keystrand.store.working import Journal, Row, Waiting, oldest
 
 BLOCK_COLUMN: Final = "blocks.material"
 COPY_COLUMN: Final = "copies.material"
 COPIES_REMEMBERED: Final = 4096  # keys: most are fetched within a second of being set aside
-
-_SELECT_BLOCK: Final = f"SELECT {BLOCK_COLUMNS} FROM blocks"  # noqa: S608
-_SELECT_COPY: Final = f"SELECT {COPY_COLUMNS}, tenant FROM copies"  # noqa: S608
-_SELECT_REQUEST: Final = f"SELECT {REQUEST_COLUMNS} FROM requests"  # noqa: S608
-_BLOCK_SEALED: Final = f"SELECT {BLOCK_COLUMNS}, material FROM blocks WHERE block_id = ?"  # noqa: S608
-_COPY_SEALED: Final = f"""SELECT {COPY_COLUMNS}, tenant, material FROM copies
-    WHERE key_id = ? AND recipient = ?"""  # noqa: S608
-_INSERT_BLOCK: Final = f"INSERT INTO blocks VALUES ({', '.join('?' * 13)})"  # noqa: S608
-_INSERT_COPY: Final = f"""INSERT INTO copies ({COPY_COLUMNS}, living, material, tenant)
-    VALUES ({", ".join("?" * 15)})"""  # noqa: S608
-_INSERT_REQUEST: Final = f"INSERT INTO requests VALUES ({', '.join('?' * 10)})"  # noqa: S608
-_UPSERT_LEDGER: Final = (
-    "INSERT INTO ledger VALUES (?, ?, ?) ON CONFLICT (link, account) DO UPDATE SET bits = excluded.bits"
-)
-_PUT_EPOCH: Final = "INSERT INTO site VALUES ('epoch', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-_PUT_PEER: Final = """INSERT INTO peers VALUES (?, ?, ?, ?, ?) ON CONFLICT (peer) DO UPDATE SET epoch = excluded.epoch,
-    op_sent = excluded.op_sent, op_heard = excluded.op_heard, rolled_back = excluded.rolled_back"""
-_PUT_TOMBSTONE: Final = """INSERT INTO tombstones VALUES (?, ?, ?)
-    ON CONFLICT (peer, request_id) DO UPDATE SET at_s = excluded.at_s"""
-_PUT_CHECKPOINT: Final = "INSERT INTO checkpoints VALUES (?, ?) ON CONFLICT (size) DO UPDATE SET note = excluded.note"
-_PUT_WITNESSED: Final = """INSERT INTO witnessed VALUES (?, ?, ?, ?) ON CONFLICT (origin) DO UPDATE SET
-    size = excluded.size, head = excluded.head, note = excluded.note"""
-# the place of a block never changes; only these columns do, so that the indexes of the others stay untouched
-_UPDATE_BLOCK: Final = """UPDATE blocks SET state = ?, owner = ?, term = ?, epoch = ?, taken = ?, free_bits = ?,
-    material = ? WHERE block_id = ? AND link = ? AND sequence = ? AND piece = ? AND length_bits = ? AND ingested_s = ?"""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A copy as this process remembers it. material: None once it is finished, or where only the file has it."""
-
-    copy: Copy
-    material: Secret | None = field(default=None, repr=False)
-
-    def wipe(self) -> None:
-        if self.material is not None:
-            self.material.wipe()
 
 
 class SqlStore:
@@ -118,18 +83,43 @@ class SqlStore:
         self._accounts: dict[tuple[str, Account], int] = {}
         self._moved: dict[str, None] = {}
         self._audit: dict[str, tuple[int, bytes]] = {}
+        self._ahead = Found()
+        self._lost: Busy | None = None  # whose remembered state another process may have changed since
+
+    def _forget_others(self) -> None:
+        """Another process wrote meanwhile. What the last turn knew is what this one will ask for."""
+        busy = Busy([*{link for link, _ in self._accounts}][-BUSY_MAX:], [*self._peers][-BUSY_MAX:])
+        self._forget()
+        self._lost = busy
+
+    def read_ahead(self, wants: Iterable[Wants]) -> None:
+        """First in a transaction, where each question costs a round trip: what its operations will read, in one."""
+        wanted = merged(wants)
+        unknown = tuple(key_id for key_id in wanted.key_ids if key_id not in self._copies)
+        self._ahead = found = gather(self._db, wanted._replace(key_ids=unknown), self._lost)
+        self._read.update(found.blocks)
+        for key_id, rows in found.copies.items():
+            self._remember_copies(key_id, rows)
+        busy, self._lost = self._lost, None
+        if busy is not None:
+            self._epoch["epoch"], self._audit["head"] = epoch_of(found.epoch), head_of(found.head)
+            self._requests = {row[0]: request_of(row) for row in found.open}
+            self._peers.update({peer: peer_of(peer, found.peers.get(peer)) for peer in busy.peers})
+            for link in busy.links:
+                self._remember_ledger(link, found.ledger.get(link, {}))
+            self._free.update(found.pools)
 
     def _flush(self) -> None:
         for link in self._moved:
             for account in Account:
-                self._db.hold("ledger", _UPSERT_LEDGER, (link, account.value, self._accounts[link, account]))
+                self._db.hold("ledger", statements.UPSERT_LEDGER, (link, account.value, self._accounts[link, account]))
         self._moved.clear()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside is durable when this returns, or undone when it raises. Not nested; see `savepoint`."""
         try:
-            with self._db.transaction(self._flush, self._forget):
+            with self._db.transaction(self._flush, self._forget_others):
                 yield
         except BaseException:
             self._forget()
@@ -138,6 +128,7 @@ class SqlStore:
         self._read.clear()
         self._absent.clear()
         self._added.clear()
+        self._ahead = Found()
         self._wipe_what_is_over()
 
     def _wipe_what_is_over(self) -> None:
@@ -162,34 +153,30 @@ class SqlStore:
             self._free.clear()
             self._read.clear()
             self._absent.clear()
+            self._ahead = Found(sealed=self._ahead.sealed)
             raise
 
     # the site and its peers
 
     def epoch(self) -> int:
         if "epoch" not in self._epoch:
-            row = self._db.row("SELECT value FROM site WHERE name = 'epoch'")
-            self._epoch["epoch"] = int(row[0]) if row else 1  # a site is born in epoch 1
+            self._epoch["epoch"] = epoch_of(self._db.rows(statements.EPOCH))
         return self._epoch["epoch"]
 
     def set_epoch(self, epoch: int) -> None:
-        self._db.hold("site", _PUT_EPOCH, (epoch,))
+        self._db.hold("site", statements.PUT_EPOCH, (epoch,))
         self._journal.put(self._epoch, "epoch", epoch)
 
     def peer(self, peer: str) -> PeerRecord:
         known = self._peers.get(peer)
         if known is None:
             row = self._db.row("SELECT epoch, op_sent, op_heard, rolled_back FROM peers WHERE peer = ?", (peer,))
-            epoch, op_sent, op_heard, rolled_back = row or (0, 0, 0, 0)
-            known = PeerRecord(
-                peer=peer, epoch=epoch, op_sent=op_sent, op_heard=op_heard, rolled_back=bool(rolled_back)
-            )
-            self._peers[peer] = known
+            known = self._peers[peer] = peer_of(peer, row)
         return known
 
     def put_peer(self, record: PeerRecord) -> None:
         values = (record.peer, record.epoch, record.op_sent, record.op_heard, int(record.rolled_back))
-        self._db.hold("peers", _PUT_PEER, values)
+        self._db.hold("peers", statements.PUT_PEER, values)
         self._journal.put(self._peers, record.peer, record)
 
     # device blocks
@@ -213,7 +200,7 @@ class SqlStore:
         self._free.clear()
         row = block_row(block)
         sealed = self._sealer.seal(BLOCK_COLUMN, identity(row), material.reveal())
-        self._db.write(_INSERT_BLOCK, (*row, block.free_bits, sealed))
+        self._db.write(statements.INSERT_BLOCK, (*row, block.free_bits, sealed))
 
     def block(self, block_id: str) -> PoolBlock | None:
         row = self._block_row(block_id)
@@ -223,7 +210,7 @@ class SqlStore:
         """With its sealed material; within a transaction it is read once."""
         row = self._read.get(block_id)
         if row is None:
-            row = self._db.row(_BLOCK_SEALED, (block_id,))
+            row = self._db.row(statements.BLOCK_SEALED, (block_id,))
             if row is not None and self._db.in_transaction:
                 self._read[block_id] = row
         return row
@@ -242,7 +229,7 @@ class SqlStore:
         sealed = self._sealer.seal(BLOCK_COLUMN, identity(row), plain.reveal())
         facts = (*row[5:9], row[10], block.free_bits, sealed)
         self._read.pop(block.block_id, None)
-        if not self._db.write(_UPDATE_BLOCK, (*facts, *row[:5], row[9])):
+        if not self._db.write(statements.UPDATE_BLOCK, (*facts, *row[:5], row[9])):
             raise _absent(self.block(block.block_id), block.block_id)
         self._read[block.block_id] = (*row, sealed)
 
@@ -259,12 +246,16 @@ class SqlStore:
         # the state as a literal: a partial index serves no parameter
         stated = [f"state = '{state.value}'"] if state is not None else []
         where = " AND ".join([*(f"{name} = ?" for name in given), *stated]) or "TRUE"
-        rows = self._db.rows(f"{_SELECT_BLOCK} WHERE {where} ORDER BY link, sequence, piece", tuple(given.values()))
+        rows = self._db.rows(
+            f"{statements.SELECT_BLOCK} WHERE {where} ORDER BY link, sequence, piece", tuple(given.values())
+        )
         return [block_of(row) for row in rows]
 
     def free_blocks(self, link: str, owner: str, limit: int) -> list[PoolBlock]:
         where = "link = ? AND owner = ? AND state = 'confirmed' AND free_bits > 0 ORDER BY sequence, piece LIMIT ?"
-        return [block_of(row) for row in self._db.rows(f"{_SELECT_BLOCK} WHERE {where}", (link, owner, limit))]
+        return [
+            block_of(row) for row in self._db.rows(f"{statements.SELECT_BLOCK} WHERE {where}", (link, owner, limit))
+        ]
 
     def free_bits(self, link: str, owner: str) -> int:
         known = self._free.get((link, owner))
@@ -275,7 +266,7 @@ class SqlStore:
 
     def blocks_before(self, ingested_s: float, limit: int) -> list[PoolBlock]:
         where = "ingested_s < ? ORDER BY ingested_s, link, sequence, piece LIMIT ?"
-        return [block_of(row) for row in self._db.rows(f"{_SELECT_BLOCK} WHERE {where}", (ingested_s, limit))]
+        return [block_of(row) for row in self._db.rows(f"{statements.SELECT_BLOCK} WHERE {where}", (ingested_s, limit))]
 
     # lends
 
@@ -293,14 +284,14 @@ class SqlStore:
 
     def _open_requests(self) -> dict[str, OpenRequest]:
         if self._requests is None:
-            rows = self._db.rows(f"{_SELECT_REQUEST} ORDER BY peer, op, request_id")
+            rows = self._db.rows(statements.REQUESTS)
             self._requests = {row[0]: request_of(row) for row in rows}
         return self._requests
 
     def add_request(self, request: OpenRequest) -> None:
         if request.request_id in self._open_requests():
             raise IllegalTransition(f"request {request.request_id} is open already")
-        self._db.hold("requests", _INSERT_REQUEST, request_row(request))
+        self._db.hold("requests", statements.INSERT_REQUEST, request_row(request))
         self._journal.put(self._open_requests(), request.request_id, request)
 
     def put_request(self, request: OpenRequest) -> None:
@@ -326,9 +317,13 @@ class SqlStore:
     # tombstones
 
     def add_tombstone(self, peer: str, request_id: str, at_s: float) -> None:
-        self._db.write(_PUT_TOMBSTONE, (peer, request_id, at_s))
+        self._db.write(statements.PUT_TOMBSTONE, (peer, request_id, at_s))
+        self._ahead.tombstones[peer, request_id] = True
 
     def is_tombstone(self, peer: str, request_id: str) -> bool:
+        known = self._ahead.tombstones.get((peer, request_id))
+        if known is not None:
+            return known
         sql = "SELECT 1 FROM tombstones WHERE peer = ? AND request_id = ?"
         return self._db.row(sql, (peer, request_id)) is not None
 
@@ -343,12 +338,16 @@ class SqlStore:
         if known is None and key_id in self._absent:
             known = {}
         if known is None:
-            rows = self._db.rows(f"{_SELECT_COPY} WHERE key_id = ? ORDER BY recipient", (key_id,))
-            known = {row[1]: Waiting(copy_of(row)) for row in rows}
-            if known:
-                self._copies[key_id] = known
-            else:
-                self._absent.add(key_id)
+            rows = self._db.rows(f"{statements.SELECT_COPY} WHERE key_id = ? ORDER BY recipient", (key_id,))
+            known = self._remember_copies(key_id, rows)
+        return known
+
+    def _remember_copies(self, key_id: str, rows: list[Row]) -> dict[str, Waiting]:
+        known = {row[1]: Waiting(copy_of(row)) for row in rows}
+        if known:
+            self._copies[key_id] = known
+        else:
+            self._absent.add(key_id)
         return known
 
     def add_copy(self, copy: Copy, material: Secret) -> None:
@@ -356,7 +355,7 @@ class SqlStore:
             raise IllegalTransition(f"{copy.recipient} has a copy of {copy.key_id} already")
         row = copy_row(copy)
         sealed = self._sealer.seal(COPY_COLUMN, identity(row), material.reveal(), tenant=copy.tenant)
-        self._db.hold("copies", _INSERT_COPY, (*row, int(copy.step in LIVING), sealed, copy.tenant))
+        self._db.hold("copies", statements.INSERT_COPY, (*row, int(copy.step in LIVING), sealed, copy.tenant))
         self._absent.discard(copy.key_id)
         self._added.setdefault((copy.peer, copy.request_id), []).append((copy.key_id, copy.recipient))
         if copy.key_id not in self._copies:
@@ -368,7 +367,9 @@ class SqlStore:
 
     def copies_of_request(self, peer: str, request_id: str) -> list[Copy]:
         """Those in the database as this transaction has changed them, and those that it added: without writing them."""
-        rows = self._db.rows(f"{_SELECT_COPY} WHERE peer = ? AND request_id = ?", (peer, request_id))
+        rows = self._ahead.requests.get((peer, request_id))
+        if rows is None:
+            rows = self._db.rows(f"{statements.SELECT_COPY} WHERE peer = ? AND request_id = ?", (peer, request_id))
         found = {(row[0], row[1]): copy_of(row) for row in rows}
         for key_id, recipient in (*found, *self._added.get((peer, request_id), ())):
             entry = self._copies.get(key_id, {}).get(recipient)
@@ -378,14 +379,16 @@ class SqlStore:
 
     def _select_copies(self, where: str, values: Row) -> list[Copy]:
         self._db.held.settle()
-        return [copy_of(row) for row in self._db.rows(f"{_SELECT_COPY} WHERE {where}", values)]
+        return [copy_of(row) for row in self._db.rows(f"{statements.SELECT_COPY} WHERE {where}", values)]
 
     def copy_material(self, key_id: str, recipient: str) -> Secret:
         entry = self._waiting(key_id).get(recipient)
         if entry is None or entry.copy.step not in LIVING:
             raise KeyError((key_id, recipient))
         if entry.material is None:
-            row = self._db.row(_COPY_SEALED, (key_id, recipient))
+            row = self._ahead.sealed.get((key_id, recipient)) or self._db.row(
+                statements.COPY_SEALED, (key_id, recipient)
+            )
             if row is None or row[-1] is None:
                 raise KeyError((key_id, recipient))
             return self._sealer.open(COPY_COLUMN, identity(row[:-2]), row[-1], tenant=row[-2])
@@ -439,8 +442,11 @@ class SqlStore:
 
     def _read_ledger(self, link: str) -> None:
         if (link, Account.INGESTED) not in self._accounts:
-            rows: dict[str, int] = dict(self._db.rows("SELECT account, bits FROM ledger WHERE link = ?", (link,)))
-            self._accounts.update({(link, account): rows.get(account.value, 0) for account in Account})
+            rows = self._db.rows("SELECT account, bits FROM ledger WHERE link = ?", (link,))
+            self._remember_ledger(link, dict(rows))
+
+    def _remember_ledger(self, link: str, bits: Mapping[str, int]) -> None:
+        self._accounts.update({(link, account): bits.get(account.value, 0) for account in Account})
 
     def ledger(self, link: str) -> Mapping[Account, int]:
         self._read_ledger(link)
@@ -460,8 +466,7 @@ class SqlStore:
 
     def audit_head(self) -> tuple[int, bytes]:
         if "head" not in self._audit:
-            row = self._db.row("SELECT number, head FROM audit ORDER BY number DESC LIMIT 1")
-            self._audit["head"] = (row[0] + 1, row[1]) if row else (0, bytes(32))
+            self._audit["head"] = head_of(self._db.rows(statements.HEAD))
         return self._audit["head"]
 
     def audit_rows(self, first: int, limit: int) -> list[tuple[int, bytes, bytes]]:
@@ -470,7 +475,7 @@ class SqlStore:
         return [(number, record, head) for number, record, head in self._db.rows(sql, (first, limit))]
 
     def put_checkpoint(self, size: int, note: str) -> None:
-        self._db.write(_PUT_CHECKPOINT, (size, note))
+        self._db.write(statements.PUT_CHECKPOINT, (size, note))
 
     def checkpoints(self, first: int = 0) -> list[tuple[int, str]]:
         rows = self._db.rows("SELECT size, note FROM checkpoints WHERE size >= ? ORDER BY size", (first,))
@@ -481,7 +486,7 @@ class SqlStore:
         return (row[0], row[1], row[2]) if row else None
 
     def put_witnessed(self, origin: str, size: int, head: bytes, note: str) -> None:
-        self._db.write(_PUT_WITNESSED, (origin, size, head, note))
+        self._db.write(statements.PUT_WITNESSED, (origin, size, head, note))
 
 
 def _absent(block: PoolBlock | None, block_id: str) -> Exception:

@@ -89,6 +89,9 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             self._fail(error)
 
+    def gather(self, questions: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Row]]:
+        return [self.rows(sql, values) for sql, values in questions]
+
     def write(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Now; how many rows it touched. Raises IllegalTransition outside of a transaction or against a constraint."""
         self._require_transaction()

@@ -7,10 +7,13 @@ the disk; held back, they go out table by table, and a request that fails costs 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, TypeVar
+
+from keystrand.core.pool import Copy
+from keystrand.core.secret import Secret
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -109,6 +112,18 @@ class Held:
         if part.begun:
             self._control("ROLLBACK TO part")
             self._control("RELEASE part")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A copy as this process remembers it. material: None once it is finished, or where only the file has it."""
+
+    copy: Copy
+    material: Secret | None = field(default=None, repr=False)
+
+    def wipe(self) -> None:
+        if self.material is not None:
+            self.material.wipe()
 
 
 def oldest(table: dict[K, V], keep: int) -> Iterator[tuple[K, V]]:

@@ -1,0 +1,34 @@
+"""The words of the store's SQL, with `?` for values."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from keystrand.store.rows import BLOCK_COLUMNS, COPY_COLUMNS, REQUEST_COLUMNS
+
+SELECT_BLOCK: Final = f"SELECT {BLOCK_COLUMNS} FROM blocks"  # noqa: S608
+SELECT_COPY: Final = f"SELECT {COPY_COLUMNS}, tenant FROM copies"  # noqa: S608
+BLOCK_SEALED: Final = f"SELECT {BLOCK_COLUMNS}, material FROM blocks WHERE block_id = ?"  # noqa: S608
+COPY_SEALED: Final = f"""SELECT {COPY_COLUMNS}, tenant, material FROM copies
+    WHERE key_id = ? AND recipient = ?"""  # noqa: S608
+INSERT_BLOCK: Final = f"INSERT INTO blocks VALUES ({', '.join('?' * 13)})"  # noqa: S608
+INSERT_COPY: Final = f"""INSERT INTO copies ({COPY_COLUMNS}, living, material, tenant)
+    VALUES ({", ".join("?" * 15)})"""  # noqa: S608
+INSERT_REQUEST: Final = f"INSERT INTO requests VALUES ({', '.join('?' * 10)})"  # noqa: S608
+UPSERT_LEDGER: Final = (
+    "INSERT INTO ledger VALUES (?, ?, ?) ON CONFLICT (link, account) DO UPDATE SET bits = excluded.bits"
+)
+PUT_EPOCH: Final = "INSERT INTO site VALUES ('epoch', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+PUT_PEER: Final = """INSERT INTO peers VALUES (?, ?, ?, ?, ?) ON CONFLICT (peer) DO UPDATE SET epoch = excluded.epoch,
+    op_sent = excluded.op_sent, op_heard = excluded.op_heard, rolled_back = excluded.rolled_back"""
+PUT_TOMBSTONE: Final = """INSERT INTO tombstones VALUES (?, ?, ?)
+    ON CONFLICT (peer, request_id) DO UPDATE SET at_s = excluded.at_s"""
+PUT_CHECKPOINT: Final = "INSERT INTO checkpoints VALUES (?, ?) ON CONFLICT (size) DO UPDATE SET note = excluded.note"
+PUT_WITNESSED: Final = """INSERT INTO witnessed VALUES (?, ?, ?, ?) ON CONFLICT (origin) DO UPDATE SET
+    size = excluded.size, head = excluded.head, note = excluded.note"""
+# the place of a block never changes; only these columns do, so that the indexes of the others stay untouched
+UPDATE_BLOCK: Final = """UPDATE blocks SET state = ?, owner = ?, term = ?, epoch = ?, taken = ?, free_bits = ?,
+    material = ? WHERE block_id = ? AND link = ? AND sequence = ? AND piece = ? AND length_bits = ? AND ingested_s = ?"""
+EPOCH: Final = "SELECT value FROM site WHERE name = 'epoch'"
+HEAD: Final = "SELECT number, head FROM audit ORDER BY number DESC LIMIT 1"
+REQUESTS: Final = f"SELECT {REQUEST_COLUMNS} FROM requests ORDER BY peer, op, request_id"  # noqa: S608
