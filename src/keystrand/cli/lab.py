@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from keystrand.cli import exits
-from keystrand.cli.options import json_option, print_json
+from keystrand.cli.options import json_option, print_json, site_of
 from keystrand.cli.terminal import say
+
+if TYPE_CHECKING:
+    from keystrand.transport.tunnel.runner import KeySource
 
 
 @click.group()
@@ -33,10 +39,25 @@ def command() -> None:
     "--packets-per-s", default=1000, show_default=True, type=click.IntRange(1, 100_000), help="UDP packets a second."
 )
 @click.option(
+    "--on-exhaustion",
+    default="fail-closed",
+    show_default=True,
+    type=click.Choice(["fail-closed", "fallback:qkd", "fallback:pqc"]),
+    help="What happens when the quantum link is pulled and its keys are used up.",
+)
+@click.option(
     "--dir", "folder", default=None, type=click.Path(path_type=Path), help="Keep files and logs in this folder."
 )
 @json_option
-def tunnel(kind: str, rotate_s: float, seconds: float, packets_per_s: int, folder: Path | None, as_json: bool) -> int:
+def tunnel(
+    kind: str,
+    rotate_s: float,
+    seconds: float,
+    packets_per_s: int,
+    on_exhaustion: str,
+    folder: Path | None,
+    as_json: bool,
+) -> int:
     """Run KIND between two namespaces under keys of two real sites; count what is lost when keys change and when they end.
 
     Needs root, for the namespaces. The photons of the QKD link are simulated.
@@ -45,8 +66,20 @@ def tunnel(kind: str, rotate_s: float, seconds: float, packets_per_s: int, folde
 
     with tempfile.TemporaryDirectory(prefix="keystrand-lab-") as temporary:
         place = (folder or Path(temporary)).absolute()
-        lab = TunnelLab(kind, place, say, rotate_s=rotate_s, seconds=seconds, packets_per_s=packets_per_s)
+        lab = TunnelLab(kind, place, say, _drawing, rotate_s, seconds, packets_per_s, on_exhaustion)
         proven = lab.run()
     if as_json:
         print_json(lab.facts)
     return exits.OK if proven else exits.REFUSED
+
+
+@contextlib.contextmanager
+def _drawing(site_file: Path) -> Iterator[KeySource]:
+    """As an application of that site would draw them."""
+    from keystrand.cli.sae_client import client_of
+    from keystrand.transport.keys import Etsi014Keys
+
+    config = site_of(site_file)
+    assert config.gateway is not None
+    with client_of(config, config.gateway.sae, timeout_s=10.0) as client:
+        yield Etsi014Keys(client)

@@ -12,12 +12,15 @@ import socket
 import struct
 import sys
 import time
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
 
 HEAD: Final = struct.Struct("!Qd")
 MARK: Final = b"keystrand-plain-text"
 ALL_PROTOCOLS: Final = 3
+GAP_S: Final = 0.25  # silences as long as that are listed
+GAPS_MAX: Final = 10_000
 
 
 class Stopped(Exception):
@@ -54,11 +57,43 @@ def send(source: str, target: str, packets_per_s: int, seconds: float, size_byte
     return {"sent": sent, "refused": refused}
 
 
-def receive(address: str) -> dict[str, float]:
+@dataclass(slots=True)
+class Arrivals:
+    """What came, of numbered packets at an even rate."""
+
+    seen: set[int] = field(default_factory=set)
+    latencies: list[float] = field(default_factory=list)
+    gaps: list[tuple[float, float]] = field(default_factory=list)  # monotonic seconds: the last before, the first after
+    repeated: int = 0
+    gap_s: float = 0.0
+    last_s: float = 0.0
+
+    def take(self, packet: bytes, now_s: float) -> None:
+        number, left_s = HEAD.unpack_from(packet)
+        self.repeated += number in self.seen
+        gap_s = now_s - self.last_s if self.last_s else 0.0
+        self.gap_s = max(self.gap_s, gap_s)
+        if gap_s >= GAP_S and len(self.gaps) < GAPS_MAX:
+            self.gaps.append((self.last_s, now_s))
+        self.last_s = now_s
+        self.seen.add(number)
+        self.latencies.append(now_s - left_s)
+
+    def report(self) -> dict[str, object]:
+        ordered = sorted(self.latencies) or [0.0]
+        shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+        return {
+            "received": len(self.seen),
+            "repeated": self.repeated,
+            "longest_gap_ms": _ms(self.gap_s),
+            "last_at_s": self.last_s,
+            "gaps": self.gaps,
+        } | {f"latency_{name}_ms": _ms(ordered[int(share * (len(ordered) - 1))]) for name, share in shares.items()}
+
+
+def receive(address: str) -> dict[str, object]:
     """Until SIGTERM."""
-    seen: set[int] = set()
-    latencies: list[float] = []
-    repeated, gap_s, last_s = 0, 0.0, 0.0
+    arrivals = Arrivals()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_194_304)
         udp.bind(_place(address))
@@ -66,20 +101,10 @@ def receive(address: str) -> dict[str, float]:
         try:
             while True:
                 packet = udp.recv(65_535)
-                now_s = time.monotonic()
-                number, left_s = HEAD.unpack_from(packet)
-                repeated += number in seen
-                gap_s = max(gap_s, now_s - last_s if last_s else 0.0)
-                last_s = now_s
-                seen.add(number)
-                latencies.append(now_s - left_s)
+                arrivals.take(packet, time.monotonic())
         except Stopped:
             pass
-    latencies.sort()
-    return {"received": len(seen), "repeated": repeated, "longest_gap_ms": _ms(gap_s), "last_at_s": last_s} | {
-        f"latency_{name}_ms": _ms(latencies[int(share * (len(latencies) - 1))] if latencies else 0.0)
-        for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
-    }
+    return arrivals.report()
 
 
 def capture(interface: str, seconds: float, needle: bytes) -> dict[str, int]:

@@ -21,10 +21,14 @@ from keystrand.transport.tunnel.kinds import Kind, load
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """tables: the lines below the header [tunnel.NAME.KIND], TOML with absolute paths. note: for the report."""
+    """tables: the lines below the header [tunnel.NAME.KIND], TOML with absolute paths. note: for the report.
+
+    way: where applications at side a connect, for a kind that carries TCP; empty: it carries packets.
+    """
 
     tables: Mapping[Side, str]
     note: str = ""
+    way: str = ""
 
     def settings(self, kind: Kind, side: Side) -> Any:
         """The table as the connector takes it."""

@@ -1,4 +1,4 @@
-"""A tunnel of any kind between two real sites on this machine: rotation under load, the key manager gone, its return.
+"""A tunnel of any kind between two real sites on this machine: under load, with the quantum link pulled, without a key manager.
 
 Sites, key managers, QKD modules (whose photons are simulated) and the two tunnel ends are separate programs; the daemons
 stand in two network namespaces. Everything that is reported was counted on the packets.
@@ -9,65 +9,55 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
-from keystrand.config.founding import append
-from keystrand.core.errors import ConfigError
+from keystrand.core.errors import ConfigError, KeyUnavailable, Unavailable
+from keystrand.core.protection import Protection
 from keystrand.lab.load import MARK
-from keystrand.lab.pair import SITES, found_pair, free_base_port
-from keystrand.lab.processes import DemoFault, Programs
-from keystrand.lab.stage import Stage, stage_of
-from keystrand.lab.wires import LoadReport, Side, Wires
+from keystrand.lab.pair import SITES
+from keystrand.lab.stage import stage_of
+from keystrand.lab.tunnel_sites import Drill, TunnelSites
+from keystrand.lab.wires import Load, LoadReport, Wires
 from keystrand.transport.tunnel.kinds import find
+from keystrand.transport.tunnel.runner import KeySource
 
-TUNNEL: Final = "lab"
-SIDE: Final[dict[str, Side]] = {"alpha": "a", "bravo": "b"}
 READY_S: Final = 120.0
 AGAIN_S: Final = 60.0
-LOOK_S: Final = 0.1
 QUIET_S: Final = 2.0  # how long is looked for packets once the tunnel is blocked
-
-_TABLE: Final = """
-[tunnel.{name}]
-kind = "{kind}"
-peer = "{peer}"
-sae = "gateway-{site}"
-peer_sae = "gateway-{peer}"
-{verb} = "127.0.0.1:{port}"
-rotate_s = {rotate_s}
-hold_s = {hold_s}
-on_exhaustion = "fail-closed"
-start = "apart"
-
-[tunnel.{name}.{kind}]
-{settings}
-"""
+EMPTY_S: Final = 2.0  # a pool that gives nothing for so long is empty
 
 
 @dataclass
 class TunnelLab:
-    """One run of one kind. `facts` fills up as things are seen."""
+    """One run of one kind. `facts` fills up as things are seen. drawing: the keys of a site, by its file."""
 
     kind: str
     folder: Path
     say: Callable[[str], None]
+    drawing: Callable[[Path], AbstractContextManager[KeySource]]
     rotate_s: float = 2.0
     seconds: float = 30.0
     packets_per_s: int = 1000
+    on_exhaustion: str = "fail-closed"
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._programs = Programs(self.folder)
-        self._files: dict[str, Path] = {}
-        self._took_ms: list[float] = []
+        self._sites = TunnelSites(self.kind, self.folder, self.drill)
+        self._wires, self._way = Wires(), ""
 
     @property
-    def hold_s(self) -> float:
-        return max(3 * self.rotate_s, 6.0)
+    def drill(self) -> Drill:
+        hold_s = max(3 * self.rotate_s, 6.0)
+        falls_back = self.on_exhaustion.startswith("fallback")
+        return Drill(
+            rotate_s=self.rotate_s,
+            hold_s=hold_s,
+            on_exhaustion=self.on_exhaustion,
+            fallback_s=2 * hold_s if falls_back else 0.0,
+        )
 
     def run(self) -> bool:
         """True when no packet was lost in rotation, none passed without a key, and traffic came back with the keys."""
@@ -75,138 +65,140 @@ class TunnelLab:
         if self.folder.exists() and any(self.folder.iterdir()):
             raise ConfigError(f"{self.folder} is not empty", hint="choose another --dir")
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with Wires() as wires:
-            stage = stage_of(kind, wires, self.folder / "stage")
+        with self._wires:
+            stage = stage_of(kind, self._wires, self.folder / "stage")
+            self._way = stage.way
             self.facts |= {"kind": self.kind, "note": stage.note, "photons": "simulated", "rotate_s": self.rotate_s}
+            self.facts["on_exhaustion"] = self.on_exhaustion
             try:
-                self._start(stage)
-                self._rotate(wires)
-                self._lose_keys(wires)
-                self._get_them_back(wires)
+                self.say(f"founding sites {' and '.join(SITES)}, and a {self.kind} tunnel between two namespaces")
+                self._sites.start(stage)
+                self._sites.join()
+                self._come_up()
+                self._rotate()
+                self._pull_the_link()
+                self._lose_the_key_manager()
             finally:
-                self._programs.stop()
+                self._sites.stop()
         return self._proven()
 
     def _proven(self) -> bool:
         facts = self.facts
         rotated = facts["rotations"] >= 0.5 * self.seconds / self.rotate_s and facts["missed"] == 0
-        stopped = facts["outage"]["packets_passed_when_blocked"] == facts["outage"]["frames_in_clear"] == 0
-        return bool(rotated and stopped and facts["load"]["lost"] == 0 and facts["recovery"]["load"]["lost"] == 0)
+        outages = [facts["link_pulled"], facts["outage"]]
+        stopped = all(part["packets_passed_when_blocked"] == part["frames_in_clear"] == 0 for part in outages)
+        back = all(part["recovery"]["load"]["lost"] == 0 for part in outages)
+        fell_back = facts["link_pulled"].get("fallback", {"load": {"lost": 0}})["load"]["lost"] == 0
+        return bool(rotated and stopped and back and fell_back and facts["load"]["lost"] == 0)
 
-    # starting --------------------------------------------------------------------------------------------------------
+    def _load(self, seconds: float) -> Load:
+        return self._wires.load(packets_per_s=self.packets_per_s, seconds=seconds, via=self._way)
 
-    def _start(self, stage: Stage) -> None:
-        self.say(f"founding sites {' and '.join(SITES)}, and a {self.kind} tunnel between two namespaces")
-        pair = found_pair(self.folder / "sites", length_km=5.0)
-        self._files = pair.site_files
-        port = free_base_port(1)
-        for site, peer in (SITES, SITES[::-1]):
-            append(self._files[site], self._table(stage, site, peer, port))
-        for site in SITES:
-            self._programs.start(f"{site}-kme", "serve", str(self._files[site]))
-            self._programs.start(f"{site}-module", "module", str(pair.module_files[site]))
-        for site in SITES:
-            self._programs.start(f"{site}-tunnel", "tunnel", "run", TUNNEL, "--config", str(self._files[site]))
+    def _come_up(self) -> None:
         began_s = time.monotonic()
-        self._wait("up", READY_S)
+        self._sites.wait("up", READY_S)
         self.say(f"up after {time.monotonic() - began_s:.1f} s, most of it for the first keys of the simulated link")
-
-    def _table(self, stage: Stage, site: str, peer: str, port: int) -> str:
-        return _TABLE.format(
-            name=TUNNEL,
-            kind=self.kind,
-            site=site,
-            peer=peer,
-            verb="connect" if site < peer else "listen",
-            port=port,
-            rotate_s=float(self.rotate_s),
-            hold_s=float(self.hold_s),
-            settings=stage.tables[SIDE[site]],
-        )
-
-    def _status(self, site: str) -> dict[str, Any]:
-        file = self._files[site].parent / "state" / "tunnels" / TUNNEL / "status.json"
-        try:
-            status: dict[str, Any] = msgspec.json.decode(file.read_bytes(), type=dict)
-        except (OSError, msgspec.MsgspecError):
-            return {}
-        return status
-
-    def _look(self) -> dict[str, dict[str, Any]]:
-        self._programs.check()
-        sites = {site: self._status(site) for site in SITES}
-        took_ms = sites[SITES[0]].get("rotation_took_ms")
-        if took_ms and (not self._took_ms or took_ms != self._took_ms[-1]):
-            self._took_ms.append(took_ms)
-        return sites
-
-    def _wait(self, state: str, timeout_s: float) -> None:
-        """Until both ends are in this state."""
-        until_s = time.monotonic() + timeout_s
-        while any(status.get("state") != state for status in self._look().values()):
-            if time.monotonic() > until_s:
-                sites = {site: (s.get("state"), s.get("last_failure")) for site, s in self._look().items()}
-                tail = self._programs.tail("alpha-tunnel")
-                raise DemoFault(f"not {state} after {timeout_s:g} s: {sites}\n{tail}")
-            time.sleep(LOOK_S)
 
     # the three parts -------------------------------------------------------------------------------------------------
 
-    def _rotate(self, wires: Wires) -> None:
+    def _rotate(self) -> None:
         self.say(f"{self.packets_per_s} packets a second for {self.seconds:g} s, a fresh key every {self.rotate_s:g} s")
-        before = self._look()
-        load = wires.load(packets_per_s=self.packets_per_s, seconds=self.seconds)
-        until_s = time.monotonic() + self.seconds
-        self._took_ms.clear()
-        while time.monotonic() < until_s:
-            self._look()
-            time.sleep(LOOK_S)
-        report, after = load.wait(30.0), self._look()
-
-        def grown(name: str, site: str = SITES[0]) -> int:
-            return int(after[site][name] - before[site][name])
-
+        before = {site: len(self._sites.events(site, "tunnel.rotated")) for site in SITES}
+        missed = {site: len(self._sites.events(site, "tunnel.missed")) for site in SITES}
+        load = self._load(self.seconds)
+        time.sleep(self.seconds)
+        report = load.wait(30.0)
+        rotated = {site: self._sites.events(site, "tunnel.rotated")[before[site] :] for site in SITES}
+        both = set.intersection(*({(e["number"], e["key_id"]) for e in rotated[site]} for site in SITES))
+        took_ms = [event["took_ms"] for event in rotated[SITES[0]]]
         self.facts |= {
-            "rotations": grown("rotations_total"),
-            "missed": sum(grown("rekey_missed_total", site) for site in SITES),
-            "rotation_took_ms_median": round(statistics.median(self._took_ms), 1) if self._took_ms else None,
-            "rotation_took_ms_max": max(self._took_ms, default=None),
+            "rotations": len(both),
+            "missed": sum(len(self._sites.events(site, "tunnel.missed")) - missed[site] for site in SITES),
+            "rotation_took_ms_median": round(statistics.median(took_ms), 1) if took_ms else None,
+            "rotation_took_ms_max": max(took_ms, default=None),
             "load": _facts(report),
         }
-        self.say(f"{self.facts['rotations']} rotations: {_words(report)}")
+        self.say(f"{len(both)} rotations, each seen at both ends: {_words(report)}")
 
-    def _lose_keys(self, wires: Wires) -> None:
-        """Without its key manager the tunnel goes on under the last key until that is too old; then nothing passes."""
-        load = wires.load(packets_per_s=self.packets_per_s, seconds=self.hold_s + 60.0)
-        time.sleep(0.5)
-        self._programs.end("alpha-kme")
+    def _pull_the_link(self) -> None:
+        """No quantum key arrives any more, and what is stored is used up: what the policy says then comes to pass."""
+        for site in SITES:
+            self._sites.programs.end(f"{site}-module")
+        drawn = self._drain()
+        self.say(f"the quantum link is pulled, and another application has drawn what was stored: {drawn} keys")
+        facts = self.facts["link_pulled"] = {"keys_drained": drawn}
         gone_s = time.monotonic()
-        self.say(f"the key manager of alpha is stopped; a key may carry traffic for {self.hold_s:g} s")
-        self._wait("blocked", self.hold_s + 30.0)
-        clear = wires.capture("a", QUIET_S, MARK)
+        if self.drill.fallback_s:
+            facts |= {"fallback": self._fall_back()}
+        facts |= self._stop(self._load(self.drill.hold_s + self.drill.fallback_s + 60.0), gone_s)
+        for site in SITES:
+            self._sites.start_module(site)
+        facts |= {"recovery": self._come_back("the quantum link is back", READY_S)}
+
+    def _drain(self) -> int:
+        """Draw keys as long as there are any with quantum bits; how many there were."""
+        drawn, empty_s = 0, 0.0
+        with self.drawing(self._sites.file("alpha")) as keys:
+            while not empty_s or time.monotonic() - empty_s < EMPTY_S:
+                try:
+                    key = keys.fresh("gateway-bravo", 1024)
+                except (KeyUnavailable, Unavailable):
+                    key = None
+                if key is not None and key.protection >= Protection.QKD:
+                    drawn, empty_s = drawn + 1, 0.0
+                else:
+                    empty_s = empty_s or time.monotonic()
+                    time.sleep(0.1)
+        return drawn
+
+    def _fall_back(self) -> dict[str, Any]:
+        load = self._load(self.drill.hold_s + 60.0)
+        self._sites.wait("fallback", self.drill.hold_s + 30.0)
+        status = self._sites.status("alpha")
+        time.sleep(QUIET_S)
         report = load.stop()
-        late = wires.load(packets_per_s=self.packets_per_s, seconds=QUIET_S).wait(30.0)
-        self.facts["outage"] = {
-            "hold_s": self.hold_s,
-            "traffic_went_on_for_s": round(max(0.0, report.last_at_s - gone_s), 2),
+        self.say(f"in fallback under a {status['protection']} key, loudly: {_words(report)}")
+        return {"protection": status["protection"], "load": _facts(report)}
+
+    def _lose_the_key_manager(self) -> None:
+        """Without its key manager the tunnel goes on under the last key until that is too old; then nothing passes."""
+        load = self._load(self.drill.hold_s + self.drill.fallback_s + 60.0)
+        time.sleep(0.5)
+        self._sites.programs.end("alpha-kme")
+        self.say(f"the key manager of alpha is stopped; a key may carry traffic for {self.drill.hold_s:g} s")
+        facts = self.facts["outage"] = self._stop(load, time.monotonic())
+        self._sites.start_kme("alpha")
+        facts["recovery"] = self._come_back("the key manager is back", AGAIN_S)
+
+    def _stop(self, load: Load, gone_s: float) -> dict[str, Any]:
+        """Wait until nothing passes, and look for what passes all the same."""
+        longest_s = self.drill.hold_s + self.drill.fallback_s
+        self._sites.wait("blocked", longest_s + 30.0)
+        clear = self._wires.capture("a", QUIET_S, MARK)
+        report = load.stop()
+        late = self._load(QUIET_S).wait(30.0)
+        went_on_s = round(max(0.0, report.last_at_s - gone_s), 2)
+        words = f"{late.received} packets" if late.received else "no packet"
+        self.say(f"blocked after {went_on_s} s of {longest_s:g} s: {words} passed, {clear} frames in clear")
+        return {
+            "hold_s": self.drill.hold_s,
+            "fallback_s": self.drill.fallback_s,
+            "traffic_went_on_for_s": went_on_s,
             "packets_passed_when_blocked": late.received,
             "frames_in_clear": clear,
         }
-        words = "packets passed" if late.received else "no packet passed"
-        self.say(f"blocked after {self.facts['outage']['traffic_went_on_for_s']} s: {words}, {clear} frames in clear")
 
-    def _get_them_back(self, wires: Wires) -> None:
-        self._programs.start("alpha-kme", "serve", str(self._files["alpha"]))
+    def _come_back(self, what: str, timeout_s: float) -> dict[str, Any]:
         began_s = time.monotonic()
-        self._wait("up", AGAIN_S)
+        self._sites.wait("up", timeout_s)
         back_s = time.monotonic() - began_s
-        report = wires.load(packets_per_s=self.packets_per_s, seconds=3.0).wait(30.0)
-        self.facts["recovery"] = {"seconds": round(back_s, 2), "load": _facts(report)}
-        self.say(f"the key manager is back: up again after {back_s:.1f} s; {_words(report)}")
+        report = self._load(3.0).wait(30.0)
+        self.say(f"{what}: up again after {back_s:.1f} s; {_words(report)}")
+        return {"seconds": round(back_s, 2), "load": _facts(report)}
 
 
 def _facts(report: LoadReport) -> dict[str, Any]:
-    return {name: value for name, value in asdict(report).items() if name != "last_at_s"}
+    return {name: value for name, value in asdict(report).items() if name not in ("last_at_s", "gaps")}
 
 
 def _words(report: LoadReport) -> str:

@@ -55,10 +55,13 @@ class LoadReport:
     latency_p99_ms: float
     latency_max_ms: float
     last_at_s: float  # monotonic time at which the last packet came; 0: none came
+    gaps: list[
+        tuple[float, float]
+    ]  # silences of lab.load.GAP_S or more: from the last packet before to the first after
 
 
 class Load:
-    """UDP packets at an even rate from one protected host to the other, counted there."""
+    """Numbered packets, or records in a stream, at an even rate from one protected host to the other, counted there."""
 
     def __init__(self, sender: subprocess.Popen[str], receiver: subprocess.Popen[str]) -> None:
         self._sender, self._receiver = sender, receiver
@@ -167,8 +170,18 @@ class Wires:
         command = [*self.prefix(side), "ping", "-n", "-c", "1", "-W", str(wait_s), "-I", self.inner[side], other]
         return subprocess.run(command, capture_output=True).returncode == 0  # noqa: S603
 
-    def load(self, *, packets_per_s: int = 1000, seconds: float = 10.0, to: Side = "b", size_bytes: int = 200) -> Load:
-        """Begin to send towards the protected host of `to`."""
+    def load(
+        self,
+        *,
+        packets_per_s: int = 1000,
+        seconds: float = 10.0,
+        to: Side = "b",
+        size_bytes: int = 200,
+        via: str = "",
+    ) -> Load:
+        """Begin to send UDP towards the protected host of `to`; via: records over TCP connections to this address instead."""
+        if via:
+            return self._stream(via, to, [str(packets_per_s), str(seconds), str(size_bytes)])
         from_: Side = "b" if to == "a" else "a"
         module = [sys.executable, "-m", "keystrand.lab.load"]
         address = f"{self.inner[to]}:{LOAD_PORT}"
@@ -177,6 +190,13 @@ class Wires:
         receiver.stdout.readline()  # it listens
         words = [self.inner[from_], address, str(packets_per_s), str(seconds), str(size_bytes)]
         return Load(self.start(from_, [*module, "send", *words]), receiver)
+
+    def _stream(self, via: str, to: Side, words: list[str]) -> Load:
+        module = [sys.executable, "-m", "keystrand.lab.stream_load"]
+        receiver = self.start(to, [*module, "receive", f"{self.inner[to]}:{LOAD_PORT}", words[-1]])
+        assert receiver.stdout is not None
+        receiver.stdout.readline()  # it listens
+        return Load(self.start("b" if to == "a" else "a", [*module, "send", via, *words]), receiver)
 
     def capture(self, side: Side, seconds: float, needle: bytes) -> int:
         """How many frames on the wire of `side` hold `needle` in clear, over some seconds."""

@@ -141,4 +141,11 @@ def psk_of(generation: Generation, place: Place) -> tuple[bytes, Secret]:
 LIMIT: Final = CipherLimit(
     packets=2.0**24.5, source="the limit of AES-GCM records for a connection (RFC 8446, 5.5)", record_bytes=16_384
 )
-KIND = Kind(name=NAME, settings=TlsSettings, open=TlsConnector, faults=faults_of, limit=lambda settings: LIMIT)
+KIND = Kind(
+    name=NAME,
+    settings=TlsSettings,
+    open=TlsConnector,
+    faults=faults_of,
+    limit=lambda settings: LIMIT,
+    stage="keystrand.lab.tls:stage",
+)

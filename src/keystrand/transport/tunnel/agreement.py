@@ -50,6 +50,7 @@ class Report:
     number: int
     reason: str = ""
     took_s: float = 0.0
+    use_s: float = 0.0  # of that, since the key was there
 
 
 Output = Action | Message | Report
@@ -86,6 +87,7 @@ class Coming:
     said_s: float
     key_id: str = ""
     used_s: float = 0.0  # since when it is in use here
+    had_s: float = 0.0  # since when both KMEs have the key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +269,7 @@ class End:
         elif problem:
             self._refuse(problem, now_s)
         elif verb is Verb.DRAW:
-            coming.key_id, coming.stage = key_id, Stage.OFFERED
+            coming.key_id, coming.stage, coming.had_s = key_id, Stage.OFFERED, now_s
             self._repeat(coming, now_s)
         elif verb is Verb.FETCH:
             self._step(Stage.PREPARING, Verb.PREPARE)
@@ -303,7 +305,8 @@ class End:
         self._todo.append(Action(Verb.RETIRE, coming.number))
         self.current, self.since_s, self.coming = coming.number, coming.used_s or now_s, None
         self._spoilt = 0
-        self._out.append(Report("rotated", coming.number, took_s=now_s - coming.since_s))
+        since_s = coming.had_s or coming.since_s
+        self._out.append(Report("rotated", coming.number, took_s=now_s - coming.since_s, use_s=now_s - since_s))
 
     def _drop(self, reason: str, now_s: float) -> None:
         """Give up the coming generation; traffic stays on the present one."""

@@ -328,6 +328,7 @@ class Runner:
             self._save()
             key_id, protection = self._known.get(report.number, ("", self.terms.require))
             fields |= {"key_id": key_id, "protection": protection.label, "took_ms": round(1e3 * report.took_s, 1)}
+            fields["use_ms"] = round(1e3 * report.use_s, 2)
         else:
             counts.rekey_missed_total += report.kind == "missed"
             counts.blocks_total += report.kind == "blocked"
