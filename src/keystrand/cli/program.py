@@ -17,6 +17,7 @@ VERBS: Final = {
     "demo": "Run two sites, a QKD link and a file transfer on this machine.",
     "site": "Found a site, and export what other sites must know of it.",
     "link": "Join this site to another by a QKD link.",
+    "peer": "Know other sites, with or without a QKD link to them.",
     "sae": "Add applications that may hold keys.",
     "policy": "Say which applications may draw keys.",
     "pki": "Issue and revoke certificates.",

@@ -15,6 +15,7 @@ from keystrand.config.lines import Where
 from keystrand.config.module import Channel, ModuleConfig
 from keystrand.config.policy_checks import check_policy
 from keystrand.config.reading import Fault
+from keystrand.config.relay import check_relay
 from keystrand.config.schema import SiteConfig, Tls
 from keystrand.config.tunnels import check_tunnels
 from keystrand.config.values import Address
@@ -286,5 +287,5 @@ def _audit_sinks(config: SiteConfig) -> Iterator[Fault]:
 SiteCheck = Callable[[SiteConfig], Iterator[Fault]]
 SITE_CHECKS: Final[tuple[SiteCheck, ...]] = (
     _names, _files, _peers, _links, _saes, _listens, _gateway, _skip, _audit_sinks,
-    check_kmip, check_interdomain, check_admin, check_tunnels,
+    check_kmip, check_interdomain, check_admin, check_tunnels, check_relay,
 )  # fmt: skip

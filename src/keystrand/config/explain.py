@@ -29,6 +29,7 @@ def _group(config: SiteConfig) -> str:
 def _peers(config: SiteConfig) -> Iterator[str]:
     for name, peer in config.peers.items():
         links = [link for link, facts in config.links.items() if facts.peer == name]
+        links += [f"{link} (relayed)" for link, end in config.relayed_links.items() if end == name]
         yield f"peer {name}: KME {peer.kme_id} at {peer.address}, links: {', '.join(links) or 'none'}"
 
 

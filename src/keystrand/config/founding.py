@@ -76,15 +76,17 @@ rotate_bytes = 16777216
 rotate_s = 60.0
 """
 
-_JOINED: Final = """
+_LINK: Final = """
+[links."{link}"]
+peer = "{peer}"
+module = "{module}"
+"""
+
+_PEER: Final = """
 [peers."{peer}"]
 kme_id = "{kme_id}"
 address = "{peer_address}"
 audit_key = "peers/{peer}.audit.pub"
-
-[links."{link}"]
-peer = "{peer}"
-module = "{module}"
 
 [saes."{gateway_sae}"]
 site = "{peer}"
@@ -253,63 +255,121 @@ def _check_ca(text: str) -> None:
 
 
 def join_link(
-    file: Path, card: SiteCard, *, link: str, role: Role, start_key: bytes | None, length_km: float = 25.0
+    file: Path,
+    card: SiteCard,
+    *,
+    link: str,
+    role: Role,
+    start_key: bytes | None,
+    length_km: float = 25.0,
+    classical: str | None = None,
+    quantum_port: int | None = None,
 ) -> Path:
-    """Make this end of link `link` to the site of `card`; the path of `module.toml`. Changes nothing where it fails.
+    """Make this end of link `link` to the site of `card`; the path of `module.toml`. Changes nothing where it fails. A site
+    that is no peer yet becomes one. classical, quantum_port: where the channels meet, for every link of a site but its first.
 
     start_key: as read from the other end; None: a fresh one is made. Raises ConfigError, BadRequest.
     """
     config = load_site(file)
     check_name(link, what="link name")
-    _refuse_known(config, card, link, str(file))
+    if link in config.links:
+        raise ConfigError(f"link {link} exists already", path=str(file), hint="choose another name")
+    is_known = _is_known(config, card, str(file))
     if start_key is not None and len(start_key) != START_KEY_BYTES:
         raise BadRequest(f"the start key has {len(start_key)} bytes, not {START_KEY_BYTES}")
     module = f"{link}-{config.site.name}"
     folder = file.parent / "links" / link
-    module_file = _write_module(file.parent, config, card, link=link, role=role, module=module, length_km=length_km)
+    channels = _channels(file.parent, config, card, role, classical, quantum_port)
+    module_file = _write_module(file.parent, config, channels, link=link, role=role, module=module, length_km=length_km)
     write_private(folder / "start.key", start_key or secrets.token_bytes(START_KEY_BYTES))
+    addition = _LINK.format(peer=card.name, link=link, module=module)
+    append(file, addition if is_known else _met(file, config, card) + addition)
+    return module_file
+
+
+def join_peer(file: Path, card: SiteCard) -> None:
+    """Make the site of `card` a peer without a QKD link: for the far end of a relayed link, or for keys of ML-KEM alone.
+
+    Raises ConfigError where it is one already.
+    """
+    config = load_site(file)
+    if _is_known(config, card, str(file)):
+        raise ConfigError(f"{card.name} is a peer already", path=str(file), hint="add a link with `keystrand link add`")
+    append(file, _met(file, config, card))
+
+
+def _met(file: Path, config: SiteConfig, card: SiteCard) -> str:
+    """Keep what vouches for a new peer; the lines that make it one."""
     (file.parent / "peers").mkdir(exist_ok=True, mode=0o700)
     (file.parent / "peers" / f"{card.name}.audit.pub").write_text(card.audit_key + "\n")
     known = config.peer_trust.read_text()
     if card.ca not in known:
         config.peer_trust.write_text(known + card.ca)
-    fields = {"peer": card.name, "link": link, "module": module}
-    append(file, _JOINED.format(**fields, **_card_fields(card)))
-    return module_file
+    return _PEER.format(peer=card.name, **_card_fields(card))
 
 
 def _card_fields(card: SiteCard) -> dict[str, str]:
     return {name: getattr(card, name) for name in ("kme_id", "peer_address", "gateway_address", "gateway_sae")}
 
 
-def _refuse_known(config: SiteConfig, card: SiteCard, link: str, path: str) -> None:
+def _is_known(config: SiteConfig, card: SiteCard, path: str) -> bool:
+    """Whether the site of this card is a peer already. Raises ConfigError where it cannot be one, or is another one."""
     if card.name == config.site.name:
         raise ConfigError("this card is the site's own", path=path, hint="import the card of the other site")
-    if card.name in config.peers:
-        raise ConfigError(f"{card.name} is a peer already", path=path, hint="a second link is added by hand")
-    if link in config.links:
-        raise ConfigError(f"link {link} exists already", path=path, hint="choose another name")
+    if (peer := config.peers.get(card.name)) is not None:
+        if peer.kme_id != card.kme_id or peer.audit_key.read_text().strip() != card.audit_key:
+            raise ConfigError(
+                f"{card.name} is a peer already, and this card is of another", path=path, hint="ask its owner"
+            )
+        return True
     if config.peer.trust is None:
         hint = "copy the CA file, and name the copy as trust in [peer]: peers must not vouch for SAEs of this site"
         raise ConfigError("[peer] has no trust of its own", path=path, hint=hint)
+    return False
+
+
+def _channels(
+    home: Path, config: SiteConfig, card: SiteCard, role: Role, classical: str | None, quantum_port: int | None
+) -> tuple[str, str]:
+    """Addresses of the classical and the quantum channel. Raises ConfigError where another link of this site has them."""
+    first, host = config.etsi014.listen.port, config.etsi014.listen.rpartition(":")[0]
+    if role == "transmitter":
+        usual = f"{host}:{first + PORTS.index('classical')}", first + PORTS.index("quantum")
+    else:
+        usual = card.classical_address, Address(card.quantum_address).port
+    found = str(Address(classical or usual[0])), f"127.0.0.1:{quantum_port or usual[1]}"
+    taken = [
+        path
+        for path in home.glob("links/*/module.toml")
+        if any(f'"{address}"' in path.read_text() for address in found)
+    ]
+    if taken:
+        hint = "state --classical HOST:PORT and --quantum-port PORT, the same at both ends"
+        raise ConfigError(f"{' and '.join(found)} are those of another link", path=str(taken[0]), hint=hint)
+    return found
 
 
 def _write_module(
-    home: Path, config: SiteConfig, card: SiteCard, *, link: str, role: Role, module: str, length_km: float
+    home: Path,
+    config: SiteConfig,
+    channels: tuple[str, str],
+    *,
+    link: str,
+    role: Role,
+    module: str,
+    length_km: float,
 ) -> Path:
     folder = home / "links" / link
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     pki.issue(home / "pki", kind="module", name=module, hosts=("localhost", "127.0.0.1"))
-    listens = role == "transmitter"
-    first, host = config.etsi014.listen.port, config.etsi014.listen.rpartition(":")[0]
     text = _MODULE.format(
         role=role,
         link=link,
         site=config.site.name,
         module=module,
-        verb="listen" if listens else "connect",
-        classical=f"{host}:{first + PORTS.index('classical')}" if listens else card.classical_address,
-        quantum=f"127.0.0.1:{first + PORTS.index('quantum') if listens else Address(card.quantum_address).port}",
+        verb="listen" if role == "transmitter" else "connect",
+        classical=channels[0],
+        quantum=channels[1],
         device=f"127.0.0.1:{config.device.listen.port}",
         kme_id=config.site.kme_id,
         length_km=length_km,

@@ -14,6 +14,7 @@ import msgspec
 from keystrand.config.checks import check_module, check_site
 from keystrand.config.lines import index_lines, line_of
 from keystrand.config.module import ModuleConfig
+from keystrand.config.network import NetworkConfig, check_network
 from keystrand.config.reading import Fault, Reader, spell
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import ConfigError
@@ -42,6 +43,16 @@ def module_faults(path: Path | str) -> list[ConfigError]:
     return _read(Path(path), ModuleConfig, check_module)[1]
 
 
+def load_network(path: Path | str) -> NetworkConfig:
+    """The network of this file. Raises ConfigError for its first fault."""
+    return _loaded(Path(path), NetworkConfig, check_network)
+
+
+def network_faults(path: Path | str) -> list[ConfigError]:
+    """Every fault of a network's file, in the order of its lines; empty where it is sound."""
+    return _read(Path(path), NetworkConfig, check_network)[1]
+
+
 def _loaded(path: Path, cls: type[T], check: Check) -> T:
     config, faults = _read(path, cls, check)
     if config is None or faults:
@@ -62,9 +73,11 @@ def _read(path: Path, cls: type[T], check: Check) -> tuple[T | None, list[Config
     config = reader.table(cls, raw, ())
     if config is None:
         return None, _placed(path, text, reader.faults)
+    elsewhere: list[ConfigError] = []
     if isinstance(config, SiteConfig):
         config = _sourced(config, path, text)
-    return config, _placed(path, text, list(check(config, time.time())))
+        config, elsewhere = _with_network(config)
+    return config, _placed(path, text, list(check(config, time.time()))) + elsewhere
 
 
 def _sourced(config: Any, path: Path, text: str) -> Any:
@@ -75,6 +88,14 @@ def _sourced(config: Any, path: Path, text: str) -> Any:
         for index, entry in enumerate(config.policy)
     )
     return msgspec.structs.replace(config, policy=entries)
+
+
+def _with_network(config: Any) -> tuple[Any, list[ConfigError]]:
+    """With the network that [relay] names, and the faults of that file."""
+    if config.relay is None:
+        return config, []
+    network, faults = _read(config.relay.network, NetworkConfig, check_network)
+    return msgspec.structs.replace(config, network=network), faults
 
 
 def _syntax_error(path: Path, message: str) -> ConfigError:

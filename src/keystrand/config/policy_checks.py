@@ -168,7 +168,7 @@ def _quantum_way(config: SiteConfig, entry: PolicyEntry, where: Where) -> Iterat
     sites = {config.saes[sae].site for sae in (entry.initiator, entry.responder) if sae in config.saes}
     peer = next(iter(sites - {config.site.name}), None)
     floor = entry.waiver.protection if entry.waiver else entry.require
-    reachable = {link.peer for link in config.links.values()}
+    reachable = {link.peer for link in config.links.values()} | set(config.relayed_links.values())
     if config.site.name in sites and peer in config.peers and floor >= Protection.QKD and peer not in reachable:
         yield Fault(
             (*where, "require"), f"{floor.label} needs a QKD link and none leads to {peer}", "add a [links.NAME] table"

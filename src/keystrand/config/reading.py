@@ -6,7 +6,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -117,7 +117,7 @@ class Reader:
                 return Protection.parse(raw if isinstance(raw, str) else repr(raw))
             if get_origin(plain) is Literal and raw not in get_args(plain):
                 raise ValueError(f"is {raw!r}, none of {', '.join(map(repr, get_args(plain)))}")
-            return msgspec.convert(raw, kind, dec_hook=self.custom, builtin_types=(datetime,))
+            return msgspec.convert(raw, kind, dec_hook=self.custom, builtin_types=(datetime, date))
         except (ValueError, TypeError) as error:  # msgspec.ValidationError is a ValueError
             return self.fault(where, str(error).removesuffix(" - at `$`"))
 

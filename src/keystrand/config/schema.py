@@ -16,7 +16,9 @@ from keystrand.config.admin import Admin
 from keystrand.config.audit import Audit
 from keystrand.config.edges import Etsi004, Interdomain, Kmip, Sdn, Skip
 from keystrand.config.escrow import Escrow
+from keystrand.config.network import NetworkConfig
 from keystrand.config.policy import ChangeWindow, PolicyEntry, Sae, Tagging, Tenant
+from keystrand.config.relay import Relay, relay_rules, relay_saes, relayed_links
 from keystrand.config.section import Section
 from keystrand.config.tunnels import Tunnel
 from keystrand.config.values import Address
@@ -198,6 +200,8 @@ class SiteConfig(Section, frozen=True, kw_only=True):
     sdn: Sdn | None = None
     kmip: Kmip | None = None
     interdomain: Interdomain | None = None
+    relay: Relay | None = None
+    network: Annotated[NetworkConfig | None, Meta(extra={"internal": True})] = None  # of [relay], as it was read
     gateway: Gateway | None = None
     tunnel: Mapping[str, Tunnel] = {}
     hsm: HsmToken | None = None
@@ -234,14 +238,22 @@ class SiteConfig(Section, frozen=True, kw_only=True):
             return self.tls
         return msgspec.structs.replace(self.tls, trust=self.peer.trust, revoked=self.peer.revoked)
 
+    @property
+    def relayed_links(self) -> Mapping[str, str]:
+        """The links over relays that end here, and the site at the other end of each."""
+        return relayed_links(self.network, self.site.name)
+
     def rules(self) -> Policy:
         """The policy as the KME wants it. Raises ValueError where entries contradict each other."""
+        tagging, site = self.tagging.tagging(), self.site.name
+        relays = relay_saes(self.network, site, tagging)
         return Policy.of(
-            tuple(entry.rule() for entry in self.policy),
-            {name: entry.site for name, entry in self.saes.items()},
-            saes={name: entry.sae() for name, entry in self.saes.items()},
+            tuple(entry.rule() for entry in self.policy) + relay_rules(self.network, site, tagging),
+            {name: entry.site for name, entry in self.saes.items()} | {name: at for name, (at, _) in relays.items()},
+            saes={name: entry.sae() for name, entry in self.saes.items()}
+            | {name: sae for name, (_, sae) in relays.items()},
             tenants={name: entry.tenant() for name, entry in self.tenants.items()},
-            tagging=self.tagging.tagging(),
+            tagging=tagging,
             windows=tuple(entry.window() for entry in self.change_windows),
             serial=self.site.policy_serial,
         )

@@ -20,6 +20,7 @@ _NAMES: Final = (
     "qkd/permutation",  # public seed of a block -> order of the bits in one reconciliation pass
     "qkd/profile",  # do both ends of a link work to the same figures
     "qkd/reconcile",  # fingerprint of how both ends cut a block into frames
+    "relay/advert",  # what a site signs of its hops
     "store/column",  # associated data of sealed columns
     "store/pool",  # root key or tenant key -> key that seals material of one pool
     "store/root",  # passphrase -> root key

@@ -324,7 +324,7 @@ def modules(config: SiteConfig) -> Iterator[Finding]:
         return
     with beside(config.store_file) as connection:
         last = dict(connection.execute("SELECT link, max(ingested_s) FROM origins GROUP BY link").fetchall())
-    for link in config.links:
+    for link in (*config.links, *config.relayed_links):
         if link not in last:
             yield warn("modules", f"link {link} has never brought key", "docs/runbooks/link-down.md")
             continue

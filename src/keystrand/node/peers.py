@@ -22,7 +22,7 @@ from keystrand.net.frames import FrameStream, connect_frames
 from keystrand.net.tls import TlsContexts, TlsPeer
 from keystrand.node.engine import Engine
 from keystrand.wire import peer as wire
-from keystrand.wire.peer import Checkpoint, Cosignature, Hello, Message, Reserve, Void
+from keystrand.wire.peer import Checkpoint, Cosignature, Hello, Message, Relayed, Reserve, Void
 
 RECONNECT_S = 0.5
 RECONNECT_MAX_S = 10.0
@@ -60,6 +60,7 @@ class Line:
     called: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+Relays = Callable[[str, bytes], None]  # the neighbour, a frame of its relay
 Notary = Callable[[str, Checkpoint | Cosignature, Callable[[Message], None]], None]
 
 
@@ -82,9 +83,14 @@ class PeerLines:
         self._limits = limits
         self._sink = sink
         self._notary = notary
+        self.relay: Relays | None = None  # hears frames of relays, where this site has one
 
     def allow(self, peer: TlsPeer) -> bool:
         return peer.identity.kind in (None, "kme") and peer.identity.name in self._by_kme_id
+
+    def is_up(self, peer: str) -> bool:
+        """Whether our own channel to this neighbour stands."""
+        return self._lines[peer].own is not None
 
     def neighbours(self) -> list[Line]:
         return list(self._lines.values())
@@ -144,6 +150,9 @@ class PeerLines:
                 for message in wire.decode(await channel.stream.read()):
                     if isinstance(message, Checkpoint | Cosignature):
                         self._notary(line.name, message, channel.send)
+                    elif isinstance(message, Relayed):
+                        if self.relay is not None:
+                            self.relay(line.name, message.frame)
                     else:
                         self._engine.post(self._receiving(line.name, message, receive), _wants(line.name, message))
         except PeerFault as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections import ChainMap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from keystrand.node.outlets import audit_sinks
 from keystrand.node.peers import Line, PeerLines
 from keystrand.node.policy_file import read_again
 from keystrand.node.readings import Readings
+from keystrand.node.relaying import Relaying
 from keystrand.node.replicas import OneProcess, Replica, open_place
 from keystrand.node.rollback import check_site, keep_mark
 from keystrand.node.sealing import sealer_of
@@ -94,7 +96,7 @@ class SiteNode:
         self.config = config
         self.clock = clock or SystemClock()
         self.feed = Feed(config.site.name, clock=self.clock)
-        self.metrics = Metrics(links=tuple(config.links), peers=tuple(config.peers))
+        self.metrics = Metrics(links=(*config.links, *config.relayed_links), peers=tuple(config.peers))
         self.sink = Sinks((self.metrics, self.feed, LogSink(config.site.name)))
         self.contexts = tls_contexts(config.tls, self.sink)
         self.peer_contexts = tls_contexts(config.peer_tls, self.sink)
@@ -105,10 +107,16 @@ class SiteNode:
         self.audit_sinks = self.engine.gate = audit_sinks(config, self.store, self.clock, self.sink)
         modules = {name: link.module for name, link in config.links.items()}
         self.devices = Devices(modules, self.engine, config.limits, self.sink)
-        self.notary = self._notary()
+        origin = AuditLog(self.store, self.clock, config.site.name).origin
+        signer = Signer.load_or_create(origin, config.site.audit_key_file)
+        self.notary = self._notary(signer)
         self.lines = self._lines()
         self.notary.send = self.lines.send
-        self.readings = Readings(self.devices.links)
+        self.relaying: Relaying | None = None
+        if config.relay is not None:
+            self.relaying = Relaying(config, signer, self.engine, self.lines, self.clock, self.sink)
+        relayed = {} if self.relaying is None else self.relaying.links
+        self.readings = Readings(ChainMap(self.devices.links, relayed))
         self._reading: set[asyncio.Task[None]] = set()
         self._servers: list[Server] = []
         self.tunnels: TunnelPrograms | None = None
@@ -121,7 +129,10 @@ class SiteNode:
             name=config.site.name,
             kme_id=config.site.kme_id,
             peer_kme_ids={name: peer.kme_id for name, peer in config.peers.items()},
-            links=tuple(Link(name=name, peer=link.peer) for name, link in config.links.items()),
+            links=(
+                *(Link(name=name, peer=link.peer) for name, link in config.links.items()),
+                *(Link(name=name, peer=peer) for name, peer in config.relayed_links.items()),
+            ),
             policy=self.policy,
             limits=config.limits,
             store=self.store,
@@ -135,9 +146,8 @@ class SiteNode:
         self.replica.enter(site)
         return self.border.kme(site, self.store.handovers)
 
-    def _notary(self) -> Notary:
+    def _notary(self, signer: Signer) -> Notary:
         site = self.config.site
-        signer = Signer.load_or_create(AuditLog(self.store, self.clock, site.name).origin, site.audit_key_file)
         neighbours = {name: _verifier(peer.audit_key) for name, peer in self.config.peers.items()}
         clock, limits = self.clock, self.config.limits
         return Notary(
@@ -184,6 +194,8 @@ class SiteNode:
                 self.lines.send(effect.peer, effect.message, effect.via)
             elif isinstance(effect, Emit):
                 self.sink.emit(effect.event)
+                if self.relaying is not None and effect.event.kind == "block.quarantined":
+                    self.relaying.spoilt(str(effect.event.fields["link"]), int(effect.event.fields["sequence"]))
 
     def _store_failed(self, error: KeystrandError) -> None:
         self.sink.emit(Event("store.failed", self.clock.now_s(), {"reason": str(error)}))
@@ -269,6 +281,8 @@ class SiteNode:
                     jobs.append(self.audit_sinks.run())
                 if self.config.site.store is None:
                     jobs.append(keep_mark(self.config, self.store))
+                if self.relaying is not None:
+                    jobs.append(self.relaying.run())
                 if self.tunnels is not None:
                     jobs.append(self.tunnels.run())
                 running = [tasks.create_task(job) for job in jobs]

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
 
+from keystrand.relay.routes import Route, disjoint_routes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
@@ -120,6 +122,13 @@ class Atlas:
         return frozenset(
             name for name, facts in self.sites.items() if name not in link.ends and link.terms.permits(facts)
         )
+
+    def static_routes(self, link: RelayedLink) -> list[Route]:
+        """As many routes as the terms ask for, or as there are, were every hop up."""
+        inner = self.permitted(link) | {*link.ends}
+        graph = {site: dict.fromkeys(self.neighbours(site) & inner, 1.0) for site in inner}
+        found = disjoint_routes(graph, link.origin, link.target, link.terms.paths)
+        return [route for route in found if self.is_route(route, link)]
 
     def is_route(self, route: Iterable[str], link: RelayedLink) -> bool:
         """Whether these sites, in this order, may carry the link's blocks."""

@@ -106,11 +106,15 @@ class LinkState:
             graph[site] = {
                 span.neighbour: self._cost(site, span, need_bits)
                 for span in advert.spans
-                if span.neighbour in inner and span.bits >= need_bits and self._stands(span.neighbour, site)
+                if span.neighbour in inner and span.bits >= need_bits and self._says(span.neighbour, site)
             }
         return graph
 
-    def _stands(self, site: str, neighbour: str) -> bool:
+    def stands(self, one: str, other: str) -> bool:
+        """Whether both ends of this hop say that it is there."""
+        return self._says(one, other) and self._says(other, one)
+
+    def _says(self, site: str, neighbour: str) -> bool:
         advert = self.adverts.get(site)
         return advert is not None and any(span.neighbour == neighbour for span in advert.spans)
 

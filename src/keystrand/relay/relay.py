@@ -189,6 +189,8 @@ class Relay:
             if now_s >= sending.deadline_s:
                 self._suspect(sending.way.routes)
                 self._give_up(link, sequence, "time")
+            elif self._has_broken(sending):
+                self._give_up(link, sequence, "a hop of its routes is gone", pause=False)
         for key in [key for key, gathering in self._gatherings.items() if now_s >= gathering.deadline_s]:
             _wipe(self._gatherings.pop(key).parts.values())
         for supply in self.supplies.values():
@@ -225,14 +227,22 @@ class Relay:
         supply.not_before_s = self.clock.monotonic_s() + pause_s
         supply.failures = min(supply.failures + 1, 16)
 
-    def _give_up(self, link: str, sequence: int, reason: str) -> None:
+    def _has_broken(self, sending: Sending) -> bool:
+        """Whether too many of its routes lost a hop meanwhile: another way is found sooner than a deadline passes."""
+        for part, route in enumerate(sending.way.routes, 1):
+            if not all(self.state.stands(one, other) for one, other in pairwise(route)):
+                sending.lost.add(part)
+        return sending.is_hopeless
+
+    def _give_up(self, link: str, sequence: int, reason: str, *, pause: bool = True) -> None:
         sending = self._sendings.pop((link, sequence))
         sending.block.wipe()
         for leg in [leg for leg in self._legs.values() if (leg.place.link, leg.place.sequence) == (link, sequence)]:
             self._end_leg(leg)
         supply = self.supplies[link]
         supply.sending = None
-        self._pause(supply)
+        if pause:
+            self._pause(supply)
         self._tell("relay.block_lost", link=link, sequence=sequence, reason=reason)
 
     def _arrived(self, joined: Joined) -> None:

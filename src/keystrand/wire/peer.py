@@ -214,6 +214,12 @@ class StreamHeard(Message, tag="stream-heard", frozen=True, kw_only=True):
     refused: bool = False
 
 
+class Relayed(Message, tag="relayed", frozen=True, kw_only=True):
+    """A frame from relay to relay (wire/relay.py), on the channel that the two KMEs have."""
+
+    frame: bytes
+
+
 class Checkpoint(Message, tag="checkpoint", frozen=True, kw_only=True):
     """A signed head of the sender's audit chain, with the record digests since the head that the receiver last saw."""
 
@@ -251,6 +257,7 @@ AnyMessage = (
     | Heard
     | StreamEnd
     | StreamHeard
+    | Relayed
     | Checkpoint
     | Cosignature
 )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keystrand.config.explain import explain
-from keystrand.config.founding import append, card_of, found_site, join_link, read_card
+from keystrand.config.founding import append, card_of, found_site, join_link, join_peer, read_card
 from keystrand.config.load import load_module, load_site, site_faults
 from keystrand.core.errors import BadRequest, ConfigError
 
@@ -110,8 +110,10 @@ def test_what_is_there_is_never_overwritten(sites: tuple[Path, Path]) -> None:
     with pytest.raises(ConfigError, match="own"):
         join_link(alpha, card_of(alpha), link="ab", role="receiver", start_key=None)
     join_link(alpha, card_of(bravo), link="ab", role="transmitter", start_key=None)
-    with pytest.raises(ConfigError, match="peer already"):
+    with pytest.raises(ConfigError, match="those of another link"):
         join_link(alpha, card_of(bravo), link="two", role="transmitter", start_key=None)
+    with pytest.raises(ConfigError, match="peer already"):
+        join_peer(alpha, card_of(bravo))
     with pytest.raises(BadRequest, match="start key"):
         join_link(bravo, card_of(alpha), link="ab", role="receiver", start_key=b"short")
     assert load_site(bravo).links == {}
@@ -126,3 +128,29 @@ def test_an_addition_with_a_fault_leaves_the_file_as_it_was(sites: tuple[Path, P
     append(alpha, '\n[saes.app]\nsite = "alpha"\n')
     assert not site_faults(alpha)
     assert "# seals the store" in alpha.read_text()
+
+
+def test_a_second_link_to_a_peer_has_channels_of_its_own(sites: tuple[Path, Path]) -> None:
+    alpha, bravo = sites
+    join_link(alpha, card_of(bravo), link="ab", role="transmitter", start_key=None)
+    second = join_link(
+        alpha,
+        card_of(bravo),
+        link="two",
+        role="transmitter",
+        start_key=None,
+        classical="127.0.0.1:9001",
+        quantum_port=9002,
+    )
+    assert set(load_site(alpha).links) == {"ab", "two"}
+    assert 'listen = "127.0.0.1:9001"' in second.read_text()
+    assert 'listen = "127.0.0.1:9002"' in second.read_text()
+
+
+def test_a_peer_without_a_link_is_known_and_can_be_linked_later(sites: tuple[Path, Path]) -> None:
+    alpha, bravo = sites
+    join_peer(alpha, card_of(bravo))
+    assert load_site(alpha).peers["bravo"].kme_id == "kme-bravo"
+    assert load_site(alpha).links == {}
+    join_link(alpha, card_of(bravo), link="ab", role="transmitter", start_key=None)
+    assert load_site(alpha).links["ab"].peer == "bravo"

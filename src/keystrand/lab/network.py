@@ -1,0 +1,241 @@
+"""A network of real sites on this machine: each its own program with its own files, keys over relays between them.
+
+The hops' QKD modules are stood in for by a feeder, which hands the same random blocks to both ends over the real device
+interface and says so in every record. Everything after the device interface is what a network of machines would run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from keystrand.config.founding import append, card_of, found_site, join_link, join_peer, read_card
+from keystrand.config.load import load_module, load_network, load_site
+from keystrand.config.network import NetworkConfig
+from keystrand.config.schema import SiteConfig
+from keystrand.core.errors import ConfigError, KeystrandError
+from keystrand.core.key import Key
+from keystrand.crypto import pki
+from keystrand.lab.pair import PORTS_PER_SITE, free_base_port
+from keystrand.lab.processes import DemoFault, Programs, read_status, stop_left_over
+from keystrand.net.http_client import SyncHttpClient
+from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.testing.feeder import Feeder
+from keystrand.wire import etsi014
+
+MARKER: Final = ".keystrand-network"
+READY_S: Final = 120.0
+FEED_S: Final = 1.0  # between two blocks of a hop
+LACKS: Final = (
+    "all sites stand on one machine, under one user",
+    "the keys of the hops come from a feeder that stands for QKD modules: nobody's physics protects them",
+)
+
+
+def hop_name(ends: tuple[str, str]) -> str:
+    return "~".join(ends)
+
+
+def app_of(link: str, site: str) -> str:
+    """The lab's application at this end of a relayed link."""
+    return f"app-{link}-{site}"
+
+
+@dataclass
+class NetworkLab:
+    """The sites of one network.toml. `facts` fills up as things are seen."""
+
+    source: Path
+    folder: Path
+    say: Callable[[str], None]
+    rate_bps: float = 200_000.0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.network: NetworkConfig = load_network(self.source)
+        self.programs = Programs(self.folder)
+        self.files: dict[str, Path] = {}
+        self.configs: dict[str, SiteConfig] = {}
+        self._feeding: threading.Thread | None = None
+        self._ending = threading.Event()
+
+    # founding ------------------------------------------------------------------------------------------------------
+
+    def found(self) -> None:
+        """Every site with its files, as their operators would make them."""
+        if self.folder.exists():
+            if not (self.folder / MARKER).exists() and any(self.folder.iterdir()):
+                raise ConfigError(f"{self.folder} exists and is not a lab network", hint="choose another --dir")
+            stop_left_over(self.folder)
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, mode=0o700)
+        (self.folder / MARKER).touch()
+        names = list(self.network.sites)
+        self.say(f"founding {len(names)} sites in {self.folder}")
+        base = free_base_port(len(names) * PORTS_PER_SITE)
+        for index, name in enumerate(names):
+            self.files[name] = found_site(self.folder / name, name, base_port=base + index * PORTS_PER_SITE)
+        cards = {name: read_card(card_of(file).text().encode()) for name, file in self.files.items()}
+        port = free_base_port(2 * len(self.network.hops), start=base + len(names) * PORTS_PER_SITE)
+        for number, hop in enumerate(self.network.hops):
+            self._join(hop.ends, cards, port + 2 * number)
+        for name, link in self.network.links.items():
+            for one, other in (link.ends, link.ends[::-1]):
+                if other not in load_site(self.files[one]).peers:
+                    join_peer(self.files[one], cards[other])
+            self.say(f"link {name} runs over relays, {link.paths} paths")
+        self._describe({name: card.audit_key for name, card in cards.items()})
+        for name, file in self.files.items():
+            append(file, self._section(name))
+            self.configs[name] = load_site(file)
+
+    def _join(self, ends: tuple[str, str], cards: dict[str, Any], port: int) -> None:
+        start_key: bytes | None = None
+        for here, there, role in ((*ends, "transmitter"), (*ends[::-1], "receiver")):
+            module = join_link(
+                self.files[here],
+                cards[there],
+                link=hop_name(ends),
+                role=role,  # type: ignore[arg-type]
+                start_key=start_key,
+                classical=f"127.0.0.1:{port}",
+                quantum_port=port + 1,
+            )
+            start_key = (module.parent / "start.key").read_bytes()
+
+    def _describe(self, audit_keys: dict[str, str]) -> None:
+        """The network's file with the keys that its sites have now, beside every site's own."""
+        lines = self.source.read_text("utf-8").splitlines()
+        for name, key in audit_keys.items():
+            heads = [n for n, line in enumerate(lines) if line.strip() in (f"[sites.{name}]", f'[sites."{name}"]')]
+            if not heads:
+                raise ConfigError(f"write [sites.{name}] as a table of its own", path=str(self.source))
+            lines = [line for n, line in enumerate(lines) if not (n > heads[0] and _sets_key(lines, n, heads[0]))]
+            lines.insert(heads[0] + 1, f'audit_key = "{key}"')
+        (self.folder / "network.toml").write_text("\n".join(lines) + "\n", "utf-8")
+
+    def _section(self, name: str) -> str:
+        """[relay], and an application at each end of the relayed links that end here."""
+        text = '\n[relay]\nnetwork = "../network.toml"\n'
+        for link, entry in self.network.links.items():
+            if name not in entry.ends:
+                continue
+            apps = [app_of(link, end) for end in entry.ends]
+            pki.issue(self.folder / name / "pki", kind="sae", name=app_of(link, name), hosts=("localhost",))
+            for app, end in zip(apps, entry.ends, strict=True):
+                text += f'\n[saes."{app}"]\nsite = "{end}"\n'
+            for one, other in (apps, apps[::-1]):
+                text += f'\n[[policy]]\nfrom = "{one}"\nto = "{other}"\nrequire = "hybrid"\non_exhaustion = "closed"\n'
+        return text
+
+    # running -------------------------------------------------------------------------------------------------------
+
+    def up(self) -> None:
+        """Start every site, feed every hop, and wait until each relayed link has keys at both ends."""
+        for name, file in self.files.items():
+            self.start_site(name, file)
+        self._feeding = threading.Thread(target=lambda: asyncio.run(self._feed()), name="feeders", daemon=True)
+        self._feeding.start()
+        began_s = time.monotonic()
+        while missing := [name for name in self.network.links if not self._has_keys(name)]:
+            self.programs.check()
+            if time.monotonic() - began_s > READY_S:
+                raise DemoFault(f"no keys on {', '.join(missing)} after {READY_S:g} s")
+            time.sleep(0.25)
+        self.facts["ready_s"] = round(time.monotonic() - began_s, 1)
+        self.say(f"{len(self.network.links)} relayed links have keys, {self.facts['ready_s']} s after the start")
+
+    def start_site(self, name: str, file: Path | None = None) -> None:
+        self.programs.start(f"{name}-kme", "serve", str(file or self.files[name]))
+
+    def stop_site(self, name: str) -> None:
+        self.programs.end(f"{name}-kme")
+
+    def down(self) -> None:
+        self._ending.set()
+        if self._feeding is not None:
+            self._feeding.join(5.0)
+        self.programs.stop()
+
+    def status(self, name: str) -> dict[str, Any] | None:
+        place = self.configs[name].status
+        return read_status(place.listen) if place is not None else None
+
+    def links_of(self, name: str) -> dict[str, dict[str, Any]]:
+        """The links of a site as its status page tells of them."""
+        status = self.status(name)
+        return {link["link"]: link for link in status["links"]} if status else {}
+
+    def _has_keys(self, link: str) -> bool:
+        ends = self.network.links[link].ends
+        if any(self.links_of(end).get(link, {}).get("owned_free_bits", 0) < 4096 for end in ends):
+            return False
+        peers = {peer["peer"]: peer for peer in (self.status(ends[0]) or {"peers": []})["peers"]}
+        return peers.get(ends[1], {}).get("strand_age_s") is not None
+
+    async def _feed(self) -> None:
+        """Blocks for every hop until the end; a site that is down gets none, and neither does its neighbour."""
+        async with asyncio.TaskGroup() as tasks:
+            for hop in self.network.hops:
+                tasks.create_task(self._feed_hop(hop.ends))
+
+    async def _feed_hop(self, ends: tuple[str, str]) -> None:
+        modules = [load_module(self.folder / end / "links" / hop_name(ends) / "module.toml") for end in ends]
+        bits = max(8, int(self.rate_bps * FEED_S) // 8 * 8)
+        while not self._ending.is_set():
+            feeder = Feeder(modules)
+            try:
+                await feeder.connect()
+                while not self._ending.is_set():
+                    await feeder.feed(bits)
+                    await asyncio.sleep(FEED_S)
+            except (KeystrandError, AssertionError, OSError):
+                await asyncio.sleep(FEED_S)
+            finally:
+                await feeder.close()
+
+    # using ---------------------------------------------------------------------------------------------------------
+
+    def draw(self, link: str, number: int = 1) -> tuple[list[Key], list[Key]]:
+        """Keys drawn at one end of a relayed link and picked up at the other, by plain ETSI GS QKD 014."""
+        one, other = self.network.links[link].ends
+        mine, theirs = app_of(link, one), app_of(link, other)
+        request = etsi014.print_key_request(etsi014.KeyRequest(number=number, size_bits=256))
+        drawn = self._ask(one, mine, f"/api/v1/keys/{theirs}/enc_keys", request)
+        ids = etsi014.print_key_ids([key.key_id for key in drawn])
+        return drawn, self._ask(other, theirs, f"/api/v1/keys/{mine}/dec_keys", ids)
+
+    def _ask(self, site: str, sae: str, path: str, body: bytes) -> list[Key]:
+        config = self.configs[site]
+        home = self.folder / site / "pki"
+        files = TlsFiles(home / f"sae-{sae}.pem", home / f"sae-{sae}.key", config.tls.trust, None)
+        listen = config.etsi014.listen
+        with SyncHttpClient(
+            listen.host, listen.port, TlsContexts(files, TlsPolicy()), expect=("kme", config.site.kme_id)
+        ) as client:
+            answer = client.request("POST", path, body)
+        if answer.status != 200:
+            raise etsi014.error_of(answer.status, answer.body)
+        return etsi014.parse_container(answer.body)
+
+    def prove(self) -> bool:
+        """Draw over every relayed link; True where all keys are equal at both ends."""
+        equal = {}
+        for link in self.network.links:
+            drawn, picked = self.draw(link, 4)
+            pairs = zip(drawn, picked, strict=True)
+            equal[link] = all(a.key_id == b.key_id and a.material.matches(b.material) for a, b in pairs)
+        self.facts["keys_equal"] = equal
+        return all(equal.values())
+
+
+def _sets_key(lines: list[str], n: int, head: int) -> bool:
+    """Whether line n gives the audit key of the table that begins at `head`."""
+    between = lines[head + 1 : n]
+    return lines[n].strip().startswith("audit_key") and not any(line.lstrip().startswith("[") for line in between)

@@ -1,0 +1,201 @@
+"""The relay of a running site: its orders against the site's own KME, its messages on the channels to the neighbours' KMEs.
+
+The relay is an SAE and a module of this KME, in one process with it: pads and relayed blocks would cross a socket to no gain,
+as whoever reads this process reads the pools as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from keystrand.config.relay import neighbours, relay_sae
+from keystrand.config.schema import SiteConfig
+from keystrand.core.clock import Clock, SystemEntropy
+from keystrand.core.errors import KeystrandError, PeerFault
+from keystrand.core.events import Event, Scalar, Sink
+from keystrand.core.key import Block, Key, Provenance
+from keystrand.core.labels import LABELS
+from keystrand.core.pool import Account
+from keystrand.crypto.sign import Signer, Verifier
+from keystrand.kme.service import Kme
+from keystrand.node.devices import LinkState
+from keystrand.node.engine import Engine
+from keystrand.node.peers import PeerLines
+from keystrand.relay.linkstate import LinkState as Hops
+from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say, Tell
+from keystrand.relay.relay import Relay
+from keystrand.wire import relay as wire
+from keystrand.wire.device import LinkReport
+from keystrand.wire.peer import Relayed
+
+TICK_S: Final = 0.25
+RATE_WINDOW_S: Final = 30.0
+
+
+class Relaying:
+    """Runs the relay of one site. `links`: how its relayed links are, for the gauges."""
+
+    def __init__(
+        self, config: SiteConfig, signer: Signer, engine: Engine, lines: PeerLines, clock: Clock, sink: Sink
+    ) -> None:
+        assert config.relay is not None
+        assert config.network is not None
+        self._site, self._section, self._limits = config.site.name, config.relay, config.limits
+        self._hops = {link.peer: name for name, link in config.links.items()}
+        self._neighbours = neighbours(config.network, self._site)
+        self._engine, self._lines, self._clock, self._sink = engine, lines, clock, sink
+        self._keys = {name: Verifier.parse(entry.audit_key) for name, entry in config.network.sites.items()}
+        atlas, label = config.network.atlas(), LABELS["relay/advert"]
+        state = Hops(self._site, atlas, clock, lambda message: signer.sign(label + message), self._verify)
+        self.relay = Relay(self._site, atlas, state, clock=clock, entropy=SystemEntropy(), pace=self._section.pace())
+        self.links = {name: LinkState() for name in config.relayed_links}
+        self._flows: dict[str, deque[tuple[float, int]]] = {name: deque() for name in self.links}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._up: set[str] = set()
+        lines.relay = self._hear
+
+    def _verify(self, site: str, message: bytes, signature: bytes) -> None:
+        self._keys[site].verify(LABELS["relay/advert"] + message, signature)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as self._tasks:
+            while True:
+                await self._tick()
+                await asyncio.sleep(TICK_S)
+
+    async def _tick(self) -> None:
+        try:
+            levels = await self._engine.call(self._read)
+        except KeystrandError:
+            return  # the site says so itself
+        for neighbour, bits in levels.items():
+            self._reach(neighbour, bits)
+        for name in self.relay.supplies:
+            held, following = await self._engine.call(lambda kme, name=name: _level(kme, name))  # type: ignore[misc]
+            self.relay.supply(name, wanted=held < self._section.fill_bits, next_sequence=following)
+        self.relay.tick()
+        self._perform()
+        for name, state in self.links.items():
+            self._report(name, state)
+
+    def _read(self, kme: Kme) -> dict[str, int]:
+        return {name: kme.pool.owned_bits(self._hops[name]) for name in self._neighbours}
+
+    def _reach(self, neighbour: str, bits: int) -> None:
+        if self._lines.is_up(neighbour):
+            if neighbour not in self._up:
+                self._up.add(neighbour)
+                self._emit("relay.up", peer=neighbour)
+            self.relay.up(neighbour, bits, 0)
+        elif neighbour in self._up:
+            self._up.discard(neighbour)
+            self._emit("relay.down", peer=neighbour)
+            self.relay.down(neighbour)
+
+    def _hear(self, neighbour: str, frame: bytes) -> None:
+        try:
+            self.relay.hear(neighbour, wire.decode(frame))
+        except PeerFault as error:
+            self._emit("peer.fault", peer=neighbour, reason=str(error))
+        self._perform()
+
+    # orders --------------------------------------------------------------------------------------------------------
+
+    def _perform(self) -> None:
+        for order in self.relay.drain():
+            self._do(order)
+
+    def _do(self, order: Order) -> None:
+        if isinstance(order, Say):
+            self._lines.send(order.neighbour, Relayed(frame=wire.encode(order.message)))
+        elif isinstance(order, Tell):
+            self._sink.emit(order.event)
+        elif isinstance(order, Draw):
+            self._begin(self._draw(order))
+        elif isinstance(order, Fetch):
+            self._begin(self._fetch(order))
+        else:
+            self._begin(self._deliver(order))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._tasks is None:
+            work.close()  # heard before the site runs: it will be repeated
+        else:
+            self._tasks.create_task(work)
+
+    async def _draw(self, order: Draw) -> None:
+        size_bytes = self._limits.key_size_bits_max // 8
+        number = -(-order.size_bytes // size_bytes)
+        me, other = relay_sae(self._site), relay_sae(order.neighbour)
+        keys: list[Key] | None = None
+        try:
+            keys = await self._engine.ask(  # type: ignore[assignment]
+                lambda kme, ticket: kme.get_key(ticket, me, other, number=number, size_bits=8 * size_bytes)
+            )
+        except KeystrandError as error:
+            self._emit("strand.missing", peer=order.neighbour, reason=str(error))
+        self.relay.drawn(order.ticket, keys)
+        self._perform()
+
+    async def _fetch(self, order: Fetch) -> None:
+        me, other, ids = relay_sae(self._site), relay_sae(order.neighbour), order.key_ids
+        keys: list[Key] | None = None
+        try:
+            keys = await self._engine.call(lambda kme: kme.get_key_with_ids(me, other, ids))
+        except KeystrandError as error:
+            self._emit("strand.missing", peer=order.neighbour, reason=str(error))
+        self.relay.fetched(order.ticket, keys)
+        self._perform()
+
+    async def _deliver(self, order: Deliver) -> None:
+        block = Block(
+            link=order.link,
+            sequence=order.sequence,
+            material=order.material,
+            provenance=Provenance(source=order.source, secret_bits=order.material.length_bits),
+        )
+        kept, following = False, order.sequence + 1
+        try:
+            await self._engine.call(lambda kme: kme.ingest(block))
+            kept = True
+        except KeystrandError as error:
+            self._emit("block.refused", link=order.link, sequence=order.sequence, reason=str(error))
+            following = await self._engine.call(lambda kme: kme.site.store.next_sequence(order.link))
+        if kept:
+            bits = block.length_bits
+            self._flows[order.link].append((self._clock.monotonic_s(), bits))
+            self._emit("relay.block", link=order.link, sequence=order.sequence, bits=bits, source=order.source)
+        block.material.wipe()
+        self.relay.delivered(order.link, order.sequence, is_kept=kept, next_sequence=following)
+        self._perform()
+
+    # what people see -----------------------------------------------------------------------------------------------
+
+    def _report(self, name: str, state: LinkState) -> None:
+        """A relayed link is up while blocks come, or none are wanted."""
+        flow, now_s = self._flows[name], self._clock.monotonic_s()
+        while flow and flow[0][0] < now_s - RATE_WINDOW_S:
+            flow.popleft()
+        supply = self.relay.supplies.get(name)
+        is_fine = bool(flow) or (supply is not None and not supply.wanted)
+        state.connected = is_fine or bool(self._up)
+        word = "running" if is_fine else "starting"
+        state.report = LinkReport(state=word, skr_bps=sum(bits for _, bits in flow) / RATE_WINDOW_S, detail="relayed")
+
+    def spoilt(self, link: str, sequence: int) -> None:
+        """The two ends of a relayed link got different bits for this block."""
+        if link in self.links:
+            self.relay.spoilt(link, sequence)
+
+    def _emit(self, kind: str, **fields: Scalar) -> None:
+        self._sink.emit(Event(kind, self._clock.now_s(), fields))
+
+
+def _level(kme: Kme, link: str) -> tuple[int, int]:
+    """Bits that a relayed link holds, and the block that its KME expects next."""
+    ledger = kme.site.store.ledger(link)
+    return ledger[Account.AVAILABLE] + ledger[Account.QUARANTINED], kme.site.store.next_sequence(link)
