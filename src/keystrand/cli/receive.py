@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 def command(config_file: Path, once: bool, output: str | None, overwrite: bool, as_json: bool) -> None:
     """Receive files from the gateways of other sites into the inbox. Prints SHA-256, or transcript, and path of each."""
     from keystrand.cli.transfer import gateway_keys
-    from keystrand.transport.gateway.inbox import Inbox, StreamOut
+    from keystrand.transport.gateway.inbox import Inbox
+    from keystrand.transport.gateway.outflow import StreamOut
     from keystrand.transport.gateway.receiver import Receiver
 
     config = site_of(config_file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -13,10 +14,24 @@ from keystrand.core.errors import BadRequest
 
 
 @click.command()
-@click.argument("source", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path, allow_dash=True))
+@click.argument("source", metavar="FILE|DIR", type=click.Path(path_type=Path, allow_dash=True))
 @config_option
 @click.option("--to", "site", required=True, help="Site to send to.")
-@click.option("--name", default=None, help="Name of the file over there; needed for - (standard input).")
+@click.option("--name", default=None, help="Name over there; needed for - (standard input).")
+@click.option(
+    "--streams",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    help="Connections side by side, each with keys of its own.",
+)
+@click.option(
+    "--symlinks",
+    type=click.Choice(["keep", "skip"]),
+    default="keep",
+    show_default=True,
+    help="Of a DIR: keep symbolic links, which must not lead out of it, or leave all of them out.",
+)
 @click.option("--resume", "transfer_id", default=None, help="Go on with this transfer, after a failed try.")
 @click.option("--sha256", "content_hash", is_flag=True, help="Have both ends hash the content too, and compare.")
 @json_option
@@ -25,14 +40,17 @@ def command(
     config_file: Path,
     site: str,
     name: str | None,
+    streams: int,
+    symlinks: Literal["keep", "skip"],
     transfer_id: str | None,
     content_hash: bool,
     as_json: bool,
 ) -> None:
-    """Send FILE to another site's gateway, under quantum-safe keys that rotate.
+    """Send FILE or DIR to another site's gateway, under quantum-safe keys that rotate.
 
-    Both ends compare a transcript of all records, and of a resumed FILE the SHA-256. Prints the SHA-256 where there is
-    one, else the transcript, once FILE has arrived.
+    Both ends compare a transcript of all records, and of what is resumed the SHA-256. Prints the SHA-256 where there is
+    one, else the transcript, once all has arrived. A DIR keeps names, permissions and times, and appears over there when
+    it is whole.
     """
     from keystrand.cli.transfer import facts_of, gateway_keys, words_of
     from keystrand.transport.gateway.sender import send
@@ -52,6 +70,9 @@ def command(
             from_sae=gateway.sae,
             to_sae=peer.sae,
             name=name,
+            streams=streams,
+            symlinks=symlinks,
+            skipped=lambda path: say(f"left out: {path}"),
             rotate_bytes=gateway.rotate_bytes,
             rotate_s=gateway.rotate_s,
             transfer_id=transfer_id,

@@ -58,6 +58,7 @@ def facts_of(report: TransferReport) -> dict[str, object]:
         "rotations": report.rotations,
         "key_ids": list(report.key_ids),
         "transcript": report.transcript,
+        "streams": report.streams,
         "sha256": report.sha256,
         "resumed": report.resumed,
         "path": report.path,

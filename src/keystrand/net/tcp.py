@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 import time
@@ -71,6 +72,12 @@ class TcpStream:
                 view = view[self._socket.send(view) :]
             except BlockingIOError:
                 raise TimeoutError(f"the other side took nothing for {self._idle_s:g} s") from None
+
+    def pending(self) -> bool:
+        """Whether something to read has come, the end of the stream included."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     def half_close(self) -> None:
         """Say that nothing more is written; reading goes on."""

@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import itertools
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -49,7 +51,7 @@ def key(number):
 
 
 def details(**changes):
-    facts = {"name": "f", "size_bytes": None, "modified_ns": 1, "rotate_bytes": 64, "rotate_ms": 60_000}
+    facts = {"name": "f", "size_bytes": None, "source_mark": 1, "rotate_bytes": 64, "rotate_ms": 60_000}
     return Details(**(facts | changes))
 
 
@@ -165,7 +167,7 @@ def test_every_flipped_bit_of_a_transcript_is_refused_though_the_record_verifies
         bent = bytearray(closing.transcript)
         bent[place // 8] ^= 1 << place % 8
         with pytest.raises(PeerFault, match="transcript"):
-            finish(sender, receiver, Closing(closing.size_bytes, bytes(bent), closing.sha256))
+            finish(sender, receiver, replace(closing, transcript=bytes(bent)))
 
 
 @pytest.mark.parametrize("calls", [1, 2])
@@ -332,34 +334,61 @@ def test_openings_come_back(transfer_id, wanted, salt, sender, receiver, rest):
     assert frames.parse_opening(packed + rest) == (opening, len(packed))
 
 
-@given(
-    st.text(min_size=1, max_size=60),
-    st.none() | size,
-    size,
-    st.integers(1, 2**63),
-    st.integers(1, 2**32 - 1),
-    st.booleans(),
-)
-def test_details_come_back(text, size_bytes, modified_ns, rotate_bytes, rotate_ms, content_hash):
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return
-    value = Details(
-        name=text,
+readable = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
+
+
+@st.composite
+def any_details(draw):
+    size_bytes = draw(st.none() | size)
+    lanes = 1 if size_bytes is None else draw(st.integers(1, frames.LANES_MAX))
+    return Details(
+        name=draw(readable),
         size_bytes=size_bytes,
-        modified_ns=modified_ns,
-        rotate_bytes=rotate_bytes,
-        rotate_ms=rotate_ms,
-        content_hash=content_hash,
+        head_bytes=draw(st.integers(0, size_bytes or 0)),
+        source_mark=draw(size),
+        rotate_bytes=draw(st.integers(1, 2**63)),
+        rotate_ms=draw(st.integers(1, 2**32 - 1)),
+        content_hash=draw(st.booleans()),
+        lanes=lanes,
+        lane=draw(st.integers(0, lanes - 1)),
+        run=draw(st.binary(min_size=8, max_size=8)),
     )
+
+
+@given(any_details())
+def test_details_come_back(value):
     assert frames.parse_details(value.pack()) == value
+
+
+@given(any_details())
+def test_the_lanes_cover_the_content_once_in_order(value):
+    spans = [value.for_lane(lane).span for lane in range(value.lanes)]
+    assert spans[0][0] == 0
+    assert spans[-1][1] == value.size_bytes
+    assert all(earlier[1] == later[0] for earlier, later in itertools.pairwise(spans))
+    assert value.size_bytes is None or spans[0][1] >= value.head_bytes  # one lane alone carries the list
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"lanes": 0}, {"lanes": 17}, {"lane": 1}, {"lanes": 2}, {"head_bytes": 1}, {"rotate_bytes": 0}, {"rotate_ms": 0}],
+)
+def test_details_that_do_not_fit_together_are_refused(wrong):
+    with pytest.raises(PeerFault, match="impossible"):
+        frames.parse_details(details(**wrong).pack())
+
+
+def test_another_version_is_named_as_such():
+    opening = sending()._opening.pack()
+    older = opening[:7] + b"\x01" + opening[8:]
+    with pytest.raises(frames.OtherVersion, match="version 2"):
+        frames.parse_opening(older)
 
 
 @given(size, st.booleans(), st.binary(min_size=32, max_size=32), st.integers(0, 2**32 - 1), key_id)
 def test_the_small_bodies_come_back(count, flag, digest, segment, wanted):
     assert frames.parse_acceptance(Acceptance(count, flag).pack()) == Acceptance(count, flag)
-    closing = Closing(count, digest, digest[::-1])
+    closing = Closing(count, digest, digest[::-1], digest)
     assert frames.parse_closing(closing.pack()) == closing
     announced = Announcement(segment, wanted, digest)
     assert frames.parse_announcement(announced.pack()) == announced

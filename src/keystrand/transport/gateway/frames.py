@@ -1,4 +1,4 @@
-"""The byte format of a transfer, version 1; docs/reference/gateway-format.md has it byte by byte. No I/O.
+"""The byte format of a transfer, version 2; docs/reference/gateway-format.md has it byte by byte. No I/O.
 
 Every record is a 17-byte header and a body. Numbers are big-endian. What can be known before a key is shared is the
 clear part of OPEN alone; every other body is AES-256-GCM ciphertext (REFUSED excepted, which is advice, not fact).
@@ -6,20 +6,26 @@ clear part of OPEN alone; every other body is AES-256-GCM ciphertext (REFUSED ex
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import uuid
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
 
 from keystrand.core.errors import BadRequest, PeerFault
 from keystrand.core.identity import check_name
+from keystrand.core.labels import LABELS
 from keystrand.crypto.segment import TAG_BYTES
 
-MAGIC: Final = b"KSTRAND\x01"  # the last byte is the version
+VERSION: Final = 2
+MAGIC: Final = b"KSTRAND" + bytes([VERSION])
 DATA_BYTES_MAX: Final = 1 << 20  # plaintext of one DATA record
 NAME_BYTES_MAX: Final = 255
+LANES_MAX: Final = 16  # streams of one transfer
+LANE_ALIGN_BYTES: Final = 1 << 20  # where one lane ends and the next begins
 SIZE_UNKNOWN: Final = 2**64 - 1
 SIZE_BYTES_MAX: Final = 2**63 - 1
 SALT_BYTES: Final = 32
@@ -29,10 +35,10 @@ NO_DIGEST: Final = bytes(DIGEST_BYTES)  # in the place of a SHA-256 that nobody 
 _HEADER = struct.Struct(">IBIQ")
 HEADER_BYTES: Final = _HEADER.size
 _CLEAR = struct.Struct(">8s16s16s32s")
-_DETAILS = struct.Struct(">QQQIBH")
+_DETAILS = struct.Struct(">8sQQQQIBBBH")
 _ANNOUNCE = struct.Struct(">I16s32s")
 _ACCEPT = struct.Struct(">QB")
-_CLOSING = struct.Struct(">Q32s32s")
+_CLOSING = struct.Struct(">Q32s32s32s")
 _CONTENT_HASH: Final = 1  # the one flag of OPEN
 
 
@@ -59,6 +65,11 @@ class Reason(IntEnum):
     DIGEST = 7
     BUSY = 8
     STOPPING = 9
+    VERSION = 10
+
+
+class OtherVersion(PeerFault):
+    """The other gateway speaks another version of this format, or no version of it."""
 
 
 _BODY_BYTES: Final = MappingProxyType(
@@ -107,43 +118,102 @@ def parse_header(raw: bytes | bytearray | memoryview) -> Header:
 class Details:
     """What is sent: known to the receiver only after OPEN verified.
 
-    size_bytes: None for a stream; modified_ns: of the source file, so that a changed file is not resumed;
-    content_hash: whether both ends compute and compare the SHA-256 of the content, which a resumed transfer always does.
+    size_bytes: None for a stream; head_bytes: of it, the manifest of a directory, before the content of its files (0: a
+    file); source_mark: tells one state of the source from another, so that a changed one is not resumed; content_hash:
+    whether both ends compute and compare the SHA-256 of the content, which a resumed transfer always does; lanes, lane:
+    how many connections carry the transfer, and which of them this is; run: names one attempt of the sending program, so
+    that a new one ends what is left of an old one.
     """
 
     name: str
     size_bytes: int | None
-    modified_ns: int
+    source_mark: int
     rotate_bytes: int
     rotate_ms: int
     content_hash: bool = False
+    head_bytes: int = 0
+    lanes: int = 1
+    lane: int = 0
+    run: bytes = bytes(8)
+
+    @property
+    def span(self) -> tuple[int, int | None]:
+        """First byte of this lane's part of the content, and the byte after its last (None: until the stream ends)."""
+        if self.size_bytes is None:
+            return 0, None
+        body_bytes = self.size_bytes - self.head_bytes
+        step_bytes = -(-body_bytes // (self.lanes * LANE_ALIGN_BYTES)) * LANE_ALIGN_BYTES
+        ends = [self.head_bytes + min(number * step_bytes, body_bytes) for number in (self.lane, self.lane + 1)]
+        return (ends[0] if self.lane else 0), ends[1]
+
+    def for_lane(self, lane: int) -> Details:
+        return replace(self, lane=lane)
+
+    def same_source(self, other: Details) -> bool:
+        """Whether both describe one content, cut the same way: then one goes on where the other stopped."""
+        mine, theirs = (replace(one, lane=0, run=bytes(8), rotate_bytes=1, rotate_ms=1) for one in (self, other))
+        return mine == theirs
 
     def pack(self) -> bytes:
         size_bytes = SIZE_UNKNOWN if self.size_bytes is None else self.size_bytes
         name, flags = self.name.encode(), _CONTENT_HASH if self.content_hash else 0
-        return _DETAILS.pack(size_bytes, self.modified_ns, self.rotate_bytes, self.rotate_ms, flags, len(name)) + name
+        return (
+            _DETAILS.pack(
+                self.run,
+                size_bytes,
+                self.head_bytes,
+                self.source_mark,
+                self.rotate_bytes,
+                self.rotate_ms,
+                flags,
+                self.lanes,
+                self.lane,
+                len(name),
+            )
+            + name
+        )
+
+    def check(self) -> Details:
+        """Itself, where the numbers fit together. Raises PeerFault."""
+        size_bytes = self.size_bytes
+        fits = (
+            1 <= self.lanes <= LANES_MAX
+            and self.lane < self.lanes
+            and self.rotate_bytes > 0
+            and self.rotate_ms > 0
+            and self.head_bytes <= (size_bytes or 0) <= SIZE_BYTES_MAX
+            and (size_bytes is not None or self.lanes == 1)
+        )
+        if not fits:
+            raise PeerFault("OPEN carries impossible numbers")
+        return self
 
 
 def parse_details(raw: bytes) -> Details:
     """Raises PeerFault."""
     try:
-        size_bytes, modified_ns, rotate_bytes, rotate_ms, flags, length_bytes = _DETAILS.unpack_from(raw)
+        run, size_bytes, head_bytes, mark, rotate_bytes, rotate_ms, flags, lanes, lane, length_bytes = (
+            _DETAILS.unpack_from(raw)
+        )
         name = raw[_DETAILS.size :].decode()
     except (struct.error, UnicodeDecodeError):
         raise PeerFault("OPEN carries no readable details") from None
     if len(raw) != _DETAILS.size + length_bytes or not 0 < length_bytes <= NAME_BYTES_MAX:
         raise PeerFault("OPEN carries a name of the wrong length")
-    if flags & ~_CONTENT_HASH or not rotate_bytes or not rotate_ms or SIZE_BYTES_MAX < size_bytes < SIZE_UNKNOWN:
-        raise PeerFault("OPEN carries impossible numbers")
-    size = None if size_bytes == SIZE_UNKNOWN else size_bytes
+    if flags & ~_CONTENT_HASH:
+        raise PeerFault("OPEN carries flags that version 2 does not know")
     return Details(
         name=name,
-        size_bytes=size,
-        modified_ns=modified_ns,
+        size_bytes=None if size_bytes == SIZE_UNKNOWN else size_bytes,
+        source_mark=mark,
         rotate_bytes=rotate_bytes,
         rotate_ms=rotate_ms,
         content_hash=bool(flags),
-    )
+        head_bytes=head_bytes,
+        lanes=lanes,
+        lane=lane,
+        run=run,
+    ).check()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +245,7 @@ def parse_opening(body: bytes) -> tuple[Opening, int]:
     try:
         magic, transfer_id, key_id, salt = _CLEAR.unpack_from(body)
         if magic != MAGIC:
-            raise PeerFault("not a transfer of version 1", hint="update the older of the two gateways")
+            raise OtherVersion("not a transfer of version 2", hint="update the older of the two gateways")
         sender, end = _take_name(body, _CLEAR.size)
         receiver, end = _take_name(body, end)
     except (struct.error, IndexError, UnicodeDecodeError, BadRequest):
@@ -209,15 +279,27 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """What FINISH claims and RECEIPT confirms: the length of the whole content, the transcript of the connection, and the
-    content's SHA-256, or NO_DIGEST."""
+    """What FINISH claims and RECEIPT confirms: where the lane ends, the transcript of the connection, the SHA-256 of the
+    lane's content or NO_DIGEST, and, from lane 0, what stands for the whole (`whole_of`), else NO_DIGEST."""
 
     size_bytes: int
     transcript: bytes
     sha256: bytes
+    whole: bytes = NO_DIGEST
 
     def pack(self) -> bytes:
-        return _CLOSING.pack(self.size_bytes, self.transcript, self.sha256)
+        return _CLOSING.pack(self.size_bytes, self.transcript, self.sha256, self.whole)
+
+    @property
+    def proof(self) -> bytes:
+        """What stands for this lane in the whole: the hash of its content where there is one."""
+        return self.transcript if self.sha256 == NO_DIGEST else self.sha256
+
+
+def whole_of(size_bytes: int, proofs: Sequence[bytes]) -> bytes:
+    """One digest over the proofs of all lanes, in the order in which their parts lie in the content, 32 bytes."""
+    numbers = struct.pack(">QB", size_bytes, len(proofs))
+    return hashlib.sha256(LABELS["gateway/whole"] + numbers + b"".join(proofs)).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,63 +1,60 @@
-"""Where a receiver puts what it verified: a folder that only ever shows whole files, or an open stream.
+"""Where a receiver puts what it verified: a folder that only ever shows whole files and directories.
 
 A part lives in `.keystrand-parts/` of the inbox, beside a journal of JSON lines: what is received, every key ID used,
-and how far the part is durable (the line is written after the data was synced; the last whole line counts). At the end
-the part is linked to its final name, which fails where that name is taken.
+and how far each lane is durable (the line is written after the data was synced). At the end the part gets its final name,
+which fails where that name is taken.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import shutil
 import time
-from io import FileIO
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, Final, Protocol
 
-import msgspec
-
-from keystrand.core.errors import BadRequest, NotPermitted, PeerFault
-from keystrand.transport.gateway.digest import ContentDigest
-from keystrand.transport.gateway.frames import NAME_BYTES_MAX, NO_DIGEST, Closing, Details
+from keystrand.core.errors import NotPermitted, PeerFault
+from keystrand.transport.gateway.digest import ContentDigest, FollowingDigest, KnownDigest, NoDigest
+from keystrand.transport.gateway.frames import NO_DIGEST, Closing, Details, whole_of
+from keystrand.transport.gateway.journal import Journal
+from keystrand.transport.gateway.names import check_file_name
+from keystrand.transport.gateway.part import NameTaken, part_of
 
 PARTS: Final = ".keystrand-parts"
 
 
-class NameTaken(NotPermitted):
-    """The final name exists and overwriting was not allowed."""
-
-    hint = "move the file away, send under another name, or let the receiver overwrite"
-
-
-def check_file_name(name: str) -> str:
-    """`name` itself when it is safe as a file name. Raises BadRequest; nothing is silently rewritten."""
-    if not name or len(name.encode()) > NAME_BYTES_MAX or name.startswith(".") or name.strip() != name:
-        raise BadRequest(f"{name!r} is empty, too long, hidden or framed by blanks", hint="send it under another name")
-    if not name.isprintable() or any(mark in name for mark in '/\\:*?"<>|'):
-        raise BadRequest(f"{name!r} has characters that are no part of a file name", hint="send it under another name")
-    return name
-
-
 class Incoming(Protocol):
-    """One content on its way in. All may raise OSError."""
+    """One content on its way in, for all its lanes. All may raise OSError."""
 
-    durable_bytes: int
-    done: bytes | None  # SHA-256 or transcript, when the whole was verified before
+    complete: bool  # the whole was verified before; only the receipt went astray
     path: str
+
+    def reached_bytes(self, lane: int) -> int:
+        """Where in the content this lane goes on."""
+
+    def await_list(self, lane: int, wait_s: float) -> None:
+        """Until this lane may write. Raises Unavailable."""
 
     def remember(self, key_id: str) -> None:
         """Note a key ID before it is picked up. Raises PeerFault when this transfer has used it already."""
 
-    def catch_up(self) -> None:
-        """Hash what is durable from an earlier connection, if anything. Called once, before the first `write`."""
+    def digest(self, lane: int) -> ContentDigest:
+        """Of this lane, from where it goes on."""
 
-    def write(self, view: memoryview) -> None: ...
+    def write(self, lane: int, offset_bytes: int, view: memoryview) -> None: ...
 
-    def complete(self, closing: Closing) -> bool:
-        """Make the whole durable under its final name when length and SHA-256 fit; False, and no file, when not."""
+    def finish(self, lane: int, closing: Closing) -> None:
+        """Make what stands for a verified lane durable."""
+
+    def place(self, closing: Closing) -> None:
+        """All lanes are verified: make the whole durable under its final name. Raises PeerFault, NameTaken."""
+
+    def discard(self) -> None:
+        """Nothing of it is worth keeping."""
 
     def suspend(self) -> None:
-        """Keep what is verified for a later connection."""
+        """Keep what is verified for a later connection. Never raises."""
 
 
 class Destination(Protocol):
@@ -66,113 +63,87 @@ class Destination(Protocol):
     def begin(self, transfer_id: str, sender: str, details: Details) -> Incoming: ...
 
 
-class Journal:
-    """Append-only JSON lines; a torn last line is as if never written."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: FileIO | None = None
-
-    def read(self) -> list[dict[str, Any]]:
-        try:
-            lines = self._path.read_bytes().split(b"\n")[:-1]
-        except FileNotFoundError:
-            return []
-        entries = []
-        for line in lines:
-            with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError):
-                entries.append(msgspec.json.decode(line, type=dict[str, Any]))
-        return entries
-
-    def append(self, *, sync: bool = False, **entry: Any) -> None:
-        if self._file is None:
-            self._file = FileIO(self._path, "a")
-            # a line torn by a crash must not swallow this one
-            self._file.write(b"\n")
-        self._file.write(msgspec.json.encode(entry) + b"\n")
-        if sync:
-            os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-class PartialFile:
-    """A file on its way into an inbox."""
+class PartialContent:
+    """A file or a directory on its way into an inbox."""
 
     def __init__(self, inbox: Inbox, transfer_id: str, sender: str, details: Details) -> None:
         self._inbox = inbox
+        self._details = details
         self._final = inbox.folder / details.name
-        self._part = inbox.parts / f"{transfer_id}.part"
+        self._part = part_of(inbox.parts / transfer_id, details)
         self._journal = Journal(inbox.parts / f"{transfer_id}.journal")
-        self._digest = ContentDigest()
         self._key_ids: set[str] = set()
-        self.durable_bytes = 0
-        self.done: bytes | None = None
+        self._starts = [details.for_lane(lane).span[0] for lane in range(details.lanes)]
+        self._durable = list(self._starts)
+        self._proofs: dict[int, bytes] = {}
+        self.complete = False
+        self._worthless = False
         self.path = str(self._final)
-        self._restore(sender, details)
-        self._refuse_taken_name()
-        # what lay on a disk between two connections is hashed again, whatever the sender asked for
-        self._hashed = details.content_hash or self._goes_on()
-        self._file: FileIO | None = self._open()
-        self._written_bytes = self.durable_bytes
+        self._restore(sender)
+        if not self.complete:
+            self._refuse_taken_name()
+            self._part.open(listed=self._durable[0] >= details.head_bytes > 0)
+        self._written = list(self._durable)
+        self._asked_bytes = sum(self._written)
+        self._syncer = ThreadPoolExecutor(1, "gateway-sync")
+        self._syncing: Future[None] | None = None
 
-    def _restore(self, sender: str, details: Details) -> None:
-        what = {
-            "sender": sender,
-            "name": details.name,
-            "size": details.size_bytes,
-            "modified": details.modified_ns,
-            "content_hash": details.content_hash,
-        }
+    # --- what a journal tells ----------------------------------------------------------------------------------
+
+    def _restore(self, sender: str) -> None:
         entries = self._journal.read()
         self._key_ids = {entry["key"] for entry in entries if "key" in entry}
         opened = [entry["what"] for entry in entries if "what" in entry]
-        if not opened:
-            self._journal.append(what=what)
-        elif opened[-1]["sender"] != sender:
+        what = self._what(sender)
+        if opened and opened[-1]["sender"] != sender:
             raise NotPermitted("this transfer belongs to another sender")
-        elif opened[-1] != what:  # the source changed: from the start again, but with no key used twice
-            self._journal.append(what=what, durable=0)
-        else:
+        if opened and opened[-1] == what:
             self._restore_progress(entries)
+        else:  # new, or the source changed: from the start, but with no key used twice
+            if opened:
+                self._part.discard()
+            self._journal.append(what=what)
+
+    def _what(self, sender: str) -> dict[str, Any]:
+        details = self._details
+        return {
+            "sender": sender,
+            "name": details.name,
+            "size": details.size_bytes,
+            "head": details.head_bytes,
+            "mark": details.source_mark,
+            "content_hash": details.content_hash,
+            "lanes": details.lanes,
+        }
 
     def _restore_progress(self, entries: list[dict[str, Any]]) -> None:
         for entry in entries:
-            self.durable_bytes = entry.get("durable", self.durable_bytes)
+            if "what" in entry:
+                self._durable, self._proofs, self.complete = list(self._starts), {}, False
+            self._durable = entry.get("durable", self._durable)
             if "done" in entry:
-                self.done = bytes.fromhex(entry["done"]) or None
-        if self.done and self._part.exists():  # stopped between the last two steps
-            self._place()
-        if self.done is None and self.durable_bytes and self._part_bytes() < self.durable_bytes:
-            self.durable_bytes = 0
-
-    def _part_bytes(self) -> int:
-        return self._part.stat().st_size if self._part.exists() else 0
+                self.complete = bool(entry["done"])
+                self._proofs = {lane: bytes.fromhex(proof) for lane, proof in enumerate(entry["done"])}
+            elif entry.get("run") == self._details.run.hex():
+                self._proofs[entry["lane"]] = bytes.fromhex(entry["proof"])
+        if self.complete:  # perhaps stopped between the last two steps
+            self._part.place(self._final, overwrite=self._inbox.overwrite)
+        elif not self._part.holds(self._durable):
+            self._durable, self._proofs = list(self._starts), {}
 
     def _refuse_taken_name(self) -> None:
-        if self.done is None and not self._inbox.overwrite and os.path.lexists(self._final):
+        if not self._inbox.overwrite and (self._final.exists() or self._final.is_symlink()):
             self._journal.close()
             raise NameTaken(f"{self._final.name} is there already")
 
-    def _open(self) -> FileIO | None:
-        if self.done is not None:
-            return None
-        handle = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        os.ftruncate(handle, self.durable_bytes)
-        file = FileIO(handle, "r+")
-        file.seek(self.durable_bytes)
-        return file
+    # --- lanes -------------------------------------------------------------------------------------------------
+
+    def reached_bytes(self, lane: int) -> int:
+        return self._written[lane]
+
+    def await_list(self, lane: int, wait_s: float) -> None:
+        if lane and not self.complete:
+            self._part.await_list(wait_s)
 
     def remember(self, key_id: str) -> None:
         if key_id in self._key_ids:
@@ -180,88 +151,85 @@ class PartialFile:
         self._key_ids.add(key_id)
         self._journal.append(key=key_id)
 
-    def catch_up(self) -> None:
-        if self._hashed:
-            self._digest.catch_up(self._part, self.durable_bytes)
+    def digest(self, lane: int) -> ContentDigest:
+        """What lay on a disk between two connections is hashed again, whatever the sender asked for."""
+        start_bytes, reached_bytes = self._starts[lane], self._written[lane]
+        if self.complete:
+            return KnownDigest(self._proofs[lane] if self._details.content_hash else NO_DIGEST)
+        if self._details.content_hash or reached_bytes > start_bytes:
+            return FollowingDigest(self._part.open_at, start_bytes, reached_bytes)
+        return NoDigest()
 
-    def write(self, view: memoryview) -> None:
-        assert self._file is not None
-        if self._hashed:
-            self._digest.update(self._written_bytes, view)
-        rest = view
-        while rest:
-            rest = rest[os.write(self._file.fileno(), rest) :]
-        self._written_bytes += len(view)
-        if self._written_bytes - self.durable_bytes >= self._inbox.checkpoint_bytes:
-            self._checkpoint()
+    def write(self, lane: int, offset_bytes: int, view: memoryview) -> None:
+        if self._worthless:
+            raise PeerFault("another stream of this transfer did not verify")
+        self._part.write(lane, offset_bytes, view)
+        self._written[lane] = offset_bytes + len(view)
+        if sum(self._written) - self._asked_bytes >= self._inbox.checkpoint_bytes:
+            self._checkpoint_aside()
 
-    def _checkpoint(self) -> None:
-        assert self._file is not None
-        os.fdatasync(self._file.fileno())
-        self._journal.append(durable=self._written_bytes, sync=True)
-        self.durable_bytes = self._written_bytes
+    def finish(self, lane: int, closing: Closing) -> None:
+        self._settle()
+        self._checkpoint(list(self._written))
+        self._proofs[lane] = closing.proof
+        self._journal.append(lane=lane, proof=closing.proof.hex(), run=self._details.run.hex(), sync=True)
 
-    def complete(self, closing: Closing) -> bool:
-        if self.done is not None:
-            self._journal.close()
-            return self.done == closing.sha256 if self._hashed else self.durable_bytes == closing.size_bytes
-        self.catch_up()
-        if self._sha256() != closing.sha256 or self._written_bytes != closing.size_bytes:
-            self._discard()
-            return False
-        self._checkpoint()
-        self._journal.append(done=(closing.sha256 if self._hashed else closing.transcript).hex(), sync=True)
+    def place(self, closing: Closing) -> None:
+        if self.complete:
+            return
+        if len(self._proofs) < self._details.lanes:
+            raise PeerFault("the sender closes a transfer of which a stream is missing")
+        proofs = [self._proofs[lane] for lane in range(self._details.lanes)]
+        size_bytes = closing.size_bytes if self._details.size_bytes is None else self._details.size_bytes
+        if closing.whole != whole_of(size_bytes, proofs):
+            raise PeerFault("the two ends do not have the same whole")
+        self._journal.append(done=[proof.hex() for proof in proofs], sync=True)
         try:
-            self._place()
+            self._part.place(self._final, overwrite=self._inbox.overwrite)
         except NameTaken:
-            self._journal.append(done="", sync=True)
+            self._journal.append(done=[], sync=True)
             raise
-        self._close()
-        return True
+        self.complete = True
 
-    def _goes_on(self) -> bool:
-        return self.done is None and self.durable_bytes > 0
+    # --- durability --------------------------------------------------------------------------------------------
 
-    def _sha256(self) -> bytes:
-        return self._digest.digest() if self._hashed else NO_DIGEST
+    def _checkpoint_aside(self) -> None:
+        """The data goes on coming in while a thread waits for the disk; one checkpoint at a time."""
+        if self._syncing is None or self._syncing.done():
+            self._settle()
+            self._asked_bytes = sum(self._written)
+            self._syncing = self._syncer.submit(self._checkpoint, list(self._written))
 
-    def _place(self) -> None:
-        """Give the part its final name in one step. Raises NameTaken."""
-        if self._inbox.overwrite and not self._linked():
-            self._part.replace(self._final)
-        else:
-            try:
-                os.link(self._part, self._final, follow_symlinks=False)
-            except FileExistsError:
-                if not self._linked():
-                    raise NameTaken(f"{self._final.name} is there already") from None
-            self._part.unlink()
-        _sync_folder(self._inbox.folder)
+    def _settle(self) -> None:
+        """Raises what the last checkpoint ran into."""
+        if self._syncing is not None:
+            self._syncing.result()
 
-    def _linked(self) -> bool:
-        return self._final.exists() and self._final.samefile(self._part)
+    def _checkpoint(self, written: list[int]) -> None:
+        self._part.sync()
+        self._journal.append(durable=written, sync=True)
+        self._durable = written
 
     def suspend(self) -> None:
-        """Never raises: on a full disk the last durable point is simply older."""
-        if self._file is not None and self._written_bytes > self.durable_bytes:
+        """On a full disk the last durable point is simply older."""
+        with contextlib.suppress(OSError):
+            self._settle()
+            if not self.complete and not self._worthless and self._written != self._durable:
+                self._checkpoint(list(self._written))
+        self._syncer.shutdown()
+        self._part.close()
+        if self._worthless:
             with contextlib.suppress(OSError):
-                self._checkpoint()
-        self._close()
-
-    def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+                self._journal.append(durable=self._starts, sync=True)
+                self._part.discard()
         self._journal.close()
 
-    def _discard(self) -> None:
-        self._journal.append(durable=0, sync=True)
-        self._close()
-        self._part.unlink(missing_ok=True)
+    def discard(self) -> None:
+        self._worthless = True
 
 
 class Inbox:
-    """A folder for whole files. `overwrite` lets a new file take the name of an old one."""
+    """A folder for whole files and directories. `overwrite` lets a new one take the name of an old one."""
 
     def __init__(
         self,
@@ -277,61 +245,16 @@ class Inbox:
         self.checkpoint_bytes = checkpoint_bytes
         self.parts = folder / PARTS
         self.parts.mkdir(mode=0o700, parents=True, exist_ok=True)
-        oldest_s = time.time() - partial_ttl_s
-        for path in self.parts.iterdir():
-            if path.stat().st_mtime < oldest_s:
-                path.unlink(missing_ok=True)
+        self._forget_before(time.time() - partial_ttl_s)
 
-    def begin(self, transfer_id: str, sender: str, details: Details) -> PartialFile:
-        """Raises BadRequest for an unsafe name, NameTaken, NotPermitted, OSError."""
+    def _forget_before(self, oldest_s: float) -> None:
+        """The journal is the youngest of a transfer's files, as it is written after all others."""
+        for journal in self.parts.glob("*.journal"):
+            if journal.stat().st_mtime < oldest_s:
+                for path in self.parts.glob(f"{journal.stem}.*"):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def begin(self, transfer_id: str, sender: str, details: Details) -> PartialContent:
+        """Raises UnsafeName, NameTaken, NotPermitted, OSError."""
         check_file_name(details.name)
-        return PartialFile(self, transfer_id, sender, details)
-
-
-class StreamOut:
-    """Verified content as it comes, to a pipe. What is written cannot be taken back, so nothing is resumed, and a
-    reader of the pipe must wait for the exit status before it trusts the whole."""
-
-    def __init__(self, out: BinaryIO) -> None:
-        self.out = out
-
-    def begin(self, transfer_id: str, sender: str, details: Details) -> Outflow:
-        return Outflow(self.out, hashed=details.content_hash)
-
-
-class Outflow:
-    """A content on its way out of a StreamOut."""
-
-    def __init__(self, out: BinaryIO, *, hashed: bool) -> None:
-        self._out = out
-        self._hashed = hashed
-        self._written_bytes = 0
-        self._digest = ContentDigest()
-        self._key_ids: set[str] = set()
-        self.durable_bytes = 0
-        self.done: bytes | None = None
-        self.path = "-"
-
-    def remember(self, key_id: str) -> None:
-        if key_id in self._key_ids:
-            raise PeerFault("the sender names a key that this transfer has used already")
-        self._key_ids.add(key_id)
-
-    def catch_up(self) -> None:
-        """A stream starts at its start."""
-
-    def write(self, view: memoryview) -> None:
-        if self._hashed:
-            self._digest.update(self._written_bytes, view)
-        self._written_bytes += len(view)
-        rest = view
-        while rest:
-            rest = rest[self._out.write(rest) :]
-        self._out.flush()
-
-    def complete(self, closing: Closing) -> bool:
-        sha256 = self._digest.digest() if self._hashed else NO_DIGEST
-        return sha256 == closing.sha256 and self._written_bytes == closing.size_bytes
-
-    def suspend(self) -> None:
-        """Nothing is kept."""
+        return PartialContent(self, transfer_id, sender, details)

@@ -29,7 +29,6 @@ class GatewayLimits:
     """Ours to tune. Raises ValueError where a number makes no sense."""
 
     chunk_bytes: int = MIB  # plaintext of one record, at most frames.DATA_BYTES_MAX
-    queue_chunks: int = 4
     connect_s: float = 10.0
     opening_s: float = 10.0  # a caller without a verified key has this long, in total
     idle_s: float = 180.0  # neither side may be silent longer; above beat_s and key_wait_s
@@ -37,7 +36,7 @@ class GatewayLimits:
     key_wait_s: float = 120.0  # how long a transfer waits for the KME to have keys again
     reconnect_s: float = 60.0  # how long a sender tries to come back without progress
     checkpoint_bytes: int = 64 * MIB  # the receiver makes its part durable this often
-    transfers_max: int = 8  # connections at a time, at the receiver
+    connections_max: int = 32  # at a time, at the receiver; each holds two records in memory
     partial_ttl_s: float = 7 * 86_400.0  # what was not resumed for so long is deleted
     progress_s: float = 0.25
 
@@ -86,9 +85,10 @@ class TransferReport:
     seconds: float
     rotations: int
     key_ids: tuple[str, ...]
-    transcript: str  # hexadecimal; of the last connection, the same at both ends
-    sha256: str  # of the content, hexadecimal; empty where it was neither asked for nor needed for a resume
+    transcript: str  # hexadecimal, the same at both ends: of the last connection, or the digest over all streams
+    sha256: str  # of the content, hexadecimal; empty where nothing asked for it or several streams hashed their parts
     resumed: int  # how often the transfer went on after a broken connection
+    streams: int = 1  # connections that carried it side by side
     path: str = ""  # where the receiver put it
 
     @property

@@ -7,7 +7,8 @@ and ABORT are sealed under the first segment's return key, RECEIPT under the las
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from keystrand.core.clock import Clock
@@ -20,6 +21,7 @@ from keystrand.transport.gateway.frames import (
     HEADER_BYTES,
     NO_DIGEST,
     SALT_BYTES,
+    SIZE_BYTES_MAX,
     Abort,
     Acceptance,
     Announcement,
@@ -35,6 +37,7 @@ from keystrand.transport.gateway.frames import (
     parse_closing,
     parse_details,
     parse_header,
+    whole_of,
 )
 
 PREFETCH_AGE: Final = 0.8  # of rotate_s: the next key is asked for before it is needed
@@ -79,6 +82,7 @@ class Sending:
         self, *, transfer_id: bytes, sender: str, receiver: str, details: Details, key: Key, clock: Clock
     ) -> None:
         self._details = details
+        self._span = details.span
         self._clock = clock
         self._opening = Opening(
             transfer_id=transfer_id, key_id=key.key_id, salt=_fresh_salt(), sender=sender, receiver=receiver
@@ -108,7 +112,8 @@ class Sending:
         heard = self.hear(raw, body)
         if not isinstance(heard, Acceptance):
             raise PeerFault("the receiver answered OPEN with something else")
-        if self._details.size_bytes is not None and heard.durable_bytes > self._details.size_bytes:
+        start_bytes, end_bytes = self._span
+        if not start_bytes <= heard.durable_bytes <= (SIZE_BYTES_MAX if end_bytes is None else end_bytes):
             raise PeerFault("the receiver claims more than was ever sent")
         self._transcript.add(raw, body)
         self.offset_bytes = heard.durable_bytes
@@ -145,8 +150,8 @@ class Sending:
         """Whether to ask the KME now, so that the next key is there when this one is spent."""
         if self._next:
             return False
-        size, left = self._details.size_bytes, self._details.rotate_bytes - self.segment_bytes
-        more = size is None or size - self.offset_bytes > left
+        end_bytes, left = self._span[1], self._details.rotate_bytes - self.segment_bytes
+        more = end_bytes is None or end_bytes - self.offset_bytes > left
         filled = self.segment_bytes >= PREFETCH_FILL * self._details.rotate_bytes
         return (filled and more) or self.age_s >= PREFETCH_AGE * self._details.rotate_ms / 1000
 
@@ -184,9 +189,14 @@ class Sending:
         self.segment_bytes += length_bytes
         return out[:end]
 
-    def closing(self, sha256: bytes = NO_DIGEST) -> Closing:
-        """What FINISH says once all is sent: `offset_bytes`, the transcript up to here, and the content's SHA-256."""
-        return Closing(self.offset_bytes, self._transcript.digest(), sha256)
+    def closing(self, sha256: bytes = NO_DIGEST, others: Sequence[bytes] | None = ()) -> Closing:
+        """What FINISH says once all is sent: where the lane ends, the transcript up to here, the SHA-256 of its content,
+        and from lane 0 the digest over the whole; `others` are the proofs of the other lanes, None in those."""
+        closing = Closing(self.offset_bytes, self._transcript.digest(), sha256)
+        if others is None:
+            return closing
+        size_bytes = self.offset_bytes if self._details.size_bytes is None else self._details.size_bytes
+        return replace(closing, whole=whole_of(size_bytes, [closing.proof, *others]))
 
     def finish(self, closing: Closing) -> bytes:
         """The FINISH record."""
@@ -219,6 +229,7 @@ class Receiving:
     offset_bytes: int = 0
     announcement: Announcement | None = None
     finished: bool = False
+    _end_bytes: int | None = None
 
     @classmethod
     def begin(cls, raw: bytes, body: bytes, opening: Opening, clear_bytes: int, material: Secret) -> Receiving:
@@ -228,10 +239,10 @@ class Receiving:
         details = parse_details(forward.open(body[clear_bytes:], raw + body[:clear_bytes]))
         transcript = Transcript()
         transcript.add(raw, body)
-        return cls(opening, details, forward, returning, returning, transcript)
+        return cls(opening, details, forward, returning, returning, transcript, _end_bytes=details.span[1])
 
     def accept(self, acceptance: Acceptance) -> bytes:
-        """The ACCEPT record; DATA is expected from `durable_bytes` on."""
+        """The ACCEPT record; DATA is expected from `durable_bytes` of the content on."""
         self.offset_bytes = acceptance.durable_bytes
         record = self._sealed(Record.ACCEPT, 0, acceptance.pack(), self._first_return)
         self._transcript.add(record[:HEADER_BYTES], record[HEADER_BYTES:])
@@ -260,7 +271,7 @@ class Receiving:
             raise PeerFault("DATA does not go on where the last one ended")
         if length_bytes > self.details.rotate_bytes - self.segment_bytes:
             raise PeerFault("the sender goes on under a key that is spent")
-        if self.details.size_bytes is not None and self.offset_bytes + length_bytes > self.details.size_bytes:
+        if self._end_bytes is not None and self.offset_bytes + length_bytes > self._end_bytes:
             raise PeerFault("the sender sends more than it announced")
         self._forward.open_into(sealed, self.opening.transfer_id + raw, out[:length_bytes])
         self._transcript.add(raw, sealed[-TAG_BYTES:])
@@ -276,7 +287,7 @@ class Receiving:
             self._transcript.add(raw, sealed[-TAG_BYTES:])
             return self._hear_announcement(parse_announcement(plain))
         closing = parse_closing(plain)
-        if closing.size_bytes != self.offset_bytes or self.details.size_bytes not in (None, closing.size_bytes):
+        if closing.size_bytes != self.offset_bytes or self._end_bytes not in (None, closing.size_bytes):
             raise PeerFault("FINISH does not fit the length of the content")
         if closing.transcript != self._transcript.digest():
             raise PeerFault("the two ends do not have the same transcript")

@@ -1,36 +1,48 @@
-"""What is sent: a file or a stream, read ahead by a thread, and hashed where that is wanted."""
+"""What is sent: a file, a directory or a stream, read from any offset on where it can be read again."""
 
 from __future__ import annotations
 
+import io
 import os
-import queue
-import threading
-from collections.abc import Callable
+import select
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Protocol
 
-from keystrand.core.errors import BadRequest, Unavailable
-from keystrand.transport.gateway.digest import ContentDigest
-from keystrand.transport.gateway.inbox import check_file_name
-from keystrand.transport.gateway.ports import GatewayLimits
+from keystrand.core.errors import BadRequest
+from keystrand.transport.gateway.digest import Readable
+from keystrand.transport.gateway.frames import SIZE_BYTES_MAX
+from keystrand.transport.gateway.manifest import MANIFEST_BYTES_MAX, Manifest, mark_of
+from keystrand.transport.gateway.names import check_file_name
+from keystrand.transport.gateway.tree import TreeReader
 
 
-class Content:
-    """The bytes to send: a file, which can be read again, or a stream, which cannot."""
+class Source(Protocol):
+    """size_bytes: None where it is not known; head_bytes, mark: see `Details`; resumable: whether it can be read again;
+    spent: whether it was read and cannot be."""
 
-    def __init__(self, source: Path | BinaryIO, name: str | None) -> None:
+    name: str
+    size_bytes: int | None
+    head_bytes: int
+    mark: int
+    resumable: bool
+    spent: bool
+
+    def open_at(self, offset_bytes: int) -> Readable:
+        """Raises OSError."""
+
+    def ready(self, timeout_s: float) -> bool:
+        """Whether a read would answer at once, waiting `timeout_s` for that."""
+
+
+class FileSource:
+    """A regular file."""
+
+    head_bytes = 0
+    resumable = True
+    spent = False
+
+    def __init__(self, path: Path, name: str | None = None) -> None:
         """Raises BadRequest where there is nothing to read or no name that is safe."""
-        self.path = source if isinstance(source, Path) else None
-        self._stream = None if isinstance(source, Path) else source
-        self.size_bytes: int | None = None
-        self.modified_ns = 0
-        if self.path is not None:
-            self._look(self.path)
-        self.name = check_file_name(name or (self.path.name if self.path else "stream"))
-        self.digest = ContentDigest()
-        self.touched = False  # once a reader was started
-
-    def _look(self, path: Path) -> None:
         try:
             status = path.stat()
             readable = path.is_file() and os.access(path, os.R_OK)
@@ -38,86 +50,72 @@ class Content:
             raise BadRequest(f"cannot read {path}: {fault.strerror}") from None
         if not readable:
             raise BadRequest(f"{path} is not a readable file", hint="pass a stream for pipes and devices")
-        self.size_bytes, self.modified_ns = status.st_size, status.st_mtime_ns
+        self._path = path
+        self.name = check_file_name(name or path.name)
+        self.size_bytes: int | None = status.st_size
+        self.mark = status.st_mtime_ns % 2**64
 
-    @property
-    def resumable(self) -> bool:
-        return self.path is not None
-
-    def open(self, offset_bytes: int, *, hashed: bool) -> BinaryIO:
-        """A reader from `offset_bytes` on, with everything before it hashed if `hashed`. Raises OSError, EOFError."""
-        if self._stream is not None:
-            return self._stream
-        assert self.path is not None
-        if hashed:
-            self.digest.catch_up(self.path, offset_bytes)
-        file = self.path.open("rb", buffering=0)
+    def open_at(self, offset_bytes: int) -> Readable:
+        file = self._path.open("rb", buffering=0)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         file.seek(offset_bytes)
         return file
 
-    def close(self, reader: BinaryIO) -> None:
-        if reader is not self._stream:
-            reader.close()
+    def ready(self, timeout_s: float) -> bool:
+        return True
 
 
-Chunk = tuple[bytearray, int]
+class TreeSource:
+    """A directory whose list was made: nothing of it may change until it is sent."""
+
+    resumable = True
+    spent = False
+
+    def __init__(self, folder: Path, manifest: Manifest, name: str | None = None) -> None:
+        """Raises BadRequest where the directory's name is not safe or there is too much in it."""
+        self._folder, self._manifest, self._head = folder, manifest, manifest.pack()
+        self.name = check_file_name(name or folder.resolve().name)
+        self.head_bytes = len(self._head)
+        self.size_bytes: int | None = self.head_bytes + manifest.body_bytes
+        self.mark = mark_of(self._head)
+        if self.head_bytes > MANIFEST_BYTES_MAX or self.size_bytes > SIZE_BYTES_MAX:
+            raise BadRequest("the directory has too much in it", hint="send its subdirectories one by one")
+
+    def open_at(self, offset_bytes: int) -> Readable:
+        return TreeReader(self._folder, self._manifest, self._head, offset_bytes, strict=True)
+
+    def ready(self, timeout_s: float) -> bool:
+        return True
 
 
-class Reader:
-    """Reads ahead, and hashes if `hashed`: `queue_chunks` buffers at most. A fault ends the queue and is raised by `take`."""
+class StreamSource:
+    """An open binary stream, which is read once; `open_at` does not close it."""
 
-    def __init__(self, content: Content, offset_bytes: int, limits: GatewayLimits, *, hashed: bool) -> None:
-        self._content = content
-        content.touched = True
-        self._offset_bytes = offset_bytes
-        self._hashed = hashed
-        self._free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
-        self._full: queue.SimpleQueue[Chunk | BaseException] = queue.SimpleQueue()
-        for _ in range(limits.queue_chunks):
-            self._free.put(bytearray(limits.chunk_bytes))
-        self._thread = threading.Thread(target=self._run, name="gateway-reader", daemon=True)
-        self._thread.start()
+    size_bytes: int | None = None
+    head_bytes = 0
+    mark = 0
+    resumable = False
 
-    def _run(self) -> None:
+    def __init__(self, stream: BinaryIO, name: str | None = None) -> None:
+        self._stream: Any = getattr(stream, "raw", stream)  # past Python's buffer, so that waiting sees what there is
+        self.name = check_file_name(name or "stream")
+        self.spent = False
+
+    def open_at(self, offset_bytes: int) -> Readable:
+        self.spent = True
+        return self
+
+    def readinto(self, view: memoryview) -> int | None:
+        got: int | None = self._stream.readinto(view)
+        return got
+
+    def close(self) -> None:
+        """The stream belongs to who opened it."""
+
+    def ready(self, timeout_s: float) -> bool:
         try:
-            reader = self._content.open(self._offset_bytes, hashed=self._hashed)
-            try:
-                self._read(reader)
-            finally:
-                self._content.close(reader)
-        except BaseException as fault:  # carried to the thread that waits for the bytes
-            self._full.put(fault)
-
-    def _read(self, reader: BinaryIO) -> None:
-        fill: Callable[[memoryview], int | None] = getattr(reader, "readinto1", None) or reader.readinto  # type: ignore[attr-defined]
-        offset_bytes = self._offset_bytes
-        while (buffer := self._free.get()) is not None:
-            view = memoryview(buffer)
-            got = fill(view) or 0
-            if self._hashed:
-                self._content.digest.update(offset_bytes, view[:got])
-            offset_bytes += got
-            self._full.put((buffer, got))
-            if not got:
-                return
-
-    def take(self, timeout_s: float) -> Chunk | None:
-        """The next buffer and its length, 0 at the end; None when nothing came in time. Raises the reader's fault."""
-        try:
-            item = self._full.get(timeout=max(timeout_s, 0.001))
-        except queue.Empty:
-            return None
-        if isinstance(item, OSError | EOFError):
-            raise Unavailable(f"the source cannot be read: {item}", hint="send again when it can")
-        if isinstance(item, BaseException):
-            raise item
-        return item
-
-    def give_back(self, buffer: bytearray) -> None:
-        self._free.put(buffer)
-
-    def stop(self) -> None:
-        """A reader that is blocked on a silent stream ends with the process."""
-        self._free.put(None)
-        if self._content.resumable:
-            self._thread.join()
+            poll = select.poll()
+            poll.register(self._stream, select.POLLIN)
+        except (io.UnsupportedOperation, TypeError):  # no descriptor behind it, so it is never silent
+            return True
+        return bool(poll.poll(1000 * timeout_s))
