@@ -97,7 +97,11 @@ class Middle:
     def _run(self):
         while True:
             near, _ = self._server.accept()
-            far = socket.create_connection(("127.0.0.1", self._port))
+            try:
+                far = socket.create_connection(("127.0.0.1", self._port))
+            except OSError:  # the site was stopped
+                near.close()
+                continue
             cut = self._cuts.pop(0) if self._cuts else None
             threading.Thread(target=self._back, args=(far, near), daemon=True).start()
             threading.Thread(target=self._forth, args=(near, far, cut), daemon=True).start()

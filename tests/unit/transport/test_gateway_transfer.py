@@ -332,3 +332,27 @@ def test_a_silent_caller_is_dropped(tmp_path):
         wire.settimeout(5)
         assert wire.recv(64) == b""
     site.receiver.stop()
+
+
+def test_a_gateway_of_version_1_is_told_apart(site):
+    """Its OPEN is refused with the reason that says so, before any key is asked for."""
+    clear = b"KSTRAND\x01" + bytes(64) + b"\x05sae-a\x05sae-b"
+    with socket.create_connection(("127.0.0.1", site.port)) as wire:
+        wire.sendall(struct.pack(">IBIQ", len(clear) + 60, 1, 0, 0) + clear + bytes(60))
+        wire.settimeout(5)
+        assert wire.recv(64) == struct.pack(">IBIQB", 1, 8, 0, 0, 10)
+
+
+def answer_refused(server, reason):
+    wire, _ = server.accept()
+    wire.recv(1 << 16)
+    wire.sendall(struct.pack(">IBIQB", 1, 8, 0, 0, reason))
+    wire.close()
+
+
+def test_a_receiver_of_another_version_ends_the_transfer_at_once(site, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer_refused, args=(server, 10)).start()
+        with pytest.raises(PeerFault, match="another version") as caught:
+            site.send(content(tmp_path, 10), port=server.getsockname()[1])
+    assert "update the older" in caught.value.hint

@@ -31,6 +31,8 @@ class Broken(Exception):
 def refusal(code: int) -> Exception:
     """For a REFUSED record, which is advice that nobody authenticated."""
     reason = Reason(code) if code in list(Reason) else Reason.BUSY
+    if reason is Reason.PROTOCOL:
+        return Broken("the receiver cannot read what opens a transfer: a wrong key, or an older gateway")
     if reason is Reason.VERSION:
         return PeerFault(_WORDS[reason], hint="update the older of the two gateways")
     return Broken(_WORDS[reason])
