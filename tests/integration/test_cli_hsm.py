@@ -163,14 +163,14 @@ async def test_tenants_of_a_running_site_are_not_touched_by_the_shell_but_by_its
     task = asyncio.create_task(node.engine.run())
     try:
         assert await asyncio.to_thread(run, ["tenant", "list", *in_alpha(pair)]) == exits.UNAVAILABLE
-        tenants = Tenants(node.engine, node.store.sealer)
+        tenants = Tenants(node.config, node.engine, node.store.sealer)
         assert await tenants.rotate("acme", actor="test", reason="drill") == 2
         await tenants.seal("acme", actor="test", reason="drill")
-        assert [state.tenant for state in await tenants.states() if state.sealed] == ["acme"]
+        assert [state.tenant for state in node.store.sealer.tenants.states() if state.sealed] == ["acme"]
         await tenants.unseal("acme", actor="test", reason="drill")
-        assert not any(state.sealed for state in await tenants.states())
+        assert not any(state.sealed for state in node.store.sealer.tenants.states())
         await tenants.erase("acme", actor="test", reason="drill")
-        assert [state.tenant for state in await tenants.states()] == ["default"]
+        assert [state.tenant for state in node.store.sealer.tenants.states()] == ["default"]
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -43,7 +43,7 @@ async def test_i8_the_keys_of_a_sealed_tenant_neither_come_nor_go(tmp_path: Path
     tasks = [asyncio.create_task(node.run(stop)) for node in nodes.values()]
     feeder = Feeder([load_module(file) for file in pair.module_files.values()])
     clients = {name: client_of(node.config) for name, node in nodes.items()}
-    tenants = {name: Tenants(node.engine, node.store.sealer) for name, node in nodes.items()}
+    tenants = {name: Tenants(node.config, node.engine, node.store.sealer) for name, node in nodes.items()}
 
     async def draw() -> tuple[int, bytes]:
         answer = await clients["alpha"].request("POST", "/api/v1/keys/gateway-bravo/enc_keys", ASK)

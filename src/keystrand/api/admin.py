@@ -7,7 +7,6 @@ Refusals are recorded too. The order of checks is fixed: identity, route, role, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -39,6 +38,7 @@ from keystrand.core.errors import BadRequest, IllegalTransition, KeystrandError,
 from keystrand.core.events import Event, Scalar, Sink
 from keystrand.core.limits import Limits
 from keystrand.govern.approval import DualControl
+from keystrand.govern.release import Releases
 from keystrand.govern.roles import Operation, Principal
 from keystrand.wire.strict_json import read_json
 
@@ -59,6 +59,7 @@ class _Edge:
     administration: Administration
     door: Door
     control: DualControl
+    releases: Releases
     limits: Limits
     sink: Sink
     clock: Clock
@@ -76,7 +77,8 @@ def admin_app(
 ) -> App:
     """The ASGI application of the administration listener. Serve it only behind mutual TLS that sets the TLS extension."""
     time = clock or SystemClock()
-    edge = _Edge(administration, door, control, limits, sink, time, Strangers(time))
+    releases = Releases(time, control.entropy, control.ttl_s)
+    edge = _Edge(administration, door, control, releases, limits, sink, time, Strangers(time))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -143,28 +145,39 @@ async def _serve(
         query=query,
         body=_body(route, raw, edge.limits),
         if_match=_if_match(route, scope),
+        operation=route.operation,
         control=edge.control,
+        releases=edge.releases,
         clock=edge.clock,
     )
     once = _idempotency_key(route, scope)
     target = "/".join(["", *route.parts]).format(**found)
     digest = sha256(b"\0".join((route.method.encode(), target.encode(), call.if_match.encode(), raw))).hexdigest()
 
-    def operation(desk: Desk) -> tuple[Answer, Callable[[Desk], Result] | None]:
-        if once and (kept := desk.remembered(who.name, once)) is not None:
-            return _again(desk, kept, digest, call, route, target), None
-        result = route.handle(desk, call)
-        answer = _answered(result)
+    def note(desk: Desk, answer: Answer) -> None:
         _record(desk, "admin.call", who, route.operation.value, route.method, target, answer.status)
         if once:
             kept = Remembered(digest=digest, status=answer.status, body=answer.body, at_s=edge.clock.now_s())
             desk.remember(who.name, once, kept)
-        return answer, result.then
 
-    answer, then = await edge.administration.act(operation)
-    while then is not None:
-        result = await edge.administration.act(then)
-        answer, then = _answered(result), result.then
+    def operation(desk: Desk) -> tuple[Answer, Result | None]:
+        if once and (kept := desk.remembered(who.name, once)) is not None:
+            return _again(desk, kept, digest, call, route, target), None
+        result = route.handle(desk, call)
+        answer = _answered(result)
+        if result.order is None:  # else once it was carried out
+            note(desk, answer)
+        return answer, result
+
+    answer, result = await edge.administration.act(operation)
+    ordered = result is not None and result.order is not None
+    while result is not None:
+        if result.order is not None:
+            await edge.administration.carry_out(result.order)
+        result = await edge.administration.act(result.then) if result.then else None
+        answer = _answered(result) if result else answer
+    if ordered:
+        await edge.administration.act(lambda desk: note(desk, answer))
     return answer
 
 

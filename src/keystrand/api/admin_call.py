@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from keystrand.api.admin_desk import Desk
+from keystrand.api.admin_desk import Desk, Order
 from keystrand.api.admin_forms import NAME, STATES, UUID, Form
 from keystrand.core.clock import Clock
 from keystrand.core.errors import BadRequest
 from keystrand.govern.approval import DualControl
+from keystrand.govern.release import Releases
 from keystrand.govern.roles import Operation, Principal
 
 PREFIX: Final = "/admin/v1"
@@ -74,6 +75,7 @@ LIMIT = Param(
 )
 FIRST = Param(name="first", about="a record number", schema={"type": "integer", "minimum": 0, "maximum": 10**12})
 KEY_ID = _text("key_id", "a key ID", UUID, 36)
+RELEASE_ID = _text("release_id", "the ID of a release", UUID, 36)
 PROPOSAL_ID = _text("proposal_id", "the ID of a proposal", UUID, 36)
 JOB = _text("job", "the name of a job", NAME, 64)
 NUMBER = Param(name="number", about="a record number", schema={"type": "integer", "minimum": 0, "maximum": 10**12})
@@ -88,17 +90,21 @@ class Call:
     query: Mapping[str, Any]
     body: Any
     if_match: str
+    operation: Operation
     control: DualControl
+    releases: Releases
     clock: Clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a handler did. then: the next part of a long operation, in a transaction of its own."""
+    """What a handler did. order: to be carried out once this is durable, before anything is answered. then: the next part
+    of a long operation, in a transaction of its own, after the order."""
 
     form: Form
     status: int = 200
     etag: str = ""
+    order: Order | None = None
     then: Callable[[Desk], Result] | None = None
 
 

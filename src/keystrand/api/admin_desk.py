@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from keystrand.core.errors import BadRequest
 from keystrand.core.policy import Policy
 from keystrand.core.register import KeyRecord, Scope, Use
+from keystrand.core.secret import Secret
 from keystrand.core.states import Change
+from keystrand.crypto.keyring import TenantState
 from keystrand.govern.approval import Proposals
+from keystrand.govern.roles import Operation
 from keystrand.kme.change import Emergency
 from keystrand.kme.jobs import JobStatus
 from keystrand.kme.lifecycle import Affected, Page
@@ -47,6 +50,19 @@ class SiteFacts:
     at_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is done beside the engine, as it may wait for an HSM. operation: which of those that change what seals a site."""
+
+    operation: Operation
+    actor: str
+    reason: str
+    tenant: str = ""
+    key_label: str = ""
+    escrow_id: str = ""
+    secret: Secret | None = field(default=None, repr=False, compare=False)
+
+
 class Desk(Proposals, Protocol):
     """Everything an administrator may see and do, before anybody asks whether they may. Errors are those of core.errors."""
 
@@ -65,6 +81,9 @@ class Desk(Proposals, Protocol):
     def try_change(self, change: Change, scope: Scope, *, cursor: str) -> Affected: ...  # changes nothing
     def change(self, change: Change, scope: Scope, *, actor: str, reason: str, cursor: str) -> Affected: ...
 
+    def tenant_states(self) -> Sequence[TenantState]: ...  # of those with a key of their own
+    def check_root(self, key_label: str) -> None: ...  # raises BadRequest where the root key cannot be rotated so
+
     def jobs(self) -> Sequence[JobStatus]: ...
     def run_job(self, name: str) -> JobStatus: ...  # raises KeyError
 
@@ -80,4 +99,8 @@ class Desk(Proposals, Protocol):
 class Administration(Protocol):
     async def act(self, operation: Callable[[Desk], T], /) -> T:
         """Run it in one transaction; what it did is durable when this returns. What it raises has changed nothing."""
+        ...
+
+    async def carry_out(self, order: Order, /) -> None:
+        """Do it, recorded first. Raises Unavailable where the HSM does not answer; then nothing was changed."""
         ...

@@ -23,6 +23,7 @@ Tag = Annotated[str, Meta(pattern="^[a-z_]+=[^\n]+$", max_length=256, descriptio
 Cursor = Annotated[str, Meta(max_length=128, description="as the page before gave it; empty: from the beginning")]
 Reason = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"\S", description="why; goes into the audit log")]
 Instant = Annotated[float, Meta(ge=0, le=1e11, description="Unix seconds")]
+Base64 = Annotated[str, Meta(min_length=4, max_length=128, pattern="^[A-Za-z0-9+/]+={0,2}$")]
 Document = Annotated[str, Meta(min_length=1, max_length=60_000, description="the policy, TOML as in site.toml")]
 
 _PATTERNS: Final = {name: re.compile(text) for name, text in (("name", NAME), ("uuid", UUID), ("state", STATES))}
@@ -86,8 +87,39 @@ class PolicyWish(Form, frozen=True, kw_only=True):
 
 
 class Decision(Form, frozen=True, kw_only=True):
-    """A word for or against a proposal."""
+    """A word for or against a proposal, or for what one may do alone."""
 
+    reason: Reason
+
+
+class EscrowFacts(Form, frozen=True, kw_only=True):
+    """record.json of an escrow, as `keystrand escrow make` wrote it. Base64."""
+
+    escrow_id: Base64
+    threshold: Annotated[int, Meta(ge=2, le=255)]
+    digests: Annotated[tuple[Base64, ...], Meta(min_length=2, max_length=255)]
+
+
+class ReleaseWish(Form, frozen=True, kw_only=True):
+    """The keys of a tenant are wanted back."""
+
+    tenant: Name
+    record: EscrowFacts
+    reason: Reason
+
+
+class ShareForm(Form, frozen=True, kw_only=True):
+    """share: opened by its custodian (`keystrand escrow open`), base64. It is not logged, and wiped once it was used."""
+
+    share: Annotated[str, Meta(min_length=4, max_length=6000)]
+    reason: Reason
+
+
+class RootWish(Form, frozen=True, kw_only=True):
+    """key_label: of the next root key in the HSM, made there unless it is there. Empty for a site under a passphrase: then
+    the next passphrase lies beside the present one, in a file with `.next` after its name."""
+
+    key_label: Annotated[str, Meta(max_length=32, pattern="^([A-Za-z0-9][A-Za-z0-9._-]*)?$")] = ""
     reason: Reason
 
 
@@ -160,6 +192,34 @@ class TenantFacts(Form, frozen=True, kw_only=True):
     quota_bps: float
     quota_keys_per_s: float
     floor_bps: float
+    sealed: bool
+    generation: int
+
+
+class TenantStand(Form, frozen=True, kw_only=True):
+    """generation: of the key that seals new rows; 0 while the tenant is sealed."""
+
+    tenant: str
+    sealed: bool
+    generation: int
+
+
+class ReleaseFacts(Form, frozen=True, kw_only=True):
+    """Keys that are asked back from escrow. needed: how many custodians it takes."""
+
+    release_id: str
+    escrow_id: str
+    tenant: str
+    needed: int
+    given_by: list[str]
+    done: bool
+    requester: str
+    reason: str
+    expires_s: float
+
+
+class ReleaseTable(Form, frozen=True, kw_only=True):
+    releases: list[ReleaseFacts]
 
 
 class RuleFacts(Form, frozen=True, kw_only=True):

@@ -123,28 +123,6 @@ def saes(desk: Desk, call: Call) -> Result:
     return Result(form=forms.Saes(saes=shown, cursor=seen[limit - 1] if len(seen) > limit else ""))
 
 
-def tenants(desk: Desk, call: Call) -> Result:
-    policy = desk.policy()
-    members = [sae.tenant for sae in policy.saes.values()]
-    shown = [
-        _tenant(policy, name, members.count(name))
-        for name in sorted({*policy.tenants, *members})
-        if call.principal.reaches_tenant(Operation.TENANTS_READ, name)
-    ]
-    return Result(form=forms.Tenants(tenants=shown))
-
-
-def _tenant(policy: Policy, name: str, members: int) -> forms.TenantFacts:
-    facts = policy.tenants.get(name)
-    return forms.TenantFacts(
-        tenant=name,
-        saes=members,
-        quota_bps=facts.quota.bps if facts else 0.0,
-        quota_keys_per_s=facts.quota.keys_per_s if facts else 0.0,
-        floor_bps=facts.floor_bps if facts else 0.0,
-    )
-
-
 def policy(desk: Desk, call: Call) -> Result:
     present, now_s = desk.policy(), call.clock.now_s()
     pairs = sorted(present.rules)

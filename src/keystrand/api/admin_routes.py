@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from keystrand.api import admin_approvals as approvals
 from keystrand.api import admin_forms as forms
 from keystrand.api import admin_reads as reads
+from keystrand.api import admin_scopes as scopes
+from keystrand.api import admin_tenants as sealing
 from keystrand.api import admin_writes as writes
 from keystrand.api.admin_call import (
     CURSOR,
@@ -17,6 +20,7 @@ from keystrand.api.admin_call import (
     NUMBER,
     PEER,
     PROPOSAL_ID,
+    RELEASE_ID,
     SAE,
     SINCE_S,
     SOURCE,
@@ -57,14 +61,14 @@ def _get(
 
 
 def _life(verb: str, summary: str) -> Route:
-    change, answers = writes.VERBS[verb], {200: forms.AffectedKeys}
+    change, answers = scopes.VERBS[verb], {200: forms.AffectedKeys}
     return Route(
         method="POST",
         path=f"/lifecycle/{verb}",
-        operation=writes.OPERATION[change],
+        operation=scopes.OPERATION[change],
         handle=writes.changing(change),
         summary=summary,
-        answers=answers | ({202: forms.ProposalFacts} if change in writes.DANGEROUS else {}),
+        answers=answers | ({202: forms.ProposalFacts} if change in scopes.DANGEROUS else {}),
         body=forms.Selection,
         changes=True,
     )
@@ -84,6 +88,34 @@ def _decide(verb: str, handle: Handler, summary: str) -> Route:
     )
 
 
+def _order(
+    path: str,
+    operation: Op,
+    handle: Handler,
+    answers: dict[int, type[forms.Form]],
+    summary: str,
+    *,
+    params: tuple[Param, ...] = (),
+    body: type[forms.Form] = forms.Decision,
+) -> Route:
+    return Route(
+        method="POST",
+        path=path,
+        operation=operation,
+        handle=handle,
+        summary=summary,
+        answers=answers,
+        params=params,
+        body=body,
+        changes=True,
+    )
+
+
+def _of_tenant(verb: str, operation: Op, handle: Handler, summary: str, *, alone: bool) -> Route:
+    answers: dict[int, type[forms.Form]] = {200: forms.TenantStand} if alone else {202: forms.ProposalFacts}
+    return _order(f"/tenants/{{tenant}}/{verb}", operation, handle, answers, summary, params=(TENANT,))
+
+
 ROUTES: Final = (
     _get("/status", Op.STATUS_READ, reads.status, forms.SiteStatus, "The site at a glance"),
     _get("/links", Op.LINKS_READ, reads.links, forms.Links, "QKD links and what they deliver"),
@@ -92,7 +124,37 @@ ROUTES: Final = (
     _get("/alarms", Op.ALARMS_READ, reads.alarms, forms.Alarms, "What wants a person's attention"),
     _get("/config", Op.CONFIG_READ, reads.config, forms.ConfigView, "The configuration in use, redacted"),
     _get("/saes", Op.SAES_READ, reads.saes, forms.Saes, "Applications, of the tenants within reach", query=_PAGE),
-    _get("/tenants", Op.TENANTS_READ, reads.tenants, forms.Tenants, "Tenants within reach"),
+    _get("/tenants", Op.TENANTS_READ, sealing.tenants, forms.Tenants, "Tenants within reach"),
+    _of_tenant("seal", Op.TENANTS_SEAL, sealing.seal, "Its keys leave memory, restarts included", alone=True),
+    _of_tenant("unseal", Op.TENANTS_UNSEAL, sealing.unseal, "Propose to use its keys again", alone=False),
+    _of_tenant("rotate", Op.TENANTS_ROTATE, sealing.rotate, "Seal new rows under a fresh key", alone=True),
+    _of_tenant("erase", Op.TENANTS_ERASE, sealing.erase, "Propose to make it unreadable for good", alone=False),
+    _get("/escrow/releases", Op.ESCROW_READ, sealing.releases, forms.ReleaseTable, "Keys asked back from custodians"),
+    _order(
+        "/escrow/releases",
+        Op.ESCROW_ASK,
+        sealing.begin_release,
+        {200: forms.ReleaseFacts},
+        "Ask the custodians of an escrow for the keys of a tenant",
+        body=forms.ReleaseWish,
+    ),
+    _order(
+        "/escrow/releases/{release_id}/shares",
+        Op.ESCROW_GIVE,
+        sealing.give_share,
+        {200: forms.ReleaseFacts},
+        "Give one's share; the last one that is needed puts the keys back",
+        params=(RELEASE_ID,),
+        body=forms.ShareForm,
+    ),
+    _order(
+        "/root/rotate",
+        Op.ROOT_ROTATE,
+        sealing.rotate_root,
+        {202: forms.ProposalFacts},
+        "Propose another root key; it comes into use with the last approval",
+        body=forms.RootWish,
+    ),
     _get("/policy", Op.POLICY_READ, reads.policy, forms.PolicyFacts, "The policy in force; has an ETag", query=_PAGE),
     Route(
         method="POST",
@@ -145,17 +207,17 @@ ROUTES: Final = (
         params=(JOB,),
         changes=True,
     ),
-    _get("/approvals", Op.APPROVALS_READ, writes.approvals, forms.ProposalTable, "Proposals and where they stand"),
+    _get("/approvals", Op.APPROVALS_READ, approvals.approvals, forms.ProposalTable, "Proposals and where they stand"),
     _get(
         "/approvals/{proposal_id}",
         Op.APPROVALS_READ,
-        writes.approval,
+        approvals.approval,
         forms.ProposalFacts,
         "One proposal",
         params=(PROPOSAL_ID,),
     ),
-    _decide("approve", writes.approve, "Approve what somebody else proposed; the last approval executes it"),
-    _decide("reject", writes.reject, "End a proposal, or take the own one back"),
+    _decide("approve", approvals.approve, "Approve what somebody else proposed; the last approval executes it"),
+    _decide("reject", approvals.reject, "End a proposal, or take the own one back"),
     _get("/audit/records", Op.AUDIT_READ, reads.records, forms.AuditPage, "Records of the log", query=(FIRST, *_PAGE)),
     _get(
         "/audit/checkpoints",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
@@ -11,6 +13,7 @@ from urllib.parse import urlencode
 import click
 
 from keystrand.cli.options import FILE, config_option
+from keystrand.cli.terminal import say
 from keystrand.core.errors import (
     BadRequest,
     ConfigError,
@@ -36,20 +39,66 @@ _ERRORS: dict[int, type[KeystrandError]] = {
 }
 
 
-def admin_options(function: F) -> F:
-    """`--config`, `--as NAME` and `--token-file`."""
+def _admin_options(function: F, help_words: str, *, required: bool) -> F:
     function = click.option(
         "--token-file", type=FILE, default=None, help="File with an access token of the OpenID provider."
     )(function)
     function = click.option(
-        "--as",
-        "name",
-        required=True,
-        envvar="KEYSTRAND_ADMIN",
-        show_envvar=True,
-        help="Administrator; the certificate admin-NAME.pem beside the site's CA is used.",
+        "--as", "name", required=required, default=None, envvar="KEYSTRAND_ADMIN", show_envvar=True, help=help_words
     )(function)
     return config_option(function)
+
+
+def admin_options(function: F) -> F:
+    """`--config`, `--as NAME` and `--token-file`."""
+    words = "Administrator; the certificate admin-NAME.pem beside the site's CA is used."
+    return _admin_options(function, words, required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is wanted of a site, and of which: the one that runs, as administrator `name`, or the stopped one."""
+
+    config_file: Path
+    name: str | None
+    token_file: Path | None
+    reason: str
+
+    @property
+    def is_for_running(self) -> bool:
+        return self.name is not None
+
+    def client(self) -> AdminClient:
+        assert self.name is not None
+        return AdminClient(self.config_file, self.name, self.token_file)
+
+
+def order_options(*, reason: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--config`, `--as`, `--token-file`, `--reason`; the function gets them as one `order`."""
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def with_order(
+            *args: Any, config_file: Path, name: str | None, token_file: Path | None, reason: str = "", **rest: Any
+        ) -> Any:
+            return function(*args, order=Order(config_file, name, token_file, reason), **rest)
+
+        given: Callable[..., Any] = with_order
+        if reason:
+            given = click.option("--reason", required=True, help="Why; goes into the audit log.")(given)
+        words = "Administrator who asks the site that runs.  [default: the site is stopped]"
+        return _admin_options(given, words, required=False)
+
+    return wrap
+
+
+def propose_or_tell(answer: dict[str, Any]) -> dict[str, Any]:
+    """Say how to go on where others must approve it first; the answer."""
+    if "proposal_id" in answer:
+        click.echo(answer["proposal_id"])
+        words = f"proposed; {answer['needed']} other(s) must approve it: keystrand approvals approve"
+        say(f"{words} {answer['proposal_id']}")
+    return answer
 
 
 class AdminClient:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from keystrand.cli.admin_client import AdminClient, admin_options
+from keystrand.cli.admin_client import AdminClient, admin_options, propose_or_tell
 from keystrand.cli.options import FILE, json_option, print_json
 from keystrand.cli.tables import show_table
 from keystrand.cli.terminal import say
@@ -97,5 +97,4 @@ def policy(
             return
         wish = {"document": text, "reason": reason, "emergency": emergency}
         asked = client.post("/policy/proposals", wish, **{"If-Match": client.etag("/policy")})
-    click.echo(asked["proposal_id"])
-    say(f"proposed; {asked['needed']} other(s) must approve it: keystrand approvals approve {asked['proposal_id']}")
+    propose_or_tell(asked)

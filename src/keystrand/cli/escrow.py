@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keystrand.cli.options import FILE, FOLDER, config_option, site_of
+from keystrand.cli.admin_client import AdminClient, admin_options
+from keystrand.cli.options import FILE, FOLDER, config_option, json_option, print_json, site_of
+from keystrand.cli.tables import moment, show_table
 from keystrand.cli.terminal import say
 from keystrand.core.errors import BadRequest, ConfigError
 
@@ -30,6 +32,7 @@ def command() -> None:
                           (stopped; it writes record.json, which the site keeps, and one NAME.share for each)
       3. on the day:      keystrand escrow open NAME.share --custodian ann --key me.key --output ann.open
       4. the site:        keystrand escrow combine record.json ann.open bob.open --tenant NAME
+                          (stopped; while it runs, `escrow ask` and each custodian's `escrow give` do the same)
     """
 
 
@@ -180,6 +183,67 @@ def _record(path: Path) -> EscrowRecord:
         return msgspec.json.decode(path.read_bytes(), type=EscrowRecord)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise ConfigError("not the record of an escrow", path=str(path)) from None
+
+
+# at a site that runs --------------------------------------------------------------------------------------------------
+
+
+@command.command("ask")
+@click.argument("record", type=FILE)
+@click.option("--tenant", required=True, help="Whose keys are wanted back.")
+@click.option("--reason", required=True, help="Why; goes into the audit log.")
+@admin_options
+def ask(record: Path, tenant: str, reason: str, config_file: Path, name: str, token_file: Path | None) -> None:
+    """Ask the custodians of RECORD for the keys of a tenant; prints the ID of the release."""
+    import msgspec
+
+    _record(record)
+    wish = {"tenant": tenant, "record": msgspec.json.decode(record.read_bytes()), "reason": reason}
+    with AdminClient(config_file, name, token_file) as client:
+        release = client.post("/escrow/releases", wish)
+    click.echo(release["release_id"])
+    say(f"{release['needed']} custodians must give: keystrand escrow give {release['release_id']} SHARE --as NAME")
+
+
+@command.command("give")
+@click.argument("release_id")
+@click.argument("share", type=FILE)
+@click.option("--reason", required=True, help="Why; goes into the audit log.")
+@admin_options
+def give(release_id: str, share: Path, reason: str, config_file: Path, name: str, token_file: Path | None) -> None:
+    """Give one's open share, as a custodian; the last one that is needed puts the keys back."""
+    from keystrand.config.checks import require_private
+    from keystrand.core.identity import check_key_id
+
+    require_private(share)
+    wish = {"share": base64.b64encode(unarmour(share)).decode(), "reason": reason}
+    with AdminClient(config_file, name, token_file) as client:
+        release = client.post(f"/escrow/releases/{check_key_id(release_id)}/shares", wish)
+    say(f"{len(release['given_by'])} of {release['needed']} given{'; the keys are back' if release['done'] else ''}")
+
+
+@command.command("releases")
+@admin_options
+@json_option
+def releases(config_file: Path, name: str, token_file: Path | None, as_json: bool) -> None:
+    """List what is asked back, and who has given a share."""
+    with AdminClient(config_file, name, token_file) as client:
+        found = client.get("/escrow/releases")["releases"]
+    if as_json:
+        for one in found:
+            print_json(one)
+        return
+    rows = [
+        (
+            one["release_id"],
+            one["tenant"],
+            "done" if one["done"] else f"{len(one['given_by'])} of {one['needed']}",
+            moment(one["expires_s"]),
+            f"{one['requester']}: {one['reason']}",
+        )
+        for one in found
+    ]
+    show_table(("release", "tenant", "shares", "until", "asked by"), rows)
 
 
 # files ----------------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def init(config_file: Path) -> None:
 def status(config_file: Path, as_json: bool) -> None:
     """Try the token and the root key in it, as a start of the site does."""
     from keystrand.core.errors import ConfigError
-    from keystrand.node.sealing import hsm_root
+    from keystrand.node.roots import hsm_label, hsm_root
 
     config = site_of(config_file)
     hsm_root(config)  # finds the key, examines it and tries it out
@@ -45,7 +45,7 @@ def status(config_file: Path, as_json: bool) -> None:
         raise ConfigError("no HSM is configured", hint="add a table [hsm]")
     facts = {
         "token": config.hsm.token_label,
-        "key": config.hsm.key_label,
+        "key": hsm_label(config),
         "root_key": config.site.root_key,
         "keyring": config.keyring_file.exists(),
     }

@@ -86,7 +86,7 @@ def command(
 @contextmanager
 def _into_hsm(config: SiteConfig) -> Iterator[HandOver]:
     from keystrand.crypto.vault import HsmVault
-    from keystrand.node.sealing import hsm_of
+    from keystrand.node.roots import hsm_of
 
     hsm = hsm_of(config)
     hsm.call(lambda session: None)

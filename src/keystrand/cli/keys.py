@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from keystrand.cli.admin_client import AdminClient, admin_options
+from keystrand.cli.admin_client import AdminClient, admin_options, propose_or_tell
 from keystrand.cli.options import json_option, print_json
 from keystrand.cli.tables import moment, show_table
 from keystrand.cli.terminal import say
@@ -166,10 +166,7 @@ def _carry_out(client: AdminClient, path: str, wish: dict[str, Any], *, as_json:
     while True:
         done = client.post(path, wish | {"cursor": cursor})
         if "proposal_id" in done:
-            print_json(done) if as_json else click.echo(done["proposal_id"])
-            say(
-                f"proposed; {done['needed']} other(s) must approve it: keystrand approvals approve {done['proposal_id']}"
-            )
+            print_json(done) if as_json else propose_or_tell(done)
             return
         for key_id in done["key_ids"]:
             print_json({"key_id": key_id}) if as_json else click.echo(key_id)

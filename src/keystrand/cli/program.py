@@ -32,6 +32,7 @@ VERBS: Final = {
     "send": "Send a file to another site.",
     "receive": "Receive files from other sites.",
     "hsm": "Keep the root key of a site in a hardware security module.",
+    "root": "Exchange the root key of a site.",
     "tenant": "Seal, unseal, rotate and erase the keys of tenants.",
     "escrow": "Share a secret of a site among custodians.",
     "backup": "Write a backup of a site while it runs.",

@@ -17,7 +17,7 @@ class AdminGrant(Section, frozen=True, kw_only=True):
     """A role for some people. What no grant names is refused; nobody may hold two roles, but a viewer's beside another."""
 
     role: Annotated[
-        Literal["viewer", "operator", "security-officer", "auditor", "tenant-administrator"],
+        Literal["viewer", "operator", "security-officer", "auditor", "tenant-administrator", "custodian"],
         Meta(description="which role"),
     ]
     names: Annotated[tuple[str, ...], Meta(description="NAMEs of certificates urn:keystrand:admin:NAME")] = ()

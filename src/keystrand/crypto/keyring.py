@@ -33,8 +33,19 @@ GENERATIONS_MAX: Final = 2**16
 FOUNDING: Final = 0
 
 
+class RootNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Which root key wrapped a keyring, where the configuration alone does not tell since the root was rotated. key_label: of
+    a key in an HSM. salt: what a salt file holds, for a passphrase."""
+
+    key_label: str = ""
+    salt: str = ""
+
+
 class KeyRoot(Protocol):
     """What wraps tenant keys: a key in memory that a passphrase gives, or one that stays in an HSM."""
+
+    @property
+    def note(self) -> RootNote: ...
 
     def wrap(self, associated: bytes, key: Secret, /) -> bytes:
         """`key`, encrypted and bound to `associated`. Raises Unavailable where an HSM does not answer."""
@@ -57,8 +68,13 @@ class Keyring(Protocol):
 
     def read(self) -> Mapping[str, TenantEntry]: ...
 
-    def write(self, entries: Mapping[str, TenantEntry], /) -> None:
-        """Replace all, durable when it returns, or raise StoreUnavailable with the old ones in place."""
+    def note(self) -> RootNote: ...
+
+    def write(self, entries: Mapping[str, TenantEntry], note: RootNote | None = None, /) -> None:
+        """Replace all, durable when it returns, or raise StoreUnavailable with the old ones in place.
+
+        note: of the root that wraps them now; left out: the same as before.
+        """
         ...
 
 
@@ -67,17 +83,22 @@ class MemoryKeyring:
 
     def __init__(self) -> None:
         self._entries: dict[str, TenantEntry] = {}
+        self._note = RootNote()
 
     def read(self) -> Mapping[str, TenantEntry]:
         return dict(self._entries)
 
-    def write(self, entries: Mapping[str, TenantEntry], /) -> None:
-        self._entries = dict(entries)
+    def note(self) -> RootNote:
+        return self._note
+
+    def write(self, entries: Mapping[str, TenantEntry], note: RootNote | None = None, /) -> None:
+        self._entries, self._note = dict(entries), note or self._note
 
 
-class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     version: int
     tenants: Mapping[str, TenantEntry]
+    root: RootNote = RootNote()
 
 
 class KeyringFile:
@@ -88,19 +109,26 @@ class KeyringFile:
 
     def read(self) -> Mapping[str, TenantEntry]:
         """Empty where there is no file. Raises ConfigError for one that is not a keyring: it is never replaced."""
+        return self._body().tenants
+
+    def note(self) -> RootNote:
+        return self._body().root
+
+    def _body(self) -> _Body:
         try:
             body = msgspec.json.decode(self._path.read_bytes(), type=_Body)
         except FileNotFoundError:
-            return {}
+            return _Body(version=VERSION, tenants={})
         except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
             hint = "restore it from your backup"
             raise ConfigError(f"not a keyring: {type(error).__name__}", path=str(self._path), hint=hint) from None
         if body.version != VERSION:
             raise ConfigError(f"keyring of version {body.version}, known here is {VERSION}", path=str(self._path))
-        return body.tenants
+        return body
 
-    def write(self, entries: Mapping[str, TenantEntry], /) -> None:
-        content = msgspec.json.format(msgspec.json.encode(_Body(version=VERSION, tenants=entries)), indent=1)
+    def write(self, entries: Mapping[str, TenantEntry], note: RootNote | None = None, /) -> None:
+        body = _Body(version=VERSION, tenants=entries, root=note or self.note())
+        content = msgspec.json.format(msgspec.json.encode(body), indent=1)
         temporary = self._path.with_name(self._path.name + ".new")
         try:
             _write_durably(temporary, content + b"\n")
@@ -143,6 +171,32 @@ class FreshKey:
     generation: int
     key: Secret
     wrapped: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A keyring under another root, and what it was made from."""
+
+    root: KeyRoot
+    before: Mapping[str, TenantEntry]
+    entries: Mapping[str, TenantEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Escrowed:
+    """Keys of a tenant from escrow, and wrapped."""
+
+    keys: OpenKeys
+    wrapped: Mapping[int, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantState:
+    """generation: of the key that seals new rows, 0 while the tenant is sealed."""
+
+    tenant: str
+    sealed: bool
+    generation: int
 
 
 class TenantKeys:
@@ -196,6 +250,14 @@ class TenantKeys:
     def sealed(self) -> frozenset[str]:
         return frozenset(self._entries.keys() - self._open.keys())
 
+    def states(self) -> list[TenantState]:
+        """All tenants by name."""
+        shut = self.sealed
+        return [
+            TenantState(tenant=name, sealed=name in shut, generation=0 if name in shut else self.current(name))
+            for name in sorted(self._entries)
+        ]
+
     def current(self, tenant: str) -> int:
         """The generation that seals new rows. Raises TenantSealed, NotPermitted."""
         return max(self._keys(tenant))
@@ -211,7 +273,8 @@ class TenantKeys:
         return key
 
     # A call that asks the root key may take as long as an HSM's deadline. So that a thread with other work need not wait,
-    # `fetch` and `draw` may run in any thread; they change nothing, and what they return is handed to `unseal`, `rotate`.
+    # `fetch`, `draw`, `rewrap` and `wrap_escrowed` may run in any
+    # thread; they change nothing, and what they return is handed to `unseal`, `rotate`, `adopt` and `from_escrow`.
 
     def fetch(self, tenant: str) -> OpenKeys:
         """The keys of `tenant`, unwrapped. Raises Unavailable, Tampered, NotPermitted."""
@@ -276,15 +339,25 @@ class TenantKeys:
         for key in self._open.pop(tenant, {}).values():
             key.wipe()
 
-    def move(self, root: KeyRoot) -> None:
-        """Wrap every key by `root` instead; rows stay as they are. All or nothing."""
-        moved = {}
-        for tenant, entry in self._entries.items():
+    def rewrap(self, root: KeyRoot) -> Moved:
+        """Every key wrapped by `root`; changes nothing, may run in any thread, and is handed to `adopt`."""
+        before, moved = self._entries, {}
+        for tenant, entry in before.items():
             keys = self._open.get(tenant) or self._unwrap(tenant, entry)
             wrapped = {generation: root.wrap(associated(tenant, generation), key) for generation, key in keys.items()}
             moved[tenant] = msgspec.structs.replace(entry, keys=wrapped)
-        self._keyring.write(moved)
-        self._entries, self._root = moved, root
+        return Moved(root, before, moved)
+
+    def adopt(self, moved: Moved) -> None:
+        """From now on under that root; rows stay as they are. All or nothing. Raises BadRequest where tenants changed since."""
+        if moved.before != self._entries:
+            raise BadRequest("a tenant's keys were changed meanwhile", hint="try again")
+        self._keyring.write(moved.entries, moved.root.note)
+        self._entries, self._root = dict(moved.entries), moved.root
+
+    def move(self, root: KeyRoot) -> None:
+        """Wrap every key by `root` instead, now."""
+        self.adopt(self.rewrap(root))
 
     # escrow
 
@@ -293,13 +366,17 @@ class TenantKeys:
         keys = sorted(self._keys(tenant).items())
         return Secret(b"".join(generation.to_bytes(GENERATION_BYTES, "big") + key.reveal() for generation, key in keys))
 
-    def from_escrow(self, tenant: str, escrowed: Secret) -> None:
-        """Put back what `for_escrow` gave, in place of what is there; unseals. Raises BadRequest for anything else."""
+    def wrap_escrowed(self, tenant: str, escrowed: Secret) -> Escrowed:
+        """What `for_escrow` gave, wrapped; as `rewrap`. Raises BadRequest for anything else."""
         check_name(tenant, what="tenant")
         keys = dict(_pairs(escrowed.reveal()))
         wrapped = {generation: self._root.wrap(associated(tenant, generation), key) for generation, key in keys.items()}
-        self._save(tenant, TenantEntry(keys=wrapped))
-        self._open[tenant] = keys
+        return Escrowed(keys, wrapped)
+
+    def from_escrow(self, tenant: str, escrowed: Escrowed) -> None:
+        """Put them in place of what is there; unseals."""
+        self._save(tenant, TenantEntry(keys=escrowed.wrapped))
+        self._open[tenant] = dict(escrowed.keys)
 
 
 def _pairs(raw: bytes) -> Iterable[tuple[int, Secret]]:

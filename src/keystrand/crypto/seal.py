@@ -38,10 +38,12 @@ from keystrand.crypto.keyring import (
     FOUNDING,
     GENERATION_BYTES,
     KEY_BYTES,
+    Escrowed,
     FreshKey,
     Keyring,
     KeyRoot,
     OpenKeys,
+    RootNote,
     TenantKeys,
 )
 
@@ -77,11 +79,12 @@ class Stretch:
 class RootKey:
     """The root key that a passphrase gives. Lives in memory only. A KeyRoot."""
 
-    __slots__ = ("_secret",)
+    __slots__ = ("_secret", "note")
 
-    def __init__(self, secret: Secret) -> None:
+    def __init__(self, secret: Secret, note: RootNote | None = None) -> None:
         assert len(secret) == KEY_BYTES
         self._secret = secret
+        self.note = note or RootNote()
 
     @classmethod
     def generate(cls) -> RootKey:
@@ -102,6 +105,20 @@ class RootKey:
         if not salt_path.exists():
             _write_salt(salt_path, passphrase, stretch or Stretch())
         return _derive_checked(passphrase, salt_path, Path(path))
+
+    @classmethod
+    def fits(cls, path: Path, salt_file: Path) -> bool:
+        """Whether the passphrase in `path` is the one that `salt_file` was made for."""
+        try:
+            _derive_checked(_read_passphrase(path), salt_file, path)
+        except ConfigError:
+            return False
+        return True
+
+    @classmethod
+    def renewed(cls, path: str | Path) -> RootKey:
+        """From the passphrase in `path`, under a fresh salt that the note has: the next root of a site."""
+        return _noted(_read_passphrase(Path(path)), secrets.token_bytes(SALT_BYTES), Stretch())
 
     def subkey(self, subkey_id: bytes) -> bytes:
         """The AES-256 key that `subkey_id` names in a store without tenants."""
@@ -170,19 +187,35 @@ def _read_passphrase(path: Path) -> bytes:
 
 
 def _write_salt(path: Path, passphrase: bytes, stretch: Stretch) -> None:
-    salt = secrets.token_bytes(SALT_BYTES)
-    root = RootKey(_root(passphrase, salt, stretch))
-    body = {"kdf": "argon2id", **asdict(stretch), "salt": salt.hex(), "check": root.check_value().hex()}
     temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(json.dumps(body, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    _write_durably(temporary, _noted(passphrase, secrets.token_bytes(SALT_BYTES), stretch).note.salt)
     # a link fails where a file of that name appeared meanwhile: a salt in use is never overwritten
     os.link(temporary, path)
     temporary.unlink()
     _sync_folder(path.parent)
+
+
+def replace_salt(path: Path, salt: str) -> None:
+    """The salt of a rotated root, from the note of its keyring."""
+    temporary = path.with_name(path.name + ".new")
+    _write_durably(temporary, salt)
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def _noted(passphrase: bytes, salt: bytes, stretch: Stretch) -> RootKey:
+    secret = _root(passphrase, salt, stretch)
+    check = RootKey(secret).check_value().hex()
+    body = {"kdf": "argon2id", **asdict(stretch), "salt": salt.hex(), "check": check}
+    return RootKey(secret, RootNote(salt=json.dumps(body, indent=1) + "\n"))
+
+
+def _write_durably(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_folder(path: Path) -> None:
@@ -314,6 +347,10 @@ class Sealer:
     # tenants -------------------------------------------------------------------------------------------------------
 
     @property
+    def has_keyring(self) -> bool:
+        return self._tenants is not None
+
+    @property
     def tenants(self) -> TenantKeys:
         """The keys of the tenants: to add, fetch, draw, move and escrow. Raises ConfigError where the store has no keyring.
         Seal, rotate, erase and restore by the methods below, which drop pool keys as well."""
@@ -350,10 +387,15 @@ class Sealer:
         self.forget(tenant)
         return generation
 
-    def restore_tenant(self, tenant: str, escrowed: Secret) -> None:
-        """Put keys from escrow in place of those that are there; see `tenants.for_escrow`."""
+    def restore_tenant(self, tenant: str, escrowed: Escrowed) -> None:
+        """Put keys from escrow (`tenants.wrap_escrowed`) in place of those that are there."""
         self.tenants.from_escrow(tenant, escrowed)
         self.forget(tenant)
+
+    def begin_keyring(self, root: KeyRoot, keyring: Keyring) -> None:
+        """Give a store without one a keyring under `root`, the root that it has; older rows open as before."""
+        self._tenants = TenantKeys(root, keyring, founding=self._founding)
+        self._writers.clear()
 
     def erase_tenant(self, tenant: str) -> None:
         """Make all rows of `tenant` unreadable for good (NIST SP 800-88: cryptographic erase)."""

@@ -17,7 +17,7 @@ from keystrand.core.errors import BadRequest, ConfigError, UnknownKey
 from keystrand.core.identity import check_key_id, check_name
 from keystrand.core.secret import Secret
 from keystrand.crypto.hsm import Hsm, load_pkcs11
-from keystrand.crypto.keyring import KEY_BYTES
+from keystrand.crypto.keyring import KEY_BYTES, RootNote
 from keystrand.crypto.seal import NONCE_BYTES, TAG_BYTES, foreign_wrapping
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ class HsmRoot:
         self._hsm = hsm
         self._label = key_label
         hsm.call(self._examine)
+
+    @property
+    def note(self) -> RootNote:
+        return RootNote(key_label=self._label)
 
     @classmethod
     def create(cls, hsm: Hsm, key_label: str) -> HsmRoot:

@@ -22,7 +22,7 @@ class Reach(StrEnum):
     SITE = "site"  # not at all: it is about the site as a whole
     WHOLE = "whole"  # altogether: it is about all tenants, and only a grant over all of them includes it
     TENANT = "tenant"  # to what belongs to its tenants
-    OWNER = "owner"  # to keys of its tenants that one of its SAEs holds
+    OWNER = "owner"  # to keys of its tenants that one of its SAEs holds; to a whole tenant only where that is all SAEs
 
 
 class Operation(StrEnum):
@@ -36,6 +36,14 @@ class Operation(StrEnum):
     CONFIG_READ = "config.read"
     SAES_READ = "saes.read"
     TENANTS_READ = "tenants.read"
+    TENANTS_SEAL = "tenants.seal"  # its rows neither open nor are sealed
+    TENANTS_UNSEAL = "tenants.unseal"
+    TENANTS_ROTATE = "tenants.rotate"  # a fresh key for new rows
+    TENANTS_ERASE = "tenants.erase"  # its rows open never again
+    ESCROW_READ = "escrow.read"
+    ESCROW_ASK = "escrow.ask"  # for keys of a tenant from its custodians
+    ESCROW_GIVE = "escrow.give"  # a share, as one of them
+    ROOT_ROTATE = "root.rotate"
     POLICY_READ = "policy.read"
     POLICY_TRY = "policy.try"  # what a policy would change; changes nothing
     POLICY_CHANGE = "policy.change"
@@ -59,6 +67,11 @@ REACH: Final = MappingProxyType(
     {
         **dict.fromkeys(Operation, At.SITE),
         **dict.fromkeys((Op.POLICY_READ, Op.POLICY_TRY, Op.POLICY_CHANGE, Op.AUDIT_READ, Op.AUDIT_PROVE), At.WHOLE),
+        Op.ROOT_ROTATE: At.WHOLE,
+        **dict.fromkeys((Op.TENANTS_SEAL, Op.TENANTS_UNSEAL, Op.TENANTS_ROTATE, Op.TENANTS_ERASE), At.OWNER),
+        Op.ESCROW_READ: At.TENANT,
+        Op.ESCROW_ASK: At.OWNER,
+        Op.ESCROW_GIVE: At.TENANT,
         Op.SAES_READ: At.TENANT,
         Op.TENANTS_READ: At.TENANT,
         Op.KEYS_READ: At.OWNER,
@@ -79,12 +92,14 @@ class Role(StrEnum):
     SECURITY_OFFICER = "security-officer"
     AUDITOR = "auditor"
     TENANT_ADMINISTRATOR = "tenant-administrator"
+    CUSTODIAN = "custodian"
 
 
 _WATCH: Final = frozenset({Op.STATUS_READ, Op.LINKS_READ, Op.POOLS_READ, Op.PEERS_READ, Op.ALARMS_READ})
 _LIFE: Final = frozenset(
     {Op.KEYS_READ, Op.KEYS_SUSPEND, Op.KEYS_RESUME, Op.KEYS_REVOKE, Op.KEYS_COMPROMISE, Op.KEYS_DESTROY}
 )
+_SEALS: Final = frozenset({Op.TENANTS_SEAL, Op.TENANTS_UNSEAL, Op.TENANTS_ROTATE, Op.TENANTS_ERASE, Op.ESCROW_ASK})
 _ESTATE: Final = frozenset({Op.SAES_READ, Op.TENANTS_READ})
 
 ROLES: Final = MappingProxyType(
@@ -95,6 +110,8 @@ ROLES: Final = MappingProxyType(
         Role.SECURITY_OFFICER: _WATCH
         | _LIFE
         | _ESTATE
+        | _SEALS
+        | {Op.ESCROW_READ, Op.ROOT_ROTATE}
         | {Op.POLICY_READ, Op.POLICY_TRY, Op.POLICY_CHANGE, Op.APPROVALS_READ, Op.APPROVALS_DECIDE},
         # sees what was done, changes nothing
         Role.AUDITOR: _ESTATE
@@ -104,18 +121,21 @@ ROLES: Final = MappingProxyType(
             Op.CONFIG_READ,
             Op.POLICY_READ,
             Op.KEYS_READ,
+            Op.ESCROW_READ,
             Op.JOBS_READ,
             Op.APPROVALS_READ,
             Op.AUDIT_READ,
             Op.AUDIT_PROVE,
         },
         Role.TENANT_ADMINISTRATOR: _ESTATE
-        | {Op.STATUS_READ, Op.KEYS_READ, Op.KEYS_SUSPEND, Op.KEYS_RESUME, Op.KEYS_REVOKE},
+        | {Op.STATUS_READ, Op.KEYS_READ, Op.KEYS_SUSPEND, Op.KEYS_RESUME, Op.KEYS_REVOKE, Op.TENANTS_SEAL},
+        # holds a share of what was escrowed, and may give it back; knows nothing else of the site
+        Role.CUSTODIAN: frozenset({Op.STATUS_READ, Op.ESCROW_READ, Op.ESCROW_GIVE}),
     }
 )
 
-# Duties that no one person may unite; a viewer's may be added to any of them.
-DUTIES: Final = frozenset(Role) - {Role.VIEWER}
+# Duties that no one person may unite; a viewer's and a custodian's may be added to any of them.
+DUTIES: Final = frozenset(Role) - {Role.VIEWER, Role.CUSTODIAN}
 
 ALL: Final = "*"  # must be written; a grant that names no tenant reaches none
 

@@ -46,7 +46,10 @@ class Pool:
     # in: from the module -------------------------------------------------------------------------------------------
 
     def ingest(self, block: Block) -> None:
-        """Take a block from a module. Raises BadRequest for a link, length or sequence that cannot be right."""
+        """Take a block from a module. Raises BadRequest for a link, length or sequence that cannot be right.
+
+        The same block again changes nothing: the module did not hear that it was durable.
+        """
         site = self.site
         peer = site.peer_of(block.link)
         if peer is None:
@@ -54,6 +57,9 @@ class Pool:
         if not 0 < block.length_bits <= site.limits.device_block_size_bits_max:
             raise BadRequest(f"block of {block.length_bits} bits is outside the limits")
         if block.sequence < site.store.next_sequence(block.link):
+            before = site.store.device_block(block.link, block.sequence)
+            if before is not None and before.digest == digest_of(block):
+                return
             raise BadRequest(f"block {block.sequence} of {block.link} was delivered before or skipped")
         ledger = site.store.ledger(block.link)
         if ledger[Account.AVAILABLE] + block.length_bits > site.limits.pool_size_bits_max:

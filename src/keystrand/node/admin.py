@@ -12,20 +12,22 @@ import msgspec
 
 from keystrand.api.admin import REMEMBERED_S, admin_app
 from keystrand.api.admin_auth import Door, Roll
-from keystrand.api.admin_desk import Desk, Remembered, SiteFacts
+from keystrand.api.admin_desk import Desk, Order, Remembered, SiteFacts
 from keystrand.api.oidc import OidcVerifier, Provider
 from keystrand.config.admin import Admin, AdminOidc
 from keystrand.config.document import read_document
 from keystrand.config.schema import SiteConfig
 from keystrand.core.clock import Clock, SystemEntropy
-from keystrand.core.errors import BadRequest, KeystrandError, NotPermitted
+from keystrand.core.errors import BadRequest, ConfigError, KeystrandError, NotPermitted
 from keystrand.core.events import Sink
 from keystrand.core.policy import Policy
 from keystrand.core.protection import Protection
 from keystrand.core.register import KeyRecord, Scope, Use
 from keystrand.core.states import Change
 from keystrand.crypto.jose import TokenTerms
+from keystrand.crypto.keyring import TenantState
 from keystrand.govern.approval import DualControl, Proposal
+from keystrand.govern.roles import Operation
 from keystrand.kme.change import Emergency
 from keystrand.kme.jobs import JobStatus
 from keystrand.kme.lifecycle import Affected, Page
@@ -35,6 +37,8 @@ from keystrand.net.http_server import HttpServer
 from keystrand.net.https import fetch
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.engine import Engine
+from keystrand.node.roots import check_rotation
+from keystrand.node.tenants import Tenants, require_one_process
 from keystrand.observe.alarms import Alarm
 from keystrand.observe.feed import Feed
 from keystrand.observe.gauges import Gauges
@@ -152,6 +156,19 @@ class EngineDesk:
     def change(self, change: Change, scope: Scope, *, actor: str, reason: str, cursor: str) -> Affected:
         return self.kme.lifecycle.change(change, scope, actor=actor, reason=reason, cursor=cursor)
 
+    # what seals the site
+
+    def tenant_states(self) -> Sequence[TenantState]:
+        sealer = self.place.store.sealer
+        return sealer.tenants.states() if sealer.has_keyring else ()
+
+    def check_root(self, key_label: str) -> None:
+        require_one_process(self.place.config)
+        try:
+            check_rotation(self.place.config, key_label)
+        except ConfigError as error:
+            raise BadRequest(str(error), hint=error.hint) from None
+
     def jobs(self) -> Sequence[JobStatus]:
         return self.kme.jobs.status()
 
@@ -209,6 +226,26 @@ class EngineAdministration:
         if policy is not None:
             self.adopt(policy)
         return value
+
+    async def carry_out(self, order: Order, /) -> None:
+        orders = Tenants(self.place.config, self.engine, self.place.store.sealer)
+        who = {"actor": order.actor, "reason": order.reason}
+        match order.operation:
+            case Operation.TENANTS_SEAL:
+                await orders.seal(order.tenant, **who)
+            case Operation.TENANTS_UNSEAL:
+                await orders.unseal(order.tenant, **who)
+            case Operation.TENANTS_ROTATE:
+                await orders.rotate(order.tenant, **who)
+            case Operation.TENANTS_ERASE:
+                await orders.erase(order.tenant, **who)
+            case Operation.ROOT_ROTATE:
+                await orders.rotate_root(order.key_label, **who)
+            case Operation.ESCROW_GIVE:
+                assert order.secret is not None
+                await orders.restore(order.tenant, order.secret, escrow_id=order.escrow_id, **who)
+            case _:
+                raise KeystrandError(f"{order.operation} is no order")
 
     def _within(self, operation: Callable[[Desk], T], kme: Kme) -> tuple[T, Policy | None]:
         desk = EngineDesk(kme, self.place)

@@ -30,7 +30,7 @@ from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.doctor import INTEGRITY_S, Check, Finding, fail, ok, warn
 from keystrand.node.outlets import MARKS, way_of
 from keystrand.node.rollback import Witnessed, ask_witness, beside, check_before_start, peer_contexts, standing_of
-from keystrand.node.sealing import hsm_of, root_of
+from keystrand.node.roots import hsm_of, root_of
 from keystrand.observe.audit import GENESIS, origin
 from keystrand.observe.audit_verify import rows_of, verify
 from keystrand.store.rows import BLOCK_COLUMNS, COPY_COLUMNS, identity

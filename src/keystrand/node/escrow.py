@@ -95,4 +95,4 @@ def restore_tenant(
     """Put a tenant's keys back. Raises Tampered that names a wrong share; BadRequest where they are too few or of others."""
     secret = combine(record, shares)
     site.record("escrow.combined", escrow_id=record.escrow_id.hex(), what=f"tenant {tenant}", reason=reason)
-    site.sealer.restore_tenant(tenant, secret)
+    site.sealer.restore_tenant(tenant, site.sealer.tenants.wrap_escrowed(tenant, secret))

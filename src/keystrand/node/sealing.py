@@ -6,34 +6,11 @@ from contextlib import closing
 
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import ConfigError
-from keystrand.crypto.hsm import Hsm
-from keystrand.crypto.keyring import KeyringFile, KeyRoot
+from keystrand.crypto.keyring import KeyringFile
 from keystrand.crypto.seal import RootKey, Sealer
 from keystrand.crypto.vault import HsmRoot
+from keystrand.node.roots import hsm_of, hsm_root, passphrase_root, root_of
 from keystrand.store.sqlite import SqliteStore
-
-
-def root_of(config: SiteConfig) -> KeyRoot:
-    """The root key that the configuration names. Raises ConfigError; Unavailable where an HSM does not answer."""
-    return hsm_root(config) if config.site.root_key == "pkcs11" else passphrase_root(config)
-
-
-def passphrase_root(config: SiteConfig) -> RootKey:
-    if config.site.root_key_file is None:
-        raise ConfigError("no root_key_file is named in [site]", hint="state the file with the passphrase")
-    return RootKey.from_passphrase_file(config.site.root_key_file, config.salt_file)
-
-
-def hsm_of(config: SiteConfig) -> Hsm:
-    if config.hsm is None:
-        raise ConfigError("no HSM is configured", hint="add a table [hsm]")
-    return Hsm(config.hsm.place())
-
-
-def hsm_root(config: SiteConfig) -> HsmRoot:
-    hsm = hsm_of(config)
-    assert config.hsm is not None
-    return HsmRoot(hsm, config.hsm.key_label)
 
 
 def sealer_of(config: SiteConfig) -> Sealer:

@@ -7,14 +7,16 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, TypeVar
 
-from keystrand.api.admin_desk import Desk, Remembered, SiteFacts
+from keystrand.api.admin_desk import Desk, Order, Remembered, SiteFacts
 from keystrand.core.clock import Clock
 from keystrand.core.errors import BadRequest, UnknownKey
 from keystrand.core.policy import Policy
 from keystrand.core.pool import Account
 from keystrand.core.register import KeyRecord, Scope, Use
 from keystrand.core.states import Change, advance, sources
+from keystrand.crypto.keyring import TenantState
 from keystrand.govern.approval import Proposal
+from keystrand.govern.roles import Operation
 from keystrand.kme.change import Emergency
 from keystrand.kme.jobs import JobStatus
 from keystrand.kme.lifecycle import Affected, Page, cursor_of, place_of
@@ -58,6 +60,8 @@ class MemoryDesk(MemoryProposals):
     records: list[dict[str, Any]] = field(default_factory=list)
     table: dict[str, JobStatus] = field(default_factory=lambda: {"expiry": JobStatus("expiry", 1.0)})
     kept: dict[str, Proposal] = field(default_factory=dict)
+    sealed: dict[str, TenantState] = field(default_factory=dict)
+    orders: list[Order] = field(default_factory=list)
     page_max: int = PAGE_MAX
 
     def site(self) -> SiteFacts:
@@ -135,6 +139,13 @@ class MemoryDesk(MemoryProposals):
         uses = tuple(use for record in moved for use in self.uses(record.key_id))
         return Affected(tuple(moved), uses, cursor=cursor_of(found[-1]) if more else "")
 
+    def tenant_states(self) -> Sequence[TenantState]:
+        return [self.sealed[name] for name in sorted(self.sealed)]
+
+    def check_root(self, key_label: str) -> None:
+        if key_label == "present":
+            raise BadRequest("this is the root key already")
+
     def jobs(self) -> Sequence[JobStatus]:
         return list(self.table.values())
 
@@ -166,12 +177,23 @@ class MemoryDesk(MemoryProposals):
         self.answers[who, key] = answer
 
 
+def _carried_out(state: TenantState, operation: Operation) -> TenantState:
+    match operation:
+        case Operation.TENANTS_SEAL:
+            return replace(state, sealed=True, generation=0)
+        case Operation.TENANTS_ROTATE:
+            return replace(state, generation=state.generation + 1)
+        case _:
+            return replace(state, sealed=False, generation=max(1, state.generation))
+
+
 class MemoryAdministration:
     """Satisfies api.admin_desk.Administration: what raises is taken back. fault: raised by every call while it is set."""
 
     def __init__(self, desk: MemoryDesk) -> None:
         self.desk = desk
         self.fault: Exception | None = None
+        self.unreachable: Exception | None = None  # raised where an order would be carried out
 
     async def act(self, operation: Callable[[Desk], T], /) -> T:
         if self.fault is not None:
@@ -186,3 +208,13 @@ class MemoryAdministration:
             del desk.rows[before[4] :], desk.records[before[5] :]
             desk.keys = keys
             raise
+
+    async def carry_out(self, order: Order, /) -> None:
+        if self.unreachable is not None:
+            raise self.unreachable
+        self.desk.orders.append(order)
+        if order.operation is Operation.TENANTS_ERASE:
+            del self.desk.sealed[order.tenant]
+        elif order.tenant:
+            before = self.desk.sealed.get(order.tenant, TenantState(tenant=order.tenant, sealed=True, generation=0))
+            self.desk.sealed[order.tenant] = _carried_out(before, order.operation)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from keystrand.core.errors import BadRequest, ConfigError, NotPermitted, StoreUnavailable, Tampered, TenantSealed
 from keystrand.core.secret import Secret
 from keystrand.crypto import seal
-from keystrand.crypto.keyring import Keyring, KeyringFile, KeyRoot, MemoryKeyring, TenantEntry, associated
+from keystrand.crypto.keyring import Keyring, KeyringFile, KeyRoot, MemoryKeyring, RootNote, TenantEntry, associated
 from keystrand.crypto.seal import RootKey, Sealer
 from keystrand.crypto.shares import combine, split
 
@@ -125,6 +125,7 @@ class AwayRoot:
 
     def __init__(self, root: KeyRoot) -> None:
         self.root, self.away, self.calls = root, False, 0
+        self.note = RootNote(key_label="away")
 
     def wrap(self, associated: bytes, key: Secret, /) -> bytes:
         return self._there().wrap(associated, key)
@@ -366,7 +367,7 @@ def test_custodians_give_a_tenant_back_to_a_new_site(sealer: Sealer, tmp_path: P
     second = sealer.seal("c", b"r", b"two", tenant="acme")
     record, shares = split(sealer.tenants.for_escrow("acme"), 2, 3)
     other = Sealer(RootKey.generate(), KeyringFile(tmp_path / "other.keys"))
-    other.restore_tenant("acme", combine(record, shares[1:]))
+    other.restore_tenant("acme", other.tenants.wrap_escrowed("acme", combine(record, shares[1:])))
     assert other.open("c", b"r", first, tenant="acme").reveal() == b"one"
     assert other.open("c", b"r", second, tenant="acme").reveal() == b"two"
     sealer.seal_tenant("zeta")
@@ -374,7 +375,7 @@ def test_custodians_give_a_tenant_back_to_a_new_site(sealer: Sealer, tmp_path: P
         sealer.tenants.for_escrow("zeta")
     for wrong in (b"", bytes(33), bytes(35)):
         with pytest.raises(BadRequest):
-            other.restore_tenant("zeta", Secret(wrong))
+            other.restore_tenant("zeta", other.tenants.wrap_escrowed("zeta", Secret(wrong)))
 
 
 # the file ------------------------------------------------------------------------------------------------------------

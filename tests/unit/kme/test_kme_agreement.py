@@ -225,6 +225,17 @@ def test_a_block_that_cannot_be_right_is_refused(
     assert dict(pair.alpha.store.ledger("link")) == ledger
 
 
+def test_I1_the_same_block_again_is_taken_for_what_it_is(bare: Pair) -> None:
+    """The module did not hear that it was durable; whoever sends other bits under its number is refused."""
+    block = block_of(0, bytes(range(256)))
+    for _ in range(2):
+        bare.alpha.run(lambda kme: kme.ingest(block))
+    assert bare.alpha.ledger(Account.INGESTED) == 2048
+    assert len(bare.alpha.records("block.ingested")) == 1
+    with pytest.raises(BadRequest, match="delivered before"):
+        bare.alpha.run(lambda kme: kme.ingest(block_of(0, bytes(256))))
+
+
 def test_I6_unused_bits_expire(pair: Pair) -> None:
     pair.clock.move_to(pair.clock.monotonic_s() + LIMITS.block_ttl_s + 1)
     pair.advance(2)

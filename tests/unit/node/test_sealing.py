@@ -12,7 +12,8 @@ from keystrand.config.load import load_site
 from keystrand.config.policy import Tenant
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import ConfigError, Tampered
-from keystrand.node.sealing import hsm_of, move_to_passphrase, root_of, sealer_of
+from keystrand.node.roots import hsm_of, root_of
+from keystrand.node.sealing import move_to_passphrase, sealer_of
 
 
 @pytest.fixture
