@@ -1,0 +1,50 @@
+"""Tunnels of every kind under keys of two real sites: `python -m bench.bench_transport --kinds wireguard --parts rotate`.
+
+Needs root. The key managers and both tunnel ends are programs as an operator runs them; a feeder stands in for the QKD modules.
+--path puts a folder in front of PATH, for another wireguard-go than the system's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from bench.report import Row, publish
+from bench.transport_rotate import rotate
+from keystrand.lab.wires import why_not
+
+KINDS = ("wireguard", "ipsec", "tls")
+
+
+def main() -> int:
+    words = arguments()
+    if reason := why_not():
+        print(reason, file=sys.stderr)
+        return 1
+    if words.path:
+        os.environ["PATH"] = f"{words.path}:{os.environ['PATH']}"
+    parts: dict[str, Callable[[str], list[Row]]] = {
+        "rotate": lambda kind: rotate(kind, words.seconds, words.rotate_s, words.packets_per_s),
+    }
+    met = True
+    for part in words.parts:
+        for kind in words.kinds:
+            met &= publish(f"transport_{part}_{kind}", parts[part](kind))
+    return 0 if met else 1
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kinds", nargs="+", default=KINDS)
+    parser.add_argument("--parts", nargs="+", default=("rotate",))
+    parser.add_argument("--seconds", type=float, default=600.0, help="of a rotation run")
+    parser.add_argument("--rotate-s", type=float, default=2.0)
+    parser.add_argument("--packets-per-s", type=int, default=1000)
+    parser.add_argument("--path", default="")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
