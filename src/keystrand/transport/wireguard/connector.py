@@ -91,6 +91,7 @@ class DualLanes(WireGuard):
         super().__init__(place, settings)
         self._numbers: dict[int, int] = {}  # place of the lane: generation that it was prepared for
         self._going: dict[int, asyncio.Task[None]] = {}
+        self._ahead: dict[int, asyncio.Task[None]] = {}  # lanes that are made before their key comes
 
     async def _at(self, number: int) -> Lane:
         return await self._lane(f"{self._settings.interface}{number % LANES}")
@@ -100,14 +101,38 @@ class DualLanes(WireGuard):
         lane = await self._at(turn)
         if turn in await self._busy() and self._numbers.get(turn) != generation.number:
             raise Unavailable(f"{lane.name} still carries traffic: the next number will do")
-        await self._end_going(turn)
-        door = await self._prepare_lane(lane, self._settings.listen_port + turn)
-        psk = derive(generation, self._place, kind=NAME)
+        if not await self._is_ahead(turn):
+            await self._end_going(turn)
+            await self._prepare_lane(lane, self._settings.listen_port + turn)
+        door, psk = lane.door, derive(generation, self._place, kind=NAME)
         try:
             await door.set_peer(self._peer(psk, offset=turn), anew=True)
         finally:
             psk.wipe()
         self._numbers[turn] = generation.number
+
+    async def _make_ahead(self, turn: int) -> None:
+        """What takes long, to start a program and to address its interface, is over when the key comes."""
+        if (going := self._going.get(turn)) is not None:
+            await asyncio.wait([going])
+        await self._prepare_lane(await self._at(turn), self._settings.listen_port + turn)
+
+    def _forget_ahead(self, *, but: int | None = None) -> None:
+        for turn in set(self._ahead) - {but}:
+            self._ahead.pop(turn).cancel()
+
+    async def _is_ahead(self, turn: int) -> bool:
+        """Is there a lane that was made ahead, and still as it was made: without peers?"""
+        task = self._ahead.pop(turn, None)
+        if task is None:
+            return False
+        await asyncio.wait([task])
+        if task.cancelled() or task.exception() is not None:
+            return False
+        try:
+            return await (await self._at(turn)).door.state() is None
+        except Unavailable:
+            return False
 
     async def _busy(self) -> set[int]:
         """Lanes that this end sends over, or the other one may: it made the newest handshake there."""
@@ -141,11 +166,15 @@ class DualLanes(WireGuard):
         self._numbers[number % LANES] = number
 
     async def retire(self, number: int) -> None:
-        for turn in set(range(LANES)) - {number % LANES} - set(self._going):
+        following = (number + 1) % LANES
+        self._forget_ahead(but=following)
+        for turn in set(range(LANES)) - {number % LANES} - set(self._going) - set(self._ahead):
             self._numbers.pop(turn, None)
             lane = await self._at(turn)
             if await lane.exists():
                 self._going[turn] = asyncio.get_running_loop().create_task(self._go(turn, lane))
+        if following not in self._ahead:
+            self._ahead[following] = asyncio.get_running_loop().create_task(self._make_ahead(following))
 
     async def _go(self, turn: int, lane: Lane) -> None:
         await asyncio.sleep(LINGER_S)
@@ -166,6 +195,7 @@ class DualLanes(WireGuard):
 
     async def block(self) -> None:
         await self._routes.lead(None)
+        self._forget_ahead()
         for turn in range(LANES):
             await self._end_going(turn)
         self._numbers.clear()
@@ -182,7 +212,9 @@ class DualLanes(WireGuard):
         return _health(state, self._numbers.get(turn), name)
 
     async def close(self) -> None:
-        for turn in list(self._going):
+        leaving = [*self._going, *self._ahead]
+        self._forget_ahead()
+        for turn in leaving:
             await self._end_going(turn)
 
 

@@ -17,6 +17,7 @@ from keystrand.transport.wireguard.settings import WireGuardSettings
 
 READY_S: Final = 5.0
 LOOK_S: Final = 0.01
+QUEUE: Final = "4000"  # packets that wait while a program in user space does not get the processor
 Plane = Literal["kernel", "wireguard-go"]
 
 
@@ -45,7 +46,7 @@ class Lane:
                 await self._run("ip", "link", "add", self.name, "type", "wireguard")
             else:
                 await self._start_program()
-        await self._run("ip", "link", "set", self.name, "mtu", str(self.settings.mtu), "up")
+        await self._run("ip", "link", "set", self.name, "mtu", str(self.settings.mtu), "txqueuelen", QUEUE, "up")
         await self._admit_early_packets()
 
     async def _admit_early_packets(self) -> None:
