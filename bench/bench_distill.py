@@ -17,9 +17,9 @@ import numpy as np
 
 from bench.report import Row, publish
 from keystrand.core.errors import PeerFault
-from keystrand.qkd.distill import amplify, reconcile, verify
+from keystrand.qkd.distill import amplify, cascade, verify
 
-BLOCK_BITS: Final = 64 * reconcile.FRAME_BITS_MAX
+BLOCK_BITS: Final = 64 * cascade.FRAME_BITS_MAX
 EXTENSIONS_MAX: Final = 8
 
 
@@ -38,12 +38,12 @@ class Tally:
     spent_s: float = 0.0  # both ends together, on one core
 
 
-def converse(corrector: reconcile.Corrector, oracle: reconcile.Oracle) -> None:
+def converse(corrector: cascade.Corrector, oracle: cascade.Oracle) -> None:
     while (query := corrector.ask()) is not None:
         corrector.hear(oracle.answer(query))
 
 
-def agree(corrector: reconcile.Corrector, oracle: reconcile.Oracle, sent: reconcile.Bits, tally: Tally) -> bool:
+def agree(corrector: cascade.Corrector, oracle: cascade.Oracle, sent: cascade.Bits, tally: Tally) -> bool:
     """Reconcile until the tags fit; False where they never do."""
     for _ in range(EXTENSIONS_MAX):
         converse(corrector, oracle)
@@ -61,8 +61,8 @@ def run_block(rng: np.random.Generator, size: int, qber: float, tally: Tally) ->
     flips = (rng.random(size, dtype=np.float32) < qber).astype(np.uint8)
     received, seed = sent ^ flips, os.urandom(32)
     begun_s = time.perf_counter()
-    oracle = reconcile.Oracle(sent, qber_estimate=qber, seed=seed)
-    corrector = reconcile.Corrector(received, qber_estimate=qber, seed=seed)
+    oracle = cascade.Oracle(sent, qber_estimate=qber, seed=seed)
+    corrector = cascade.Corrector(received, qber_estimate=qber, seed=seed)
     try:
         agreed = agree(corrector, oracle, sent, tally)
     except PeerFault:

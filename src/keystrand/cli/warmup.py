@@ -28,14 +28,14 @@ def _distill() -> None:
     """One small block through reconciliation, verification and amplification touches every kernel."""
     import numpy as np
 
-    from keystrand.qkd.distill import amplify, reconcile, verify
+    from keystrand.qkd.distill import amplify, cascade, verify
 
     seed = secrets.token_bytes(32)
     theirs = np.frombuffer(secrets.token_bytes(WARMUP_BITS), np.uint8) % np.uint8(2)
     ours = theirs.copy()
     ours[::50] ^= 1  # 2 % of errors
-    corrector = reconcile.Corrector(ours, qber_estimate=0.02, seed=seed)
-    oracle = reconcile.Oracle(theirs, qber_estimate=0.02, seed=seed)
+    corrector = cascade.Corrector(ours, qber_estimate=0.02, seed=seed)
+    oracle = cascade.Oracle(theirs, qber_estimate=0.02, seed=seed)
     while (query := corrector.ask()) is not None:
         corrector.hear(oracle.answer(query))
     verify.tag(corrector.corrected, seed=seed)

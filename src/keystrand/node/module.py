@@ -30,7 +30,7 @@ from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.meeting import Dialling, Frames, Listening, Meeting
 from keystrand.node.module_state import LinkStateFile
 from keystrand.node.outbox import Outbox
-from keystrand.qkd.distill import reconcile
+from keystrand.qkd.distill import cascade
 from keystrand.qkd.distill.authenticate import AuthKeyPool
 from keystrand.qkd.optics import Attack, QuantumChannel
 from keystrand.qkd.profile import LinkProfile
@@ -116,10 +116,10 @@ def _kme(config: ModuleConfig, sink: Sink) -> ConnectKme:
 def warm_up() -> None:
     """Compile the kernels, so that the first block does not wait for it."""
     bits, seed = np.zeros(256, np.uint8), bytes(32)
-    oracle = reconcile.Oracle(bits, qber_estimate=0.05, seed=seed)
+    oracle = cascade.Oracle(bits, qber_estimate=0.05, seed=seed)
     noisy = bits.copy()
     noisy[::50] = 1
-    corrector = reconcile.Corrector(noisy, qber_estimate=0.05, seed=seed)
+    corrector = cascade.Corrector(noisy, qber_estimate=0.05, seed=seed)
     while (query := corrector.ask()) is not None:
         corrector.hear(oracle.answer(query))
 

@@ -29,7 +29,7 @@ from typing import Final, Unpack
 from keystrand.core.errors import PeerFault
 from keystrand.core.secret import Secret
 from keystrand.qkd.choices import Bits, ChoiceStream
-from keystrand.qkd.distill import amplify, reconcile, verify
+from keystrand.qkd.distill import amplify, cascade, verify
 from keystrand.qkd.distill.authenticate import PAIR_BYTES, AuthKeyPool
 from keystrand.qkd.distill.estimate import Counts
 from keystrand.qkd.distill.sift import announce, conclude, errors_by_intensity, match
@@ -55,7 +55,7 @@ class Transmitter(End):
         self._seed = seed
         self._stream = ChoiceStream(seed, profile.source)
         self._sent_pulses = 0
-        self._oracle: reconcile.Oracle | None = None
+        self._oracle: cascade.Oracle | None = None
 
     def light(self) -> wire.Run:
         """First on the quantum channel."""
@@ -106,7 +106,7 @@ class Transmitter(End):
             raise PeerFault("a query before there is a block")
         self._work = work = self._cut()
         work.seed = message.seed
-        self._oracle = reconcile.Oracle(work.raw.bits, qber_estimate=estimate_qber(work.raw), seed=work.seed)
+        self._oracle = cascade.Oracle(work.raw.bits, qber_estimate=estimate_qber(work.raw), seed=work.seed)
 
     def _hear_verify(self, message: wire.Verify) -> None:
         work, oracle = self._current(message.sequence), self._oracle
@@ -154,7 +154,7 @@ class Receiver(End):
     def __init__(self, profile: LinkProfile, pool: AuthKeyPool, **standing: Unpack[Standing]) -> None:
         super().__init__(profile, pool, **standing)
         self._unsifted: list[tuple[int, int, Clicks]] = []
-        self._corrector: reconcile.Corrector | None = None
+        self._corrector: cascade.Corrector | None = None
         self._proposed: tuple[Bits, Counts, int] | None = None  # corrected bits, counts, leakage: told in Verify
 
     def detected(self, first: int, count: int, clicks: Clicks) -> Outcome:
@@ -189,10 +189,10 @@ class Receiver(End):
         self.pool.check()
         self._work = work = self._cut()
         work.seed = self._entropy.bytes(SEED_BYTES)
-        self._corrector = reconcile.Corrector(work.raw.bits, qber_estimate=estimate_qber(work.raw), seed=work.seed)
+        self._corrector = cascade.Corrector(work.raw.bits, qber_estimate=estimate_qber(work.raw), seed=work.seed)
         self._ask(work, self._corrector)
 
-    def _ask(self, work: Work, corrector: reconcile.Corrector) -> None:
+    def _ask(self, work: Work, corrector: cascade.Corrector) -> None:
         body = corrector.ask()
         if body is None:
             self._propose(work, corrector)
@@ -206,7 +206,7 @@ class Receiver(End):
         corrector.hear(message.body)
         self._ask(work, corrector)
 
-    def _propose(self, work: Work, corrector: reconcile.Corrector) -> None:
+    def _propose(self, work: Work, corrector: cascade.Corrector) -> None:
         corrected = corrector.corrected
         errors = errors_by_intensity(work.raw.bits, corrected, work.raw.intensities)
         counts = self._counts(work, errors)

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.qkd.twins import textbook_shuffle
 
-from keystrand.qkd.kernels import cascade, kernel
+from keystrand.qkd.distill.packed import from_bytes, to_bytes, unweave, weave
+from keystrand.qkd.kernels import cascade, kernel, words
 
 SCRIPT = """
 import numpy as np
-from keystrand.qkd.distill.reconcile import Corrector, Oracle
+from keystrand.qkd.distill.cascade import Corrector, Oracle
 rng = np.random.default_rng(3)
 sent = rng.integers(0, 2, 600, dtype=np.uint8)
 received = sent ^ (rng.random(600) < 0.03).astype(np.uint8)
@@ -48,49 +50,77 @@ def test_a_kernel_works_where_no_cache_can_be_kept():
 
 
 @settings(deadline=None)
-@given(st.integers(1, 200), st.integers(1, 130), st.integers(0, 2**32))
-def test_weave_is_undone_by_unweave(size, frames, rng_seed):
-    bits = np.random.default_rng(rng_seed).integers(0, 2, size * frames, dtype=np.uint8)
-    words = np.zeros((-(-frames // 64), size), np.uint64)
-    cascade.weave(bits, words, frames)
-    assert all(int(words[f >> 6, i]) >> (f & 63) & 1 == bits[f * size + i] for f in range(frames) for i in range(size))
-    out = np.empty_like(bits)
-    cascade.unweave(words, out, frames)
-    assert np.array_equal(out, bits)
+@given(st.integers(1, 70), st.integers(1, 200), st.integers(0, 70), st.integers(0, 2**32))
+def test_weave_is_undone_by_unweave(size, frames, missing, rng_seed):
+    bits = np.random.default_rng(rng_seed).integers(0, 2, max(1, size * frames - missing), dtype=np.uint8)
+    rows = weave(bits, frames, size)
+    assert rows.shape == (-(-frames // 64), size)
+    out = unweave(rows, frames)
+    assert np.array_equal(out[: bits.size], bits)
+    assert not out[bits.size :].any()
+    for place, bit in enumerate(bits):
+        group, rest = divmod(place, 64 * size)
+        lanes = min(64, frames - 64 * group)
+        assert int(rows[group, rest // lanes]) >> rest % lanes & 1 == bit
 
 
-def textbook_scatter(seed, size, slots):
-    order, state = list(range(size)), seed
-    for i in range(size - 1, 0, -1):
-        state = (state + 0x9E3779B97F4A7C15) % 2**64
-        z = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
-        z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
-        j = ((z ^ z >> 31) >> 32) * (i + 1) >> 32
-        order[i], order[j] = order[j], order[i]
-    return [slots + rank * slots // size for rank in order]
+WORD = st.integers(0, 2**64 - 1).map(np.uint64)
+
+
+@given(WORD, WORD)
+def test_gather_and_spread_move_the_bits_under_a_mask(word, mask):
+    places = [i for i in range(64) if int(mask) >> i & 1]
+    gathered = sum((int(word) >> place & 1) << i for i, place in enumerate(places))
+    spread = sum((int(word) >> i & 1) << place for i, place in enumerate(places))
+    for gather, back in ((words.gather, words.spread), (words._gather, words._spread)):
+        assert int(gather(word, mask)) == gathered
+        assert int(back(word, mask)) == spread
+    with np.errstate(over="ignore"):
+        assert words.count(mask) == words._count(mask) == len(places)
+
+
+@given(st.lists(st.integers(0, 64).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, 2**n - 1))), max_size=40))
+def test_a_stream_gives_back_what_was_written(items):
+    stream, place = np.zeros(sum(n for n, _ in items) // 64 + 2, np.uint64), 0
+    for number, bits in items:
+        place = words.write(stream, place, np.uint64(bits), number)
+    assert place == sum(n for n, _ in items)
+    assert int.from_bytes(to_bytes(stream, place), "little") == int(
+        "".join(format(bits, f"0{n}b") for n, bits in reversed(items) if n) or "0", 2
+    )
+    again, place = from_bytes(to_bytes(stream, place)), 0
+    for number, bits in items:
+        assert int(words.read(again, place, number)) % 2**number == bits
+        place += number
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 100), st.integers(0, 2**64 - 1))
-def test_scatter_and_grow_equal_their_textbook_twins(size, seed):
+def test_shuffle_and_grow_equal_their_textbook_twins(size, seed):
     slots = 1 << (size - 1).bit_length()
-    leaves, bit_at = np.zeros(size, np.int32), np.zeros(slots, np.int32)
+    order, bit_at = np.zeros(size, np.int32), np.full(slots, -1, np.int32)
     with np.errstate(over="ignore"):
-        cascade.scatter(np.uint64(seed), leaves, bit_at)
-    assert leaves.tolist() == textbook_scatter(seed, size, slots)
-    assert sorted(bit_at[bit_at >= 0].tolist()) == list(range(size))
-    assert all(bit_at[leaves[i] - slots] == i for i in range(size))
+        cascade.shuffle(np.uint64(seed), order)
+    assert order.tolist() == textbook_shuffle(seed, size)
+    leaves = slots + order.astype(np.int64) * slots // size
+    bit_at[leaves - slots] = np.arange(size)
+    rows = np.random.default_rng(seed).integers(0, 2**64, (2, size), dtype=np.uint64)
+    trees = np.zeros(4 * slots, np.uint64)
+    cascade.grow(rows, bit_at, 1, trees)
+    for group in range(2):
+        for node in range(1, 2 * slots):
+            below = [i for i in range(size) if any(int(leaves[i]) >> k == node for k in range(slots.bit_length()))]
+            assert trees[2 * slots * group + node] == np.bitwise_xor.reduce(rows[group, below])
 
-    words = np.random.default_rng(seed).integers(0, 2**64, (1, size), dtype=np.uint64)
-    trees = np.zeros((1, 2 * slots), np.uint64)
-    cascade.grow(words, leaves, trees)
-    for node in range(1, 2 * slots):
-        below = [i for i in range(size) if any(int(leaves[i]) >> k == node for k in range(slots.bit_length()))]
-        assert trees[0, node] == np.bitwise_xor.reduce(words[0, below]) if below else trees[0, node] == 0
 
-
-def test_every_late_block_has_its_share_of_the_bits():
-    size, slots = 40_000, 65_536
-    leaves, bit_at = np.zeros(size, np.int32), np.zeros(slots, np.int32)
-    cascade.scatter(np.uint64(5), leaves, bit_at)
-    assert np.bincount(leaves >> 15, minlength=4)[2:].tolist() == pytest.approx([size / 2] * 2, abs=1)
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 150), st.integers(0, 2**32))
+def test_halves_are_the_parities_of_the_members(size, seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, 2**64, (2, size), dtype=np.uint64)
+    member = rng.integers(0, 2**64, (3, -(-size // 64)), dtype=np.uint64)
+    parities = np.zeros((3, 2), np.uint64)
+    cascade.halves(rows, member, parities)
+    for late in range(3):
+        inside = [i for i in range(size) if int(member[late, i >> 6]) >> (i & 63) & 1]
+        assert parities[late].tolist() == [np.bitwise_xor.reduce(rows[group, inside]) for group in range(2)]
