@@ -11,10 +11,10 @@ import pytest
 
 from keystrand.core.key import Key
 from keystrand.core.secret import Secret
+from keystrand.core.way import Way
 from keystrand.crypto import field
 from keystrand.crypto.onetime import TAG_BYTES, TAG_KEY_BYTES, unlock
 from keystrand.relay.atlas import Atlas, RelayedLink, SiteFacts, Terms
-from keystrand.relay.exposure import Way
 from keystrand.relay.relay import Relay
 from keystrand.testing.network.liars import LIARS
 from keystrand.testing.network.maps import drawn_atlas

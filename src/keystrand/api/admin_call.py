@@ -61,7 +61,9 @@ def _text(name: str, about: str, pattern: str, longest: int) -> Param:
     )
 
 
-TENANT, SAE, PEER, LINK = (_text(name, f"the name of a {name}", NAME, 64) for name in ("tenant", "sae", "peer", "link"))
+TENANT, SAE, PEER, LINK, RELAY = (
+    _text(name, f"the name of a {name}", NAME, 64) for name in ("tenant", "sae", "peer", "link", "relay")
+)
 STATE = _text("state", "a state of SP 800-57", STATES, 16)
 TAG = _text("tag", "name=value", "^[a-z_]+=[!-~]+$", 256)
 SOURCE = _text("source", "the name of a source", "^[!-~]+$", 128)

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from keystrand.core.errors import BadRequest
 from keystrand.core.policy import Policy
-from keystrand.core.register import KeyRecord, Scope, Use
+from keystrand.core.register import KeyRecord, Scope, Tally, Use
 from keystrand.core.secret import Secret
 from keystrand.core.states import Change
 from keystrand.crypto.keyring import TenantState
@@ -77,6 +77,7 @@ class Desk(Proposals, Protocol):
 
     def key(self, key_id: str) -> KeyRecord: ...  # raises UnknownKey
     def find(self, scope: Scope, *, cursor: str, limit: int) -> Page: ...
+    def tally(self, scope: Scope) -> Sequence[Tally]: ...
     def uses(self, key_id: str) -> Sequence[Use]: ...
     def try_change(self, change: Change, scope: Scope, *, cursor: str) -> Affected: ...  # changes nothing
     def change(self, change: Change, scope: Scope, *, actor: str, reason: str, cursor: str) -> Affected: ...

@@ -55,6 +55,7 @@ class Criteria(Form, frozen=True, kw_only=True):
     peer: Name | UnsetType = UNSET
     link: Name | UnsetType = UNSET
     source: Annotated[str, Meta(min_length=1, max_length=128)] | UnsetType = UNSET
+    relay: Name | UnsetType = UNSET
     since_s: Instant | UnsetType = UNSET
     until_s: Instant | UnsetType = UNSET
     cursor: Cursor = ""
@@ -281,6 +282,21 @@ class KeyFacts(Form, frozen=True, kw_only=True):
     reason: str
     compromised_s: float
     destruction_record: int
+
+
+class TallyFacts(Form, frozen=True, kw_only=True):
+    link: str
+    peer: str
+    strands: list[str]
+    keys: int
+    bits: int
+    used_bytes: int
+    first_s: float
+    last_s: float
+
+
+class KeyTally(Form, frozen=True, kw_only=True):
+    groups: list[TallyFacts]
 
 
 class UseFacts(Form, frozen=True, kw_only=True):

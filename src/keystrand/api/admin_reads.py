@@ -22,7 +22,7 @@ from keystrand.observe.audit import GENESIS
 DIGESTS_MAX = 20_000
 DIFFERENCES_MAX = 1000
 UNKNOWN = "no such key"
-_CRITERIA = ("tenant", "sae", "peer", "link", "source", "since_s", "until_s")
+_CRITERIA = ("tenant", "sae", "peer", "link", "source", "relay", "since_s", "until_s")
 
 
 def status(desk: Desk, call: Call) -> Result:
@@ -185,7 +185,8 @@ def try_policy(desk: Desk, call: Call) -> Result:
 # keys ----------------------------------------------------------------------------------------------------------------
 
 
-def find(desk: Desk, call: Call) -> Result:
+def _asked_for(call: Call) -> Scope:
+    """The criteria of a query. Raises NotPermitted where they may mean keys that are out of reach."""
     query = call.query
     criteria: dict[str, Any] = {name: query.get(name) for name in _CRITERIA}
     scope = Scope(
@@ -194,6 +195,19 @@ def find(desk: Desk, call: Call) -> Result:
         **criteria,
     )
     check_reach(call, Operation.KEYS_READ, scope)
+    return scope
+
+
+def tally(desk: Desk, call: Call) -> Result:
+    groups = [
+        forms.TallyFacts(**group._asdict() | {"strands": sorted(strand.value for strand in group.strands)})
+        for group in desk.tally(_asked_for(call))
+    ]
+    return Result(form=forms.KeyTally(groups=groups))
+
+
+def find(desk: Desk, call: Call) -> Result:
+    query, scope = call.query, _asked_for(call)
     page = desk.find(scope, cursor=query.get("cursor", ""), limit=query.get("limit", 100))
     return Result(form=forms.KeyPage(keys=[key_facts(record) for record in page.records], cursor=page.cursor))
 

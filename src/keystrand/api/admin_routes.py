@@ -20,6 +20,7 @@ from keystrand.api.admin_call import (
     NUMBER,
     PEER,
     PROPOSAL_ID,
+    RELAY,
     RELEASE_ID,
     SAE,
     SINCE_S,
@@ -35,7 +36,7 @@ from keystrand.api.admin_call import (
 from keystrand.govern.roles import Operation as Op
 
 _PAGE: Final = (CURSOR, LIMIT)
-_FILTER: Final = (STATE, TAG, TENANT, SAE, PEER, LINK, SOURCE, SINCE_S, UNTIL_S)
+_FILTER: Final = (STATE, TAG, TENANT, SAE, PEER, LINK, SOURCE, RELAY, SINCE_S, UNTIL_S)
 
 
 def _get(
@@ -177,6 +178,7 @@ ROUTES: Final = (
         guarded=True,
     ),
     _get("/keys", Op.KEYS_READ, reads.find, forms.KeyPage, "Keys by criteria, oldest first", query=_FILTER + _PAGE),
+    _get("/tally", Op.KEYS_READ, reads.tally, forms.KeyTally, "Keys by criteria, counted by link", query=_FILTER),
     _get("/keys/{key_id}", Op.KEYS_READ, reads.get, forms.KeyFacts, "What is known of one key", params=(KEY_ID,)),
     _get("/keys/{key_id}/use", Op.KEYS_READ, reads.use, forms.UseFacts, "How much a key was used", params=(KEY_ID,)),
     _get(

@@ -33,7 +33,7 @@ DANGEROUS: Final = frozenset({Change.COMPROMISE, Change.DESTROY})
 def scope_of(selection: forms.Criteria) -> Scope:
     fields = {
         name: value
-        for name in ("tenant", "sae", "peer", "link", "source", "since_s", "until_s", "key_ids", "tags")
+        for name in ("tenant", "sae", "peer", "link", "source", "relay", "since_s", "until_s", "key_ids", "tags")
         if (value := getattr(selection, name)) is not UNSET
     }
     states = frozenset() if selection.states is UNSET else frozenset(State(name) for name in selection.states)

@@ -22,6 +22,7 @@ _CRITERIA = {
     "peer": "Keys shared with this site.",
     "link": "Keys from this QKD link.",
     "source": "Keys with bits from this QKD module.",
+    "relay": "Keys with bits that this site could have seen.",
 }
 
 

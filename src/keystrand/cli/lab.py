@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Try a kind of tunnel between two sites on this machine."""
+    """Try tunnels and networks of sites on this machine."""
 
 
 @command.command("tunnel")
@@ -83,3 +83,24 @@ def _drawing(site_file: Path) -> Iterator[KeySource]:
     assert config.gateway is not None
     with client_of(config, config.gateway.sae, timeout_s=10.0) as client:
         yield Etsi014Keys(client)
+
+
+@command.command("up")
+@click.argument("network_file", metavar="NETWORK", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--dir", "folder", default=Path("network"), show_default=True, type=click.Path(path_type=Path))
+@click.option(
+    "--rate-bps", default=200_000.0, show_default=True, type=click.FloatRange(1000), help="Key rate of a hop."
+)
+@click.option("--once", is_flag=True, help="Draw keys over every relayed link, compare both ends, and stop.")
+@json_option
+def up(network_file: Path, folder: Path, rate_bps: float, once: bool, as_json: bool) -> int:
+    """Run every site of NETWORK on this machine, with keys over relays between sites that are no neighbours.
+
+    The keys of the hops come from a feeder that stands for QKD modules; all behind the device interface is real.
+    """
+    from keystrand.lab.network import run_network
+
+    proven, facts = run_network(network_file, folder.absolute(), say, rate_bps=rate_bps, once=once)
+    if as_json:
+        print_json(facts)
+    return exits.OK if proven else exits.REFUSED

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from keystrand.core.protection import Protection, Strand
 from keystrand.core.states import State
+from keystrand.core.way import Way
 
 LEVEL = {
     State.PRE_ACTIVATION: 0,
@@ -122,6 +123,39 @@ class Use:
     last_s: float
 
 
+class Tally(NamedTuple):
+    """Keys of one link and of the same strands, counted. used_bytes: that their consumers said they protected."""
+
+    link: str
+    peer: str
+    strands: frozenset[Strand]
+    keys: int
+    bits: int
+    used_bytes: int
+    first_s: float
+    last_s: float
+
+
+def tallied(records: Iterable[KeyRecord]) -> list[Tally]:
+    """These keys, counted; ordered by link, peer and strands."""
+    groups: dict[tuple[str, str, tuple[Strand, ...]], list[KeyRecord]] = {}
+    for record in records:
+        groups.setdefault((record.link, record.peer, tuple(sorted(record.strands))), []).append(record)
+    return [
+        Tally(
+            link=link,
+            peer=peer,
+            strands=frozenset(strands),
+            keys=len(group),
+            bits=sum(record.size_bits for record in group),
+            used_bytes=sum(record.used_bytes for record in group),
+            first_s=min(record.created_s for record in group),
+            last_s=max(record.created_s for record in group),
+        )
+        for (link, peer, strands), group in sorted(groups.items())
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """A device block as it came in: from which source, and when."""
@@ -131,12 +165,18 @@ class Origin:
     source: str
     ingested_s: float
 
+    def is_open_to(self, relay: str) -> bool:
+        """Whether this site, as a relay, could have seen it."""
+        way = Way.parse(self.source)
+        return way is not None and way.is_open_to((relay,))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
     """Which keys are meant: all criteria that are given must hold; without any, every key.
 
     source: the QKD module that delivered some of the bits, as it calls itself ("simulated-bb84", vendor and model).
+    relay: a site that could have seen some of the bits, as a relay on their way or as the other end of their link.
     since_s, until_s: keys that were made then, or of bits that came in then.
     """
 
@@ -148,6 +188,7 @@ class Scope:
     peer: str | None = None
     link: str | None = None
     source: str | None = None
+    relay: str | None = None
     since_s: float | None = None
     until_s: float | None = None
 
@@ -158,15 +199,17 @@ class Scope:
     @property
     def is_of_bits(self) -> bool:
         """Whether it speaks of where bits came from, and of nothing that bits in the pool do not have yet."""
-        origin = (self.peer, self.link, self.source, self.since_s, self.until_s)
+        origin = (self.peer, self.link, self.source, self.relay, self.since_s, self.until_s)
         owner = self.key_ids or self.states or self.tags or self.tenant is not None or self.sae is not None
         return not owner and any(part is not None for part in origin)
 
     def in_window(self, at_s: float) -> bool:
         return (self.since_s is None or at_s >= self.since_s) and (self.until_s is None or at_s < self.until_s)
 
-    def covers_block(self, block: Origin) -> bool:
-        return self.source in (None, block.source) and self.in_window(block.ingested_s)
+    def covers_block(self, block: Origin, peer: str) -> bool:
+        """Of the link with `peer`."""
+        is_seen = self.relay is None or self.relay == peer or block.is_open_to(self.relay)
+        return is_seen and self.source in (None, block.source) and self.in_window(block.ingested_s)
 
     def covers(self, record: KeyRecord, blocks: Callable[[KeyRecord], Iterable[Origin]]) -> bool:
         """Whether `record` is meant. `blocks` tells what its bits came from; asked only where that matters."""
@@ -179,9 +222,11 @@ class Scope:
             and self.peer in (None, record.peer)
             and self.link in (None, record.link)
         )
-        if not named or (self.source is None and self.in_window(record.created_s)):
+        if not named or (self.source is None and self.relay is None and self.in_window(record.created_s)):
             return named
         came = list(blocks(record))
+        if self.relay not in (None, record.peer) and not any(block.is_open_to(self.relay or "") for block in came):
+            return False
         if self.source is not None and not any(block.source == self.source for block in came):
             return False
         return self.in_window(record.created_s) or any(self.in_window(block.ingested_s) for block in came)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from keystrand.core.clock import new_uuid
 from keystrand.core.errors import BadRequest, IllegalTransition, PeerFault, UnknownKey
 from keystrand.core.protection import Strand
-from keystrand.core.register import LEVEL, KeyRecord, Origin, Scope, Stage, Turns, Use, merged
+from keystrand.core.register import LEVEL, KeyRecord, Origin, Scope, Stage, Tally, Turns, Use, merged
 from keystrand.core.states import Change, Move, State, Step, advance, advance_step, sources
 from keystrand.kme.ask import require_local
 from keystrand.kme.pickup import UNSPENT, Pickups
@@ -119,6 +119,11 @@ class Lifecycle:
         limit = min(limit, PAGE_MAX)
         records = self.site.store.register.find(scope, place_of(cursor), limit)
         return Page(tuple(records), cursor_of(records[-1]) if len(records) == limit else "")
+
+    def tally(self, scope: Scope) -> list[Tally]:
+        """Keys in the scope, counted by link and strands."""
+        self._check(scope)
+        return self.site.store.register.tally(scope)
 
     def trial(self, change: Change, scope: Scope, *, cursor: str = "") -> Affected:
         """What `change` would do now: the keys that it would move, as they are, and whom that concerns. Changes nothing;
@@ -257,16 +262,17 @@ class Lifecycle:
     def _doubtful(self, scope: Scope) -> dict[Link, list[int]]:
         """Blocks that a compromise of the scope casts doubt on."""
         concerned = (link for link in self.site.links if scope.link in (None, link.name))
-        return {link: self._doubtful_of(link.name, scope) for link in concerned if scope.peer in (None, link.peer)}
+        return {link: self._doubtful_of(link, scope) for link in concerned if scope.peer in (None, link.peer)}
 
-    def _doubtful_of(self, link: str, scope: Scope) -> list[int]:
-        came = {block.sequence: block.ingested_s for block in self.site.store.blocks(link=link)}
+    def _doubtful_of(self, link: Link, scope: Scope) -> list[int]:
+        name = link.name
+        came = {block.sequence: block.ingested_s for block in self.site.store.blocks(link=name)}
         if not came:
             return []
-        known = {o.sequence: o for o in self.site.store.register.origins(link, min(came), max(came))}
+        known = {o.sequence: o for o in self.site.store.register.origins(name, min(came), max(came))}
         # of a block whose source is not known, any source is possible
-        origins = [known.get(number) or Origin(link, number, scope.source or "", at) for number, at in came.items()]
-        return sorted(origin.sequence for origin in origins if scope.covers_block(origin))
+        origins = [known.get(number) or Origin(name, number, scope.source or "", at) for number, at in came.items()]
+        return sorted(origin.sequence for origin in origins if scope.covers_block(origin, link.peer))
 
     def _quarantine_blocks(self, link: str, sequences: Iterable[int], reason: str) -> None:
         for sequence in sequences:

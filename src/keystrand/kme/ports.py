@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, OpenRequest, PeerRecord, PoolBlock
-from keystrand.core.register import KeyRecord, Origin, Scope, Stage, Use
+from keystrand.core.register import KeyRecord, Origin, Scope, Stage, Tally, Use
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 
@@ -32,6 +32,7 @@ class KeyRegister(Protocol):
     def find(
         self, scope: Scope, after: tuple[float, str] | None, limit: int, *, newest: bool = False
     ) -> list[KeyRecord]: ...
+    def tally(self, scope: Scope) -> list[Tally]: ...  # ordered by link, peer and strands
     def due(self, stage: Stage, before_s: float, limit: int) -> list[KeyRecord]: ...
     def changed(
         self, peer: str, after: tuple[float, str] | None, limit: int

@@ -157,6 +157,14 @@ class NetworkLab:
     def stop_site(self, name: str) -> None:
         self.programs.end(f"{name}-kme")
 
+    def watch(self) -> None:
+        """A line on each relayed link."""
+        self.programs.check()
+        for link, entry in self.network.links.items():
+            facts = self.links_of(entry.ends[0]).get(link, {})
+            bits, rate = facts.get("owned_free_bits", 0), facts.get("skr_bps") or 0.0
+            self.say(f"{link:24} {facts.get('state', 'down'):9} {bits:>10,} bits free  {rate / 1e3:8.1f} kbit/s")
+
     def down(self) -> None:
         self._ending.set()
         if self._feeding is not None:
@@ -239,3 +247,30 @@ def _sets_key(lines: list[str], n: int, head: int) -> bool:
     """Whether line n gives the audit key of the table that begins at `head`."""
     between = lines[head + 1 : n]
     return lines[n].strip().startswith("audit_key") and not any(line.lstrip().startswith("[") for line in between)
+
+
+def run_network(
+    source: Path, folder: Path, say: Callable[[str], None], *, rate_bps: float, once: bool
+) -> tuple[bool, dict[str, Any]]:
+    """Found, start and prove a network; then, unless `once`, show how its links are until interrupted."""
+    lab = NetworkLab(source, folder, say, rate_bps)
+    for lack in LACKS:
+        say(f"not safe: {lack}")
+    try:
+        lab.found()
+        lab.up()
+        proven = lab.prove()
+        equal = sum(lab.facts["keys_equal"].values())
+        say(f"keys drawn over {len(lab.network.links)} relayed links, equal at both ends on {equal}")
+        for link, entry in lab.network.links.items():
+            one, other = entry.ends
+            config = lab.files[one]
+            say(f"try: keystrand key get --sae {app_of(link, one)} --to {app_of(link, other)} --config {config}")
+        while not once:
+            lab.watch()
+            time.sleep(5.0)
+    except KeyboardInterrupt:
+        say("stopping")
+    finally:
+        lab.down()
+    return proven, lab.facts

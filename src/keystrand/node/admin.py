@@ -22,7 +22,7 @@ from keystrand.core.errors import BadRequest, ConfigError, KeystrandError, NotPe
 from keystrand.core.events import Sink
 from keystrand.core.policy import Policy
 from keystrand.core.protection import Protection
-from keystrand.core.register import KeyRecord, Scope, Use
+from keystrand.core.register import KeyRecord, Scope, Tally, Use
 from keystrand.core.states import Change
 from keystrand.crypto.jose import TokenTerms
 from keystrand.crypto.keyring import TenantState
@@ -146,6 +146,9 @@ class EngineDesk:
 
     def find(self, scope: Scope, *, cursor: str, limit: int) -> Page:
         return self.kme.lifecycle.find(scope, cursor=cursor, limit=limit)
+
+    def tally(self, scope: Scope) -> Sequence[Tally]:
+        return self.kme.lifecycle.tally(scope)
 
     def uses(self, key_id: str) -> Sequence[Use]:
         return self.kme.site.store.register.uses(key_id)

@@ -24,9 +24,10 @@ from keystrand.core.errors import PeerFault, Tampered
 from keystrand.core.events import Event, Scalar
 from keystrand.core.key import Key
 from keystrand.core.secret import Secret
+from keystrand.core.way import Way
 from keystrand.crypto.onetime import TAG_BYTES, lock, pad_bytes, unlock
 from keystrand.relay.atlas import Atlas, RelayedLink
-from keystrand.relay.exposure import ExposureLedger, Way
+from keystrand.relay.exposure import ExposureLedger
 from keystrand.relay.linkstate import LinkState
 from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say, Tell, pad_of
 from keystrand.relay.routes import Route, disjoint_routes, fewest_hops

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from keystrand.core.errors import IllegalTransition
 from keystrand.core.protection import Strand
-from keystrand.core.register import KeyRecord, Origin, Scope, Stage, Use
+from keystrand.core.register import KeyRecord, Origin, Scope, Stage, Tally, Use
 from keystrand.core.states import State
 from keystrand.store.database import Database
 from keystrand.store.working import Row
@@ -82,8 +82,9 @@ def key_of(row: Row) -> KeyRecord:
     return KeyRecord._make((*facts, Stage(row[14]), row[15], State(row[16]), *row[17:]))
 
 
-def where_of(scope: Scope) -> tuple[list[str], list[Any]]:
-    """Conditions and their values. `replace` instead of a pattern: names may hold what patterns give a meaning to."""
+def where_of(scope: Scope, open_sources: Sequence[str] = ()) -> tuple[list[str], list[Any]]:
+    """Conditions and their values; open_sources: those that `scope.relay` could have seen. `replace`
+    instead of a pattern: names may hold what patterns give a meaning to."""
     parts: list[tuple[str, Sequence[Any]]] = []
     for column, wanted in (
         ("key_id", scope.key_ids),
@@ -101,6 +102,9 @@ def where_of(scope: Scope) -> tuple[list[str], list[Any]]:
             parts.append((f"{column} = ?", (value,)))
     if scope.source is not None:
         parts.append((f"{_CAME_FROM} AND o.source = ?)", (scope.source,)))
+    if scope.relay is not None:
+        listing = ", ".join("?" * len(open_sources)) or "NULL"
+        parts.append((f"(peer = ? OR {_CAME_FROM} AND o.source IN ({listing})))", (scope.relay, *open_sources)))
     if scope.since_s is not None or scope.until_s is not None:
         parts.append(_window(scope))
     return [sql for sql, _ in parts], [value for _, values in parts for value in values]
@@ -144,7 +148,7 @@ class SqlRegister:
     def find(
         self, scope: Scope, after: tuple[float, str] | None, limit: int, *, newest: bool = False
     ) -> list[KeyRecord]:
-        conditions, values = where_of(scope)
+        conditions, values = where_of(scope, self._open_to(scope.relay))
         later, order = ("<", "DESC") if newest else (">", "ASC")
         if after is not None:
             conditions.append(f"(created_s, key_id) {later} (?, ?)")
@@ -152,6 +156,22 @@ class SqlRegister:
         where = " AND ".join(conditions) or "TRUE"
         sql = f"{_SELECT} WHERE {where} ORDER BY created_s {order}, key_id {order} LIMIT ?"
         return [key_of(row) for row in self._rows(sql, (*values, limit))]
+
+    def tally(self, scope: Scope) -> list[Tally]:
+        conditions, values = where_of(scope, self._open_to(scope.relay))
+        sql = f"""SELECT link, peer, strands, count(*), sum(size_bits), sum(used_bytes), min(created_s), max(created_s)
+            FROM register WHERE {" AND ".join(conditions) or "TRUE"} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"""  # noqa: S608
+        return [
+            Tally(link, peer, frozenset(map(Strand, strands.split())), int(keys), int(bits), int(used), first_s, last_s)
+            for link, peer, strands, keys, bits, used, first_s, last_s in self._rows(sql, values)
+        ]
+
+    def _open_to(self, relay: str | None) -> list[str]:
+        """The sources of blocks that this relay could have seen: few, as they are routes."""
+        if relay is None:
+            return []
+        sources = self._rows("SELECT DISTINCT source FROM origins WHERE source LIKE 'relay %'")
+        return [source for (source,) in sources if Origin("", 0, source, 0.0).is_open_to(relay)]
 
     def due(self, stage: Stage, before_s: float, limit: int) -> list[KeyRecord]:
         sql = f"{_SELECT} WHERE stage = ? AND due_s <= ? ORDER BY due_s, key_id LIMIT ?"

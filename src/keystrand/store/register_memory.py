@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from keystrand.core.errors import IllegalTransition
-from keystrand.core.register import KeyRecord, Origin, Scope, Stage, Use
+from keystrand.core.register import KeyRecord, Origin, Scope, Stage, Tally, Use, tallied
 from keystrand.core.states import State
 
 REGISTER_TABLES: Final = (
@@ -65,6 +65,9 @@ class MemoryRegister:
         records = self._earlier(after) if newest else self._later(after)
         found = (record for record in records if scope.covers(record, self._origins_of))
         return [record for record, _ in zip(found, range(limit), strict=False)]
+
+    def tally(self, scope: Scope) -> list[Tally]:
+        return tallied(self.find(scope, None, 2**31))
 
     def due(self, stage: Stage, before_s: float, limit: int) -> list[KeyRecord]:
         due, keys = self._index("due", stage), self._table("register")

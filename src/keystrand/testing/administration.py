@@ -12,7 +12,7 @@ from keystrand.core.clock import Clock
 from keystrand.core.errors import BadRequest, UnknownKey
 from keystrand.core.policy import Policy
 from keystrand.core.pool import Account
-from keystrand.core.register import KeyRecord, Scope, Use
+from keystrand.core.register import KeyRecord, Scope, Tally, Use, tallied
 from keystrand.core.states import Change, advance, sources
 from keystrand.crypto.keyring import TenantState
 from keystrand.govern.approval import Proposal
@@ -102,6 +102,9 @@ class MemoryDesk(MemoryProposals):
     def find(self, scope: Scope, *, cursor: str, limit: int) -> Page:
         found = self._within(scope, cursor)[: min(limit, self.page_max)]
         return Page(tuple(found), cursor_of(found[-1]) if len(found) == min(limit, self.page_max) else "")
+
+    def tally(self, scope: Scope) -> Sequence[Tally]:
+        return tallied(self._within(scope, ""))
 
     def _within(self, scope: Scope, cursor: str) -> list[KeyRecord]:
         after = place_of(cursor)

@@ -161,7 +161,13 @@ SCOPES = (
     Scope(since_s=12.0, until_s=30.0),
     Scope(since_s=39.5, sae="b"),
     Scope(source="box", until_s=2.0),
+    Scope(relay="x"),
+    Scope(relay="y"),
+    Scope(relay="bravo", since_s=5.0),
 )
+
+
+SOURCES = ("box", "other", "relay 1/1: a>x>b", "relay 2/2: a>x>b, a>y>z>b", "relay 1/2: a>y>b, a>x>b")
 
 
 def fill(register: KeyRegister, seed: int) -> None:
@@ -170,7 +176,7 @@ def fill(register: KeyRegister, seed: int) -> None:
         register.add(record(number, rng))
     for link in ("l1", "l2"):
         for sequence in range(6):
-            register.add_origin(Origin(link, sequence, rng.choice(("box", "other")), float(rng.randrange(40))))
+            register.add_origin(Origin(link, sequence, rng.choice(SOURCES), float(rng.randrange(40))))
 
 
 def after_of(page: list[KeyRecord]) -> tuple[float, str] | None:
@@ -195,6 +201,7 @@ def test_both_registers_find_the_same_keys_by_every_scope_page_by_page(seed: int
             half = one.register.find(scope, None, len(paged) // 2, newest=True)
             rest = one.register.find(scope, after_of(half), 1000, newest=True)
             assert half + rest == paged[::-1], scope
+        assert stores[0].register.tally(scope) == stores[1].register.tally(scope), scope
     assert any(len(stores[0].register.find(scope, None, 1000)) not in (0, 120) for scope in SCOPES)
     for stage in Stage:
         due = [one.register.due(stage, 60.0, 25) for one in stores]

@@ -1,0 +1,164 @@
+"""keystrand network"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from keystrand.cli import exits
+from keystrand.cli.admin_client import AdminClient, admin_options
+from keystrand.cli.options import json_option, print_json
+from keystrand.cli.tables import moment, show_table
+from keystrand.cli.terminal import complain, say
+
+NETWORK: Final = click.argument(
+    "network_file", metavar="NETWORK", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+PQC: Final = "pqc"
+
+
+@click.group()
+def command() -> None:
+    """Describe a network of trusted nodes, and say whom its keys trust.
+
+    NETWORK is the network's file, the same at all its sites; see docs/guides/networks.md.
+    """
+
+
+@command.command("check")
+@NETWORK
+def check(network_file: Path) -> int:
+    """Tell every fault of NETWORK with its line; exit status 1 where there is one."""
+    from keystrand.config.load import load_network, network_faults
+
+    faults = network_faults(network_file)
+    for fault in faults:
+        complain(str(fault), fault.hint)
+    if faults:
+        return exits.REFUSED
+    network = load_network(network_file)
+    say(
+        f"network {network.name}: {len(network.sites)} sites, {len(network.hops)} hops, {len(network.links)} relayed links"
+    )
+    return exits.OK
+
+
+@command.command("routes")
+@NETWORK
+@click.argument("one")
+@click.argument("other")
+@click.option("--paths", type=click.IntRange(1, 16), default=1, show_default=True, help="Routes that share no site.")
+@json_option
+def routes(network_file: Path, one: str, other: str, paths: int, as_json: bool) -> int:
+    """Print the routes between two sites, were every hop up; exit status 1 where there are fewer than --paths."""
+    from keystrand.config.load import load_network
+    from keystrand.core.errors import BadRequest
+    from keystrand.relay.atlas import RelayedLink, Terms
+
+    atlas = load_network(network_file).atlas()
+    for site in (one, other):
+        if site not in atlas.sites:
+            raise BadRequest(f"{site} is not a site of this network", hint=f"one of {', '.join(atlas.sites)}")
+    wanted = RelayedLink(name="asked", ends=(one, other), terms=Terms(paths=paths, relays_max=62))
+    found = atlas.static_routes(wanted)
+    for route in found:
+        print_json(list(route)) if as_json else click.echo(" > ".join(route))
+    if len(found) < paths:
+        say(f"{len(found)} of {paths}: there are no more routes that share no site")
+        return exits.REFUSED
+    return exits.OK
+
+
+@command.command("trust")
+@NETWORK
+@click.option("--redacted", is_flag=True, help="For publication: owners by number, no facilities, no references.")
+@json_option
+def trust(network_file: Path, redacted: bool, as_json: bool) -> None:
+    """Print who sees which keys in clear, who runs those sites, what shows that they are guarded, and what is missing."""
+    from keystrand.config.load import load_network
+    from keystrand.relay.statement import document, markdown
+
+    network = load_network(network_file)
+    statement = document(network.atlas(), network.name, date.today(), redacted=redacted)
+    print_json(statement) if as_json else click.echo(markdown(statement), nl=False)
+
+
+@command.command("compromise")
+@click.argument("site")
+@click.option("--from", "since", default=None, help="Keys made, or of bits that came, from this moment on (ISO 8601).")
+@click.option("--to", "until", default=None, help="And before this one.  [default: now]")
+@click.option("--revoke", is_flag=True, help="Declare these keys compromised; others must approve it.")
+@click.option("--reason", default="", help="Why; goes into the audit log.")
+@admin_options
+@json_option
+def compromise(
+    site: str,
+    since: str | None,
+    until: str | None,
+    revoke: bool,
+    reason: str,
+    config_file: Path,
+    name: str,
+    token_file: Path | None,
+    as_json: bool,
+) -> int:
+    """What SITE could have seen of this site's keys, as a relay or as the other end; with --revoke, take them back.
+
+    Asks the running site, so each of its peers has to be asked as well.
+    """
+    if revoke and not reason:
+        raise click.UsageError("say why: --reason")
+    scope: dict[str, Any] = {"relay": site}
+    scope |= {field: _instant(text) for field, text in (("since_s", since), ("until_s", until)) if text}
+    with AdminClient(config_file, name, token_file) as client:
+        groups = client.get("/tally", scope)["groups"]
+        told = client.post("/lifecycle/trials", scope | {"change": "compromise"})
+        _show_exposure(groups, told, site, as_json=as_json)
+        if revoke and (groups or told["quarantined"]):
+            done = client.post("/lifecycle/compromise", scope | {"reason": reason})
+            print_json(done) if as_json else click.echo(done["proposal_id"])
+            say(
+                f"proposed; {done['needed']} other(s) must approve it: keystrand approvals approve {done['proposal_id']}"
+            )
+    return exits.OK
+
+
+def _instant(text: str) -> float:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(f"{text!r} is not a moment such as 2030-01-31T18:00") from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def _show_exposure(groups: list[dict[str, Any]], told: dict[str, Any], site: str, *, as_json: bool) -> None:
+    """By link: what the site can have, and what ML-KEM still keeps from it."""
+    if as_json:
+        print_json({"site": site, "groups": groups, "quarantined": told["quarantined"], "consumers": told["consumers"]})
+        return
+    rows = [
+        (
+            group["link"] or "-",
+            group["peer"],
+            group["keys"],
+            group["used_bytes"],
+            f"{moment(group['first_s'])[5:-4]} to {moment(group['last_s'])[5:-4]}",
+            _kept(group, site),
+        )
+        for group in groups
+    ]
+    show_table(("link", "peer", "keys", "bytes used", "made", "what is between"), rows)
+    consumers = sorted({(use["sae"], use["consumer"]) for use in told["consumers"]})
+    if consumers:
+        show_table(("SAE", "used for"), consumers)
+    if told["quarantined"]:
+        say(f"{len(told['quarantined'])} blocks in the pools are in doubt too")
+
+
+def _kept(group: dict[str, Any], site: str) -> str:
+    if group["peer"] == site:
+        return "nothing: it is the other end"
+    return "ML-KEM of the end sites" if PQC in group["strands"] else "nothing"

@@ -1,0 +1,183 @@
+"""Whom one has to trust: for each pair of sites the ways of its keys, who sees what in clear, and what shows it is guarded.
+
+Every sentence follows from the network's file and from nothing else: it cannot claim what the topology does not support.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from itertools import chain
+from typing import Any, Final
+
+from keystrand.relay.atlas import Atlas, RelayedLink, SiteFacts
+from keystrand.relay.routes import Route
+
+UNDOCUMENTED: Final = "trust undocumented"
+HIDDEN: Final = "not published"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """One pair of sites. needed: of the routes' parts; with one route, every relay on it sees the whole key material."""
+
+    pair: tuple[str, str]
+    routes: tuple[tuple[str, ...], ...]
+    needed: int
+    paths: int  # that its terms ask for
+    gaps: Mapping[str, tuple[str, ...]]  # relay -> what nobody has stated
+    alone: Mapping[str, tuple[str, ...]]  # owner, or law -> its sites, where they are on so many routes as give a block
+
+    @property
+    def relays(self) -> tuple[str, ...]:
+        return tuple(sorted({site for route in self.routes for site in route[1:-1]}))
+
+    @property
+    def is_documented(self) -> bool:
+        return not self.gaps
+
+    @property
+    def is_possible(self) -> bool:
+        return len(self.routes) >= self.paths
+
+    def words(self) -> Iterator[str]:
+        """Plain sentences."""
+        one, other = self.pair
+        if not self.is_possible:
+            have = f"{len(self.routes)} of the {self.paths} routes"
+            yield f"There are {have} that {one} and {other} need: they share no keys over relays."
+            return
+        if not self.relays:
+            yield f"{one} and {other} are neighbours: the bits of their QKD link are in clear at these two sites only."
+            return
+        if self.needed == 1:
+            for relay in self.relays:
+                yield f"{relay} sees key material between {one} and {other} in clear: who controls it has the QKD strand."
+        else:
+            yield (
+                f"Each block goes in {self.paths} parts over routes that share no site. One relay sees a part, which says "
+                f"nothing about the block; relays on {self.needed} different routes who join forces see it whole."
+            )
+            for whose, sites in self.alone.items():
+                yield f"{whose} has {' and '.join(sites)}, on {self.needed} of these routes: alone it can see the block whole."
+        yield (
+            "Keys of protection hybrid are woven with an ML-KEM secret that the two end sites agree directly: a relay that "
+            "has the QKD strand would have to break ML-KEM as well. Keys of protection qkd do not have that strand."
+        )
+
+    def plain(self) -> dict[str, Any]:
+        return {
+            "pair": list(self.pair),
+            "routes": [list(route) for route in self.routes],
+            "parts_needed": self.needed,
+            "parts": self.paths,
+            "possible": self.is_possible,
+            "documented": self.is_documented,
+            "missing": {site: list(missing) for site, missing in self.gaps.items()},
+            "seen_whole_by": {whose: list(sites) for whose, sites in self.alone.items()},
+            "statement": list(self.words()),
+        }
+
+
+def trust_of(atlas: Atlas, today: date) -> list[Trust]:
+    """Every pair that shares keys of QKD: neighbours first, then relayed links."""
+    return [_direct(hop) for hop in atlas.hops] + [_relayed(atlas, link, today) for link in atlas.links.values()]
+
+
+def _direct(hop: tuple[str, str]) -> Trust:
+    return Trust(pair=hop, routes=(hop,), needed=1, paths=1, gaps={}, alone={})
+
+
+def _relayed(atlas: Atlas, link: RelayedLink, today: date) -> Trust:
+    """Any permitted site may come to lie on a route, so all of them count for what is not documented."""
+    gaps = {site: missing for site in sorted(atlas.permitted(link)) if (missing := atlas.sites[site].missing(today))}
+    routes = atlas.static_routes(link)
+    return Trust(
+        pair=(link.origin, link.target),
+        routes=tuple(routes),
+        needed=link.terms.threshold,
+        paths=link.terms.paths,
+        gaps=gaps,
+        alone=_alone(atlas, link, routes),
+    )
+
+
+def _alone(atlas: Atlas, link: RelayedLink, routes: list[Route]) -> dict[str, tuple[str, ...]]:
+    """Owners, and laws, with sites on enough of the routes: no other has to join them. Those of an end have the keys anyway."""
+    needed, on = link.terms.threshold, dict[str, dict[int, list[str]]]()
+    for number, route in enumerate(routes):
+        for name in route[1:-1]:
+            for whose in _powers(atlas.sites[name]):
+                on.setdefault(whose, {}).setdefault(number, []).append(name)
+    at_ends = {whose for end in link.ends for whose in _powers(atlas.sites[end])}
+    found = {whose: there for whose, there in on.items() if whose not in at_ends and len(there) >= needed > 1}
+    return {whose: tuple(sorted(chain(*there.values()))) for whose, there in found.items()}
+
+
+def _powers(facts: SiteFacts) -> list[str]:
+    law = f"The law of {facts.jurisdiction}" if facts.jurisdiction else ""
+    return [whose for whose in (facts.owner, law) if whose]
+
+
+# on paper -------------------------------------------------------------------------------------------------------------
+
+
+def document(atlas: Atlas, name: str, today: date, *, redacted: bool = False) -> dict[str, Any]:
+    """The whole statement for machines. redacted: owners by letters, no facility, no reference, for publication."""
+    letters = _letters(atlas)
+    sites = [_site(facts, today, letters if redacted else None) for facts in atlas.sites.values()]
+    if redacted:
+        shown = {name: replace(facts, owner=letters.get(facts.owner, "")) for name, facts in atlas.sites.items()}
+        atlas = Atlas(shown, atlas.hops, atlas.links)
+    pairs = [trust.plain() for trust in trust_of(atlas, today)]
+    return {"network": name, "date": today.isoformat(), "redacted": redacted, "sites": sites, "pairs": pairs}
+
+
+def _letters(atlas: Atlas) -> dict[str, str]:
+    owners = dict.fromkeys(facts.owner for facts in atlas.sites.values() if facts.owner)
+    return {owner: f"Owner {number}" for number, owner in enumerate(owners, 1)}
+
+
+def _site(facts: SiteFacts, today: date, letters: Mapping[str, str] | None) -> dict[str, Any]:
+    missing = facts.missing(today)
+    told: dict[str, Any] = {
+        "site": facts.name,
+        "owner": facts.owner if letters is None else letters.get(facts.owner, ""),
+        "facility": facts.facility if letters is None else HIDDEN,
+        "jurisdiction": facts.jurisdiction,
+        "signed_off_by": facts.signed_off_by if letters is None else HIDDEN,
+        "signed_off": facts.signed_off.isoformat() if facts.signed_off else "",
+        "expires": facts.expires.isoformat() if facts.expires else "",
+        "evidence": [
+            {
+                "what": proof.what,
+                "reference": proof.reference if letters is None else HIDDEN,
+                "dated": proof.dated.isoformat(),
+                "expires": proof.expires.isoformat() if proof.expires else "",
+            }
+            for proof in facts.evidence
+        ],
+        "missing": list(missing),
+    }
+    return told | {"trust": UNDOCUMENTED if missing else "documented"}
+
+
+def markdown(statement: Mapping[str, Any]) -> str:
+    """`document` for people."""
+    lines = [f"# Whom the keys of {statement['network']} trust", "", f"As of {statement['date']}.", ""]
+    lines += ["| site | owner | facility | law | signed off | evidence | missing |", "|---|---|---|---|---|---|---|"]
+    for site in statement["sites"]:
+        proofs = "; ".join(f"{proof['what']} ({proof['dated']})" for proof in site["evidence"]) or "none"
+        signed = " ".join(word for word in (site["signed_off_by"], site["signed_off"]) if word) or "nobody"
+        missing = ", ".join(site["missing"]) or "nothing"
+        cells = (site["site"], site["owner"], site["facility"], site["jurisdiction"], signed, proofs, missing)
+        lines.append(f"| {' | '.join(cell or '?' for cell in cells)} |")
+    for pair in statement["pairs"]:
+        lines += ["", f"## {' – '.join(pair['pair'])}", "", " ".join(pair["statement"])]
+        lines += [f"- {' > '.join(route)}" for route in pair["routes"]] if len(pair["routes"][0:1]) else []
+        if pair["missing"]:
+            gaps = "; ".join(f"{site}: {', '.join(missing)}" for site, missing in pair["missing"].items())
+            lines += ["", f"**{UNDOCUMENTED.capitalize()}**: {gaps}."]
+    lines += ["", "QKD protects how keys come to both ends of one hop. It does nothing for a site that is broken into."]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,98 @@
+"""network.toml and [relay]: faults with their lines, and the rules that follow from the hops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from keystrand.config.founding import append, card_of, found_site, join_link, join_peer, read_card
+from keystrand.config.load import load_network, load_site, network_faults, site_faults
+from keystrand.core.protection import Protection
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "networks" / "metro.toml"
+
+
+def faults(tmp_path: Path, text: str) -> list[str]:
+    file = tmp_path / "network.toml"
+    file.write_text(text)
+    return [f"{fault.line}: {fault}" for fault in network_faults(file)]
+
+
+SOUND = """\
+name = "n"
+[sites.a]
+[sites.b]
+[sites.c]
+[[hops]]
+ends = ["a", "b"]
+[[hops]]
+ends = ["b", "c"]
+[links.a-c]
+ends = ["a", "c"]
+accept_undocumented = true
+"""
+
+
+def test_the_example_is_sound() -> None:
+    assert network_faults(EXAMPLE) == []
+    assert set(load_network(EXAMPLE).atlas().links) == {"airport-clinic", "bank-fort", "airport-depot"}
+
+
+def test_a_small_network_is_sound(tmp_path: Path) -> None:
+    assert faults(tmp_path, SOUND) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "words"),
+    [
+        (('ends = ["b", "c"]', 'ends = ["b", "x"]'), 8, "x is not a site"),
+        (('ends = ["b", "c"]', 'ends = ["b", "b"]'), 8, "from a site to itself"),
+        (('ends = ["b", "c"]', 'ends = ["b", "a"]'), 7, "stands here twice"),
+        (("[links.a-c]\n", "[links.a-c]\npaths = 2\n"), 9, "2 routes that share no site, and 1"),
+        (("[links.a-c]\n", "[links.a-c]\npaths = 1\nneeded = 2\n"), 11, "2 of 1 parts"),
+        (("[links.a-c]\n", '[links.a-c]\nforbidden_sites = ["b"]\n'), 9, "and 0 can be had"),
+        (("accept_undocumented = true\n", ""), 9, "nobody has stated: owner, facility"),
+        (('ends = ["a", "c"]\n', 'ends = ["a", "b"]\n'), 10, "are neighbours"),
+        (("[sites.a]\n", '[sites.a]\njurisdiction = "Swiss"\n'), 3, "country code"),
+        (("[sites.a]\n", '[sites.a]\naudit_key = "x"\n'), 3, "not an Ed25519"),
+        (("[sites.a]\n", "[sites.a]\ncolour = 1\n"), 3, "not a field"),
+    ],
+)
+def test_each_fault_has_its_line(tmp_path: Path, change: tuple[str, str], line: int, words: str) -> None:
+    found = faults(tmp_path, SOUND.replace(*change, 1))
+    assert any(fault.startswith(f"{line}: ") and words in fault for fault in found), found
+
+
+def test_a_site_takes_its_place_and_gets_the_rules_of_its_hops(tmp_path: Path) -> None:
+    files = {name: found_site(tmp_path / name, name, base_port=21_000 + 10 * n) for n, name in enumerate("abc")}
+    cards = {name: read_card(card_of(file).text().encode()) for name, file in files.items()}
+    network = SOUND
+    for name, card in cards.items():
+        network = network.replace(f"[sites.{name}]\n", f'[sites.{name}]\naudit_key = "{card.audit_key}"\n')
+    (tmp_path / "network.toml").write_text(network)
+    relay = '\n[relay]\nnetwork = "../network.toml"\n'
+    append_unchecked(files["a"], relay)
+    words = " ".join(map(str, site_faults(files["a"])))
+    assert "a QKD link leads to b, and no [links] entry" in words
+    assert "link a-c ends at c, which is not a peer" in words
+    files["a"].write_text(files["a"].read_text().replace(relay, ""))
+    join_link(files["a"], cards["b"], link="a~b", role="transmitter", start_key=None)
+    join_peer(files["a"], cards["c"])
+    append(files["a"], relay)
+    config = load_site(files["a"])
+    assert config.relayed_links == {"a-c": "c"}
+    rules = config.rules().rules
+    assert rules["relay-a", "relay-b"].require is Protection.QKD
+    assert rules["relay-b", "relay-a"].require is Protection.QKD
+    assert len([pair for pair in rules if "relay-" in "".join(pair)]) == 2, "of its own hops only"
+
+
+def append_unchecked(file: Path, text: str) -> None:
+    file.write_text(file.read_text() + text)
+
+
+def test_no_application_may_call_itself_a_relay(tmp_path: Path) -> None:
+    file = found_site(tmp_path / "a", "a", base_port=21_040)
+    append_unchecked(file, '\n[saes."relay-a"]\nsite = "a"\n')
+    assert "are those of relays" in str(site_faults(file)[0])

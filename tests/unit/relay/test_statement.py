@@ -1,0 +1,110 @@
+"""What is said of whom one has to trust follows from the network, and leaves nothing out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keystrand.core.way import Way
+from keystrand.relay.atlas import Atlas, Evidence, RelayedLink, SiteFacts, Terms
+from keystrand.relay.statement import UNDOCUMENTED, document, markdown, trust_of
+
+TODAY = date(2030, 1, 1)
+PROOF = Evidence(what="inspection", reference="secret-cabinet-7", dated=date(2029, 1, 1), expires=date(2031, 1, 1))
+
+
+def facts(name: str, owner: str) -> SiteFacts:
+    return SiteFacts(
+        name=name,
+        owner=owner,
+        facility=f"cellar of {name}",
+        jurisdiction="CH",
+        evidence=(PROOF,),
+        signed_off_by="the officer",
+        signed_off=date(2029, 2, 1),
+    )
+
+
+def atlas(paths: int, owners: str = "ABCD", **changed: SiteFacts) -> Atlas:
+    """a – b – d and a – c – d."""
+    sites = {name: facts(name, f"org-{owner}") for name, owner in zip("abcd", owners, strict=True)} | changed
+    link = RelayedLink(name="a-d", ends=("a", "d"), terms=Terms(paths=paths))
+    return Atlas(sites, (("a", "b"), ("b", "d"), ("a", "c"), ("c", "d")), {"a-d": link})
+
+
+@pytest.mark.proves("R035", "R038")
+def test_with_one_route_the_relay_is_named_as_one_who_sees_everything() -> None:
+    *_, relayed = trust_of(atlas(1), TODAY)
+    words = " ".join(relayed.words())
+    assert relayed.relays == ("b",)
+    assert "b sees key material between a and d in clear" in words
+    assert "ML-KEM" in words
+
+
+@pytest.mark.proves("R036")
+def test_what_nobody_stated_is_said() -> None:
+    gap = replace(facts("c", ""), evidence=(replace(PROOF, expires=date(2029, 6, 1)),))
+    *_, relayed = trust_of(atlas(2, c=gap), TODAY)
+    assert relayed.gaps == {"c": ("owner", "evidence")}
+    page = markdown(document(atlas(2, c=gap), "lab", TODAY))
+    assert UNDOCUMENTED.capitalize() in page
+
+
+@pytest.mark.proves("R039")
+def test_a_sign_off_that_has_ended_is_a_gap() -> None:
+    old = replace(facts("b", "org-B"), expires=date(2029, 12, 31))
+    assert old.missing(TODAY) == ("sign-off (expired)",)
+    assert old.missing(date(2029, 12, 31)) == ()
+
+
+def test_one_owner_on_both_routes_is_told() -> None:
+    """Routes that share no site can still share an owner, who then needs nobody else."""
+    *_, relayed = trust_of(atlas(2, "ABBD"), TODAY)
+    assert relayed.alone == {"org-B": ("b", "c")}
+    assert "alone it can see the block whole" in " ".join(relayed.words())
+    *_, apart = trust_of(atlas(2), TODAY)
+    assert apart.alone == {}
+
+
+@pytest.mark.proves("R113")
+def test_the_redacted_form_names_no_owner_place_or_document() -> None:
+    for paths, owners in ((1, "ABCD"), (2, "ABBD")):
+        whole, redacted = (document(atlas(paths, owners), "lab", TODAY, redacted=flag) for flag in (False, True))
+        for secret in ("org-", "cellar", "secret-cabinet", "the officer"):
+            assert secret in str(whole)
+            assert secret not in str(redacted) + markdown(redacted)
+        assert [pair["routes"] for pair in whole["pairs"]] == [pair["routes"] for pair in redacted["pairs"]]
+
+
+@pytest.mark.proves("R038")
+@pytest.mark.parametrize("paths", [1, 2])
+def test_no_claim_that_relays_do_not_bear(paths: int) -> None:
+    page = markdown(document(atlas(paths), "lab", TODAY)).lower()
+    for claim in ("unbreakable", "unhackable", "end-to-end quantum", "information-theoretic", "no trust"):
+        assert claim not in page
+
+
+names = st.text("abcxyz", min_size=1, max_size=4)
+
+
+@given(st.lists(st.lists(names, min_size=2, max_size=5), min_size=1, max_size=4), st.integers(1, 4))
+def test_a_way_reads_as_it_was_written(routes: list[list[str]], needed: int) -> None:
+    way = Way(needed, tuple(map(tuple, routes)))
+    assert Way.parse(str(way)) == way
+
+
+@pytest.mark.parametrize("text", ["", "simulated-bb84", "relay 1/2: a>b", "relay x", "relay 1/1: a>b extra"])
+def test_another_source_is_no_way(text: str) -> None:
+    assert Way.parse(text) is None
+
+
+def test_who_must_join_forces() -> None:
+    way = Way(2, (("a", "b", "d"), ("a", "c", "e", "d")))
+    assert not way.is_open_to(("b",))
+    assert not way.is_open_to(("c", "e"))
+    assert way.is_open_to(("b", "e"))
+    assert not way.is_open_to(("a", "d"))
