@@ -26,6 +26,7 @@ VERBS: Final = {
     "module": "Run one end of a simulated QKD link.",
     "status": "Show links, pools, peers and transfers of a running site.",
     "key": "Draw keys as an application does.",
+    "admin": "Say who may administer a site.",
     "keys": "Find the keys of a running site, and suspend, revoke or destroy them.",
     "jobs": "See what a running site does by itself.",
     "approvals": "Decide on what other administrators propose.",

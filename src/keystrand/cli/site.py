@@ -34,14 +34,31 @@ def command() -> None:
 @click.option(
     "--listen-host", default=None, help="Address to listen on.  [default: loopback for a loopback --host, else all]"
 )
-@click.option("--base-port", default=8440, show_default=True, help="First of seven consecutive ports.")
-def init(name: str, folder: Path, host: str, listen_host: str | None, base_port: int) -> None:
-    """Make CA, certificates, passphrase, audit key and site.toml; prints the path of the file."""
+@click.option("--base-port", default=8440, show_default=True, help="First of eight consecutive ports.")
+@click.option(
+    "--officer",
+    "officers",
+    multiple=True,
+    help="Person who may administer keys and policy; name two, for dual control.",
+)
+def init(
+    name: str, folder: Path, host: str, listen_host: str | None, base_port: int, officers: tuple[str, ...]
+) -> None:
+    """Make CA, certificates, passphrase, audit key and site.toml; prints the path of the file.
+
+    Without an officer, nobody administers the site and no listener is there for it; `keystrand admin invite` adds people later.
+    """
     from keystrand.config.founding import found_site
+    from keystrand.config.inviting import invite_admin
+    from keystrand.govern.roles import Role
 
     listen = listen_host or (host if host in ("127.0.0.1", "localhost", "::1") else "0.0.0.0")  # noqa: S104  a site serves others
     file = found_site(folder, name, host=host, listen_host=listen, base_port=base_port)
+    for officer in officers:
+        invite_admin(file, officer, Role.SECURITY_OFFICER)
     say(f"site {name} stands in {folder}; keep a copy of {folder / 'passphrase'} in a safe place")
+    if len(officers) < 2:
+        say(f"for people: keystrand admin invite NAME --role security-officer --config {file}, twice for dual control")
     say(f"next: keystrand site export --config {file} > {name}.card")
     click.echo(file)
 
