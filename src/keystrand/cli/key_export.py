@@ -29,7 +29,8 @@ HandOver = Callable[["Key"], str]
 @click.option("--key-id", default=None, help="Key to pick up.")
 @click.option("--size-bits", type=click.IntRange(8), default=None, help="Length of a new key.  [default: the KME's]")
 @click.option("--to-hsm", is_flag=True, help="Import it into the token of [hsm], for good.")
-@click.option("--to-kmip", metavar="HOST:PORT", default=None, help="Register it with this key manager.")
+@click.option("--to-kms", metavar="NAME", default=None, help="Register it with the key manager of [kms.NAME].")
+@click.option("--to-kmip", metavar="HOST:PORT", default=None, help="Register it with this key manager, once.")
 @click.option(
     "--kmip-certificate", type=FILE, default=None, help="Certificate for the key manager.  [default: the SAE's]"
 )
@@ -54,33 +55,50 @@ def command(
     key_id: str | None,
     size_bits: int | None,
     to_hsm: bool,
+    to_kms: str | None,
     to_kmip: str | None,
     annotate: str,
     **kmip: Any,
 ) -> None:
     """Draw a key as an application does and hand it to an HSM or a key manager; the material is not shown.
 
-    The target is tried first. A key is handed out once: where the target fails after that, the key is lost and named.
+    The target is tried first. A key is handed out once: where the target fails after that, the key is lost and named. The KME
+    hears where the key went before it goes there; a manager of [kms.NAME] is told when the key is revoked or destroyed.
     """
     from keystrand.cli.key import ask, draw_request, pick_up_request
 
     if (responder is None) == (initiator is None) or (initiator is None) != (key_id is None):
         raise click.UsageError("state either --to SAE, or --from SAE with --key-id")
-    if to_hsm == (to_kmip is not None):
-        raise click.UsageError("state either --to-hsm or --to-kmip")
+    if to_hsm + (to_kms is not None) + (to_kmip is not None) != 1:
+        raise click.UsageError("state one of --to-hsm, --to-kms and --to-kmip")
     config = site_of(config_file)
-    target = _into_hsm(config) if to_kmip is None else _into_kmip(config, sae, to_kmip, annotate, **kmip)
+    if to_hsm:
+        target, consumer = _into_hsm(config), "hsm"
+    elif to_kms is not None:
+        target, consumer = _into_kms(config, to_kms, config_file), f"kms {to_kms}"
+    else:
+        target, consumer = _into_kmip(config, sae, to_kmip or "", annotate, **kmip), f"kmip {to_kmip}"
     with target as hand_over:
         wanted = (
             draw_request(responder, 1, size_bits) if responder else pick_up_request(initiator or "", (key_id or "",))
         )
         (key,) = ask(config_file, sae, *wanted)
         try:
+            _note(config, sae, key, consumer)
             place = hand_over(key)
         except KeystrandError:
             say(f"key {key.key_id} was handed out and is not (for sure) at its target: revoke it")
             raise
     print_json({"key_id": key.key_id, "size_bits": key.material.length_bits, "at": place})
+
+
+def _note(config: SiteConfig, sae: str, key: Key, consumer: str) -> None:
+    from keystrand.cli.sae_client import client_of
+    from keystrand.transport.keys import Etsi014Keys
+    from keystrand.wire.keyuse import UseReport
+
+    with client_of(config, sae) as client:
+        Etsi014Keys(client).note_use(key.key_id, UseReport(consumer=consumer[:128], uses=1))
 
 
 @contextmanager
@@ -97,6 +115,19 @@ def _into_hsm(config: SiteConfig) -> Iterator[HandOver]:
         return f"token {hsm.place.token_label}"
 
     yield hand_over
+
+
+@contextmanager
+def _into_kms(config: SiteConfig, name: str, config_file: Path) -> Iterator[HandOver]:
+    from keystrand.node.withdrawal import client_of
+    from keystrand.transport.kmip_export import KmsExport
+
+    kms = config.kms.get(name)
+    if kms is None:
+        raise ConfigError(f"no [kms.{name}]", path=str(config_file), hint="see docs/guides/kmip.md")
+    with client_of(kms) as client:
+        spoken, export = client.version, KmsExport(client=client, annotate=kms.annotate)
+        yield lambda key: f"{kms.address} (KMIP {spoken}) as {export.push(key, link=config.site.name)}"
 
 
 @contextmanager

@@ -25,6 +25,13 @@ def check_kmip(config: SiteConfig) -> Iterator[Fault]:
         yield Fault(("kmip", "minimum"), "TLS 1.2 has no ML-KEM group, yet require_pqc_group asks for one", hint)
 
 
+def check_streams(config: SiteConfig) -> Iterator[Fault]:
+    """A stream lives in the memory of one process: behind a balancer, its two ends and its calls would meet others."""
+    if config.etsi004 is not None and getattr(config.site, "store", None) is not None:
+        hint = "take [etsi004] out, or keep this site in a file of its own: leave store out"
+        yield Fault(("etsi004",), "streams live in one process; replicas on one database cannot share them", hint)
+
+
 def check_interdomain(config: SiteConfig) -> Iterator[Fault]:
     """Names, URLs, and SAEs that would be served in two places."""
     section = config.interdomain

@@ -16,6 +16,7 @@ from keystrand.config.admin import Admin
 from keystrand.config.audit import Audit
 from keystrand.config.edges import Etsi004, Interdomain, Kmip, Sdn, Skip
 from keystrand.config.escrow import Escrow
+from keystrand.config.kms import Kms
 from keystrand.config.network import NetworkConfig
 from keystrand.config.policy import ChangeWindow, PolicyEntry, Sae, Tagging, Tenant
 from keystrand.config.relay import Relay, relay_rules, relay_saes, relayed_links
@@ -199,6 +200,7 @@ class SiteConfig(Section, frozen=True, kw_only=True):
     skip: Skip | None = None
     sdn: Sdn | None = None
     kmip: Kmip | None = None
+    kms: Mapping[str, Kms] = {}
     interdomain: Interdomain | None = None
     relay: Relay | None = None
     network: Annotated[NetworkConfig | None, Meta(extra={"internal": True})] = None  # of [relay], as it was read

@@ -36,6 +36,7 @@ from keystrand.kme.service import Kme
 from keystrand.net.http_server import HttpServer
 from keystrand.net.https import fetch
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.node.beside import Beside
 from keystrand.node.engine import Engine
 from keystrand.node.roots import check_rotation
 from keystrand.node.tenants import Tenants, require_one_process
@@ -92,13 +93,14 @@ class PolicyPaper:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a desk needs beside the KME. gauges: reads the site, inside the engine."""
+    """What a desk needs beside the KME. gauges: reads the site, inside the engine. beside: jobs that run beside it."""
 
     config: SiteConfig
     store: SqlStore
     clock: Clock
     feed: Feed
     gauges: Callable[[Kme], Gauges]
+    beside: tuple[Beside, ...] = ()
 
 
 @dataclass(slots=True)
@@ -173,9 +175,13 @@ class EngineDesk:
             raise BadRequest(str(error), hint=error.hint) from None
 
     def jobs(self) -> Sequence[JobStatus]:
-        return self.kme.jobs.status()
+        return (*self.kme.jobs.status(), *(job.status for job in self.place.beside))
 
     def run_job(self, name: str) -> JobStatus:
+        for job in self.place.beside:
+            if job.status.name == name:
+                job.wake()  # it waits for others, so nobody waits for it here
+                return job.status
         return self.kme.jobs.run(name)
 
     # the log

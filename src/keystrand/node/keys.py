@@ -17,8 +17,10 @@ from keystrand.wire.keyuse import KeyStand, UseReport
 class EngineKeys:
     """Satisfies api.etsi014.KeyService."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, heed: Callable[[Kme, str, UseReport], None] | None = None) -> None:
+        """heed: hears of every use that was noted, in its transaction."""
         self._engine = engine
+        self._heed = heed
 
     async def status(self, caller: str, other: str, /) -> PoolStatus:
         return await self._engine.call(lambda kme: kme.status(caller, other))
@@ -40,9 +42,12 @@ class EngineKeys:
 
     async def note_use(self, caller: str, key_id: str, report: UseReport, /) -> KeyStand:
         def note(kme: Kme) -> KeyRecord:
-            return kme.lifecycle.note_use(
+            record = kme.lifecycle.note_use(
                 caller, key_id, consumer=report.consumer, uses=report.uses, used_bytes=report.used_bytes
             )
+            if self._heed is not None:
+                self._heed(kme, key_id, report)
+            return record
 
         record = await self._engine.call(note, refused=_note("use", caller, ""))
         return KeyStand(state=record.state, rotation_due=record.rotation_due_s > 0)

@@ -44,6 +44,7 @@ from keystrand.node.replicas import OneProcess, Replica, open_place
 from keystrand.node.rollback import check_site, keep_mark
 from keystrand.node.sealing import sealer_of
 from keystrand.node.tunnels import TunnelPrograms
+from keystrand.node.withdrawal import Withdrawals
 from keystrand.observe.audit import AuditLog
 from keystrand.observe.feed import Feed
 from keystrand.observe.gauges import Gauges
@@ -61,6 +62,9 @@ class Sinks:
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._sinks = tuple(sinks)
+
+    def add(self, sink: Sink) -> None:
+        self._sinks = (*self._sinks, sink)
 
     def emit(self, event: Event, /) -> None:
         for sink in self._sinks:
@@ -104,6 +108,7 @@ class SiteNode:
         self.policy = policy_in_force(config, self.store, self.clock.now_s())
         self.border = Border(config, self.sink)
         self.engine = Engine(self._kme, self._perform, self._store_failed, self._store_back, turns=self.replica.turns)
+        self.withdrawals = self._withdrawals()
         self.audit_sinks = self.engine.gate = audit_sinks(config, self.store, self.clock, self.sink)
         modules = {name: link.module for name, link in config.links.items()}
         self.devices = Devices(modules, self.engine, config.limits, self.sink)
@@ -145,6 +150,14 @@ class SiteNode:
         )
         self.replica.enter(site)
         return self.border.kme(site, self.store.handovers)
+
+    def _withdrawals(self) -> Withdrawals | None:
+        if not self.config.kms:
+            return None
+        leads = lambda: self.replica.leads("kms")  # noqa: E731
+        made = Withdrawals(self.config.kms, self.store, self.clock, self.sink, leads=leads)
+        self.sink.add(made)
+        return made
 
     def _notary(self, signer: Signer) -> Notary:
         site = self.config.site
@@ -208,7 +221,8 @@ class SiteNode:
     async def start(self) -> None:
         """Open every listener."""
         config, limits = self.config, self.config.limits
-        app = etsi014_app(EngineKeys(self.engine), limits=limits, sink=self.sink, clock=self.clock)
+        keys = EngineKeys(self.engine, self.withdrawals.note if self.withdrawals else None)
+        app = etsi014_app(keys, limits=limits, sink=self.sink, clock=self.clock)
         etsi014 = HttpServer(
             self._timed(app),
             config.etsi014.listen.host,
@@ -241,7 +255,8 @@ class SiteNode:
             )
             self._servers.append(server)
         self._servers += await Edges(config, self.engine, self.contexts, self.sink, self._gauges, self.border).open()
-        place = Place(config, self.store, self.clock, self.feed, self._gauges)
+        beside = (self.withdrawals.job,) if self.withdrawals else ()
+        place = Place(config, self.store, self.clock, self.feed, self._gauges, beside)
         self._servers += await serve_admin(place, self.engine, self.sink, self._adopt)
         self.sink.emit(Event("site.started", self.clock.now_s(), {"site": config.site.name}))
 
@@ -276,6 +291,8 @@ class SiteNode:
                 jobs = [self.engine.run(), self.notary.run(), self._tick(), self._read()]
                 jobs.append(self.replica.run(self.engine, self.sink))
                 jobs.append(self.border.run(self.engine))
+                if self.withdrawals is not None:
+                    jobs.append(self.withdrawals.run(self.engine))
                 jobs += [self.lines.keep(line) for line in self.lines.neighbours()]
                 if self.audit_sinks is not None:
                     jobs.append(self.audit_sinks.run())

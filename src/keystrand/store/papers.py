@@ -1,4 +1,5 @@
-"""Papers of the administration in SQL: proposals, answers that were given, the policy that came into force while running.
+"""Papers of the administration in SQL: proposals, answers that were given, the policy that came into force while running, keys
+that were handed to a key manager.
 
 Text by kind and name. None of it is secret; what was done is in the audit log, this is what is still to be done or repeated.
 """
@@ -31,6 +32,9 @@ class SqlPapers:
         """Oldest first."""
         rows = self._db.rows("SELECT content FROM papers WHERE kind = ? ORDER BY made_s, name", (kind,))
         return [str(content) for (content,) in rows]
+
+    def drop(self, kind: str, name: str) -> None:
+        self._db.write("DELETE FROM papers WHERE kind = ? AND name = ?", (kind, name))
 
     def drop_before(self, kind: str, made_s: float) -> None:
         self._db.write("DELETE FROM papers WHERE kind = ? AND made_s < ?", (kind, made_s))

@@ -55,13 +55,14 @@ class KmsExport:
         check_name(link, what="link")
         return self._insist(lambda: self._push(key, link))
 
-    def withdraw(self, key_id: str, *, compromised: bool, message: str = "") -> int:
+    def withdraw(self, key_id: str, *, compromised: bool, message: str = "", destroy: bool = True) -> int:
         """End every object named `key_id`: revoked, then destroyed. Returns how many there were; repeating it is safe.
 
-        compromised: others may know the key; else it is merely no longer used. Raises as `push`.
+        compromised: others may know the key; else it is merely no longer used. destroy: false where it still has to open what
+        it protects. Raises as `push`.
         """
         check_key_id(key_id)
-        return self._insist(lambda: self._withdraw(key_id, compromised, message))
+        return self._insist(lambda: self._withdraw(key_id, compromised, message, destroy))
 
     def _push(self, key: Key, link: str) -> str:
         found = self.client.locate(attributes.named(key.key_id))
@@ -89,7 +90,7 @@ class KmsExport:
         for one in (uid, *copies):
             self._check_same(one, key)
         for copy in copies:
-            self._end(copy, compromised=False, message="a copy by accident")
+            self._end(copy, compromised=False, message="a copy by accident", destroy=True)
         if states[uid] is State.PRE_ACTIVE:
             self.client.activate(uid)
         return uid
@@ -102,18 +103,18 @@ class KmsExport:
         finally:
             there.wipe()
 
-    def _withdraw(self, key_id: str, compromised: bool, message: str) -> int:
+    def _withdraw(self, key_id: str, compromised: bool, message: str, destroy: bool) -> int:
         found = self.client.locate(attributes.named(key_id))
         for uid in found:
-            self._end(uid, compromised, message)
+            self._end(uid, compromised, message, destroy)
         return len(found)
 
-    def _end(self, uid: str, compromised: bool, message: str) -> None:
+    def _end(self, uid: str, compromised: bool, message: str, destroy: bool) -> None:
         try:
             state = self.client.state(uid)
             if (code := _revocation(state, compromised)) is not None:
                 self.client.revoke(uid, code, message)
-            if state not in GONE:
+            if destroy and state not in GONE:
                 self.client.destroy(uid)
         except UnknownKey:
             return  # gone meanwhile, which is what was wanted

@@ -116,6 +116,7 @@ SITE_FAULTS = [
     ("keys_per_request_max = 64", "keys_per_request_max = 0", "keys_per_request_max", "must be positive"),
     ("keys_per_request_max = 64", "keys_per_request = 1", "keys_per_request", "keys_per_request_max"),
     ("keys_per_request_max = 64", "key_ttl_s = inf", "key_ttl_s", "not a finite number"),
+    ("[site]", '[etsi004]\nlisten = "127.0.0.1:9443"\n[site]\nstore = "postgresql://h/d"', "[etsi004]", "in one process"),
     ("[log]", "[log", "[log", "not TOML"),
     ("[log]", "log = 3\n[logs]", "log = 3", None),
 ]  # fmt: skip
