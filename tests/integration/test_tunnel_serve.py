@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from keystrand.config.founding import append
-from keystrand.config.load import load_module
+from keystrand.config.load import load_module, load_site
 from keystrand.lab.pair import SITES, Pair, found_pair, free_base_port
-from keystrand.lab.processes import Programs
+from keystrand.lab.processes import Programs, read_status
 from keystrand.lab.wireguard import stage
 from keystrand.lab.wires import Side, Wires, why_not
 from keystrand.testing.feeder import Feeder
@@ -124,6 +124,11 @@ async def test_serve_runs_its_tunnels_and_leaves_them_standing(pair: Pair, progr
         assert status["protection"] == "hybrid"
         assert (status["role"], status["peer_sae"], status["blocked"]) == ("initiator", "gateway-bravo", False)
         assert await asyncio.to_thread(wires.reaches, "a")
+
+        shown = read_status(load_site(pair.site_files["alpha"]).status.listen)  # type: ignore[union-attr]
+        assert shown is not None
+        (seen,) = shown["tunnels"]
+        assert (seen["tunnel"], seen["sae"], seen["state"]) == ("west", "gateway-alpha", "up"), "its KME was told"
 
         (process,) = processes_of(pair, "bravo")
         again = [sys.executable, "-m", "keystrand", "tunnel", "run", "west", "--config", str(pair.site_files["bravo"])]

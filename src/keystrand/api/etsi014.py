@@ -39,6 +39,7 @@ from keystrand.core.pool import PoolStatus
 from keystrand.wire import etsi014 as wire
 from keystrand.wire import keyuse
 from keystrand.wire.keyuse import KeyStand, UseReport
+from keystrand.wire.tunnelreport import AUDITED, TunnelReport
 
 
 class KeyService(Protocol):
@@ -56,6 +57,8 @@ class KeyService(Protocol):
     async def get_key_with_ids(self, caller: str, other: str, key_ids: tuple[str, ...], /) -> list[Key]: ...
 
     async def note_use(self, caller: str, key_id: str, report: UseReport, /) -> KeyStand: ...
+
+    async def note_tunnel(self, caller: str, tunnel: str, report: TunnelReport, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,8 @@ def _match(parts: list[str] | None) -> tuple[tuple[str, ...], Route, str] | None
             return (*KEY_ROUTES[verb], subject)
         case ["keystrand", "v1", "transfers", subject]:
             return ("POST",), _report, subject
+        case ["keystrand", "v1", "tunnels", subject]:
+            return ("POST",), _tunnel, subject
         case ["keystrand", "v1", "keys", subject, "use"]:
             return ("POST",), _use, subject
     return None
@@ -198,6 +203,14 @@ async def _report(edge: _Edge, request: _Request) -> Answer:
         with suppress(KeystrandError):  # telemetry: a key that is gone does not make the report wrong
             use = UseReport(consumer=f"transfer {request.subject}", uses=1)
             await edge.service.note_use(request.caller, str(key_id), use)
+    return Answer(204)
+
+
+async def _tunnel(edge: _Edge, request: _Request) -> Answer:
+    report = reports.tunnel_report(request.subject, await _body(edge, request))
+    if report.happened in AUDITED:
+        await edge.service.note_tunnel(request.caller, request.subject, report)
+    edge.sink.emit(reports.tunnel_event(request.caller, request.subject, report, at_s=edge.clock.now_s()))
     return Answer(204)
 
 

@@ -1,6 +1,6 @@
-"""A gateway tells its KME how a transfer goes: telemetry for the status page, never a decision.
+"""A gateway tells its KME how a transfer goes, a connector what becomes of its tunnel: telemetry, never a decision.
 
-The SAE's words are checked and bounded, and the event names the SAE of the certificate, so that a gateway can speak
+The SAE's words are checked and bounded, and the event names the SAE of the certificate, so that an SAE can speak
 only for itself.
 """
 
@@ -13,6 +13,7 @@ import msgspec
 from keystrand.core.errors import BadRequest
 from keystrand.core.events import Event, Scalar
 from keystrand.core.identity import check_key_id, check_name
+from keystrand.wire.tunnelreport import TunnelReport, parse_report
 
 _COUNT_MAX: Final = 2**53 - 1  # what a browser can count
 Count = Annotated[int, msgspec.Meta(ge=0, le=_COUNT_MAX)]
@@ -55,3 +56,22 @@ def transfer_event(caller: str, transfer_id: str, body: bytes, *, at_s: float) -
     members: dict[str, Any] = msgspec.structs.asdict(report)
     fields.update({name: value for name, value in members.items() if value is not None})
     return Event(_KINDS.get(report.state, f"transfer.{report.state}"), at_s, fields)
+
+
+def tunnel_report(tunnel: str, body: bytes) -> TunnelReport:
+    """Raises BadRequest."""
+    check_name(tunnel, what="tunnel name")
+    report = parse_report(body)
+    check_name(report.peer_sae, what="peer")
+    if report.key_id:
+        check_key_id(report.key_id)
+    return report
+
+
+def tunnel_event(caller: str, tunnel: str, report: TunnelReport, *, at_s: float) -> Event:
+    """The event that a report stands for, at the time at which it happened."""
+    fields: dict[str, Scalar] = {"tunnel": tunnel, "sae": caller}
+    members: dict[str, Any] = msgspec.structs.asdict(report)
+    fields.update({name: value for name, value in members.items() if name not in ("happened", "late_s")})
+    fields["entropy"] = "fresh" if report.fresh else "derived"
+    return Event(f"tunnel.{report.happened}", at_s - report.late_s, fields)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from keystrand.config.tunnels import Tunnel
     from keystrand.net.http_client import SyncHttpClient
     from keystrand.net.tls import TlsContexts
+    from keystrand.transport.tunnel.reports import TunnelReports
     from keystrand.transport.tunnel.runner import Runner
 
 KEY_REQUEST_S: Final = 5.0
@@ -45,7 +46,10 @@ def command(names: tuple[str, ...], config_file: Path) -> None:
         raise ConfigError("no tunnel is configured", path=str(config_file), hint="add a table [tunnel.NAME]")
     configure_logs(level=config.log.level, form=config.log.format)
     with contextlib.ExitStack() as held:
-        crew = Crew([_making(config, name, held) for name in names], _sentinel_words(names, config_file))
+        saes = dict.fromkeys(config.tunnel[name].sae for name in names)
+        reports = {sae: _reports_of(config, sae, held) for sae in saes}
+        makings = [_making(config, name, reports[config.tunnel[name].sae], held) for name in names]
+        crew = Crew(makings, _sentinel_words(names, config_file))
         for name in names:
             tunnel = config.tunnel[name]
             say(f"tunnel {name}: {tunnel.kind}, {tunnel.plays}, {tunnel.sae} to {tunnel.peer_sae}")
@@ -64,7 +68,16 @@ def _sentinel_words(names: tuple[str, ...], config_file: Path) -> list[str]:
     return ["tunnel", "sentinel", *names, "--config", str(config_file.absolute())]
 
 
-def _making(config: SiteConfig, name: str, held: contextlib.ExitStack) -> Callable[[], Runner]:
+def _reports_of(config: SiteConfig, sae: str, held: contextlib.ExitStack) -> TunnelReports:
+    from keystrand.cli.sae_client import client_of
+    from keystrand.transport.tunnel.reports import TunnelReports
+
+    reports = TunnelReports(held.enter_context(client_of(config, sae, timeout_s=KEY_REQUEST_S)))
+    held.callback(reports.close)
+    return reports
+
+
+def _making(config: SiteConfig, name: str, reports: TunnelReports, held: contextlib.ExitStack) -> Callable[[], Runner]:
     """Alone with this tunnel end, as long as `held` is open."""
     from keystrand.cli.sae_client import client_of
     from keystrand.config.tunnels import place_of
@@ -73,10 +86,10 @@ def _making(config: SiteConfig, name: str, held: contextlib.ExitStack) -> Callab
     tunnel = config.tunnel[name]
     held.enter_context(alone(place_of(config, name).state_dir / "lock"))
     client = held.enter_context(client_of(config, tunnel.sae, timeout_s=KEY_REQUEST_S))
-    return partial(_runner_of, config, name, client)
+    return partial(_runner_of, config, name, client, reports)
 
 
-def _runner_of(config: SiteConfig, name: str, client: SyncHttpClient) -> Runner:
+def _runner_of(config: SiteConfig, name: str, client: SyncHttpClient, reports: TunnelReports) -> Runner:
     from keystrand.config.tunnels import place_of
     from keystrand.observe.logs import LogSink
     from keystrand.transport.keys import Etsi014Keys
@@ -90,6 +103,7 @@ def _runner_of(config: SiteConfig, name: str, client: SyncHttpClient) -> Runner:
         connector=tunnel.found_kind().open(place, tunnel.settings),
         keys=keys,
         uses=keys,
+        reports=reports,
         sink=LogSink(config.site.name),
     )
     _join(runner, config, tunnel)

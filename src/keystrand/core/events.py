@@ -98,6 +98,8 @@ KINDS: Final = MappingProxyType(
         "tunnel.missed": _W,  # the next key did not come into use: reason; traffic stays under the one before
         "tunnel.blocked": _A,  # no key in time, so no packet passes
         "tunnel.unblocked": _A,  # traffic should stop and cannot be stopped: reason
+        "tunnel.status": _D,  # what its connector says of it every few seconds
+        "tunnel.restored": _N,  # the required protection is back, after a fallback or a block
         "tunnel.fallback": _A,  # in use below the protection that was asked for, for a limited time
         "tunnel.fault": _W,  # what was tidied up could not be: reason
         # the edge and the site

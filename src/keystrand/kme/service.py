@@ -6,7 +6,7 @@ leave after the commit. A method that raises has changed nothing that the transa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from keystrand.kme.jobs import Jobs, Task
 from keystrand.kme.lifecycle import Lifecycle
 from keystrand.kme.pickup import UNSPENT, Pickups
 from keystrand.kme.pool import BATCH_MAX, Pool
+from keystrand.kme.ports import AuditValue
 from keystrand.kme.register import KEYS_PER_NOTICE_MAX, Register
 from keystrand.kme.reservation import Reservations
 from keystrand.kme.site import Effect, Site
@@ -220,6 +221,11 @@ class Kme:
             self.watch.unknown_key(caller)
         elif isinstance(error, QuotaExceeded):
             self.site.emit("quota.denied", sae=caller, other=other)
+
+    def note_told(self, kind: str, caller: str, said: Mapping[str, AuditValue]) -> None:
+        """Record what an SAE says of itself, unless it says too much."""
+        if self._recorded.keep(caller):
+            self.site.record(kind, **said)
 
     # peers ---------------------------------------------------------------------------------------------------------
 

@@ -9,9 +9,11 @@ from keystrand.core.errors import KeystrandError
 from keystrand.core.key import Key
 from keystrand.core.pool import PoolStatus, Wants
 from keystrand.core.register import KeyRecord
+from keystrand.kme.ports import AuditValue
 from keystrand.kme.service import Kme
 from keystrand.node.engine import Engine
 from keystrand.wire.keyuse import KeyStand, UseReport
+from keystrand.wire.tunnelreport import TunnelReport
 
 
 class EngineKeys:
@@ -51,6 +53,17 @@ class EngineKeys:
 
         record = await self._engine.call(note, refused=_note("use", caller, ""))
         return KeyStand(state=record.state, rotation_due=record.rotation_due_s > 0)
+
+    async def note_tunnel(self, caller: str, tunnel: str, report: TunnelReport, /) -> None:
+        said: dict[str, AuditValue] = {
+            "sae": caller,
+            "tunnel": tunnel,
+            "peer_sae": report.peer_sae,
+            "protection": report.protection or "none",
+            "key_id": report.key_id,
+            "reason": report.reason,
+        }
+        await self._engine.call(lambda kme: kme.note_told(f"tunnel.{report.happened}", caller, said))
 
 
 def _note(operation: str, caller: str, other: str) -> Callable[[Kme, KeystrandError], None]:

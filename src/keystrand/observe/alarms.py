@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from keystrand.core.events import Event, Severity
 from keystrand.observe.gauges import Gauges, LinkGauge, PeerGauge
@@ -17,6 +17,7 @@ CERT_EXPIRY_S: Final = 14 * 86_400.0
 COSIGN_AGE_S: Final = 300.0
 AUTH_KEY_BITS: Final = 4096
 ALERT_SHOWN_S: Final = 600.0
+TUNNEL_SILENT_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +112,22 @@ def _link(link: LinkGauge) -> Iterator[Alarm]:
 def _peer(peer: PeerGauge) -> Iterator[Alarm]:
     if not peer.up:
         yield Alarm("warning", "peer", peer.peer, "peer does not answer: keys with its users cannot be made")
+
+
+def tunnel_alarms(tunnels: Iterable[Mapping[str, Any]], now_s: float) -> Iterator[Alarm]:
+    """As long as a tunnel is not what it should be. tunnels: the last report of each, and when it came (`at_s`)."""
+    for tunnel in tunnels:
+        name, state = str(tunnel["tunnel"]), tunnel["state"]
+        if state == "stopped":
+            continue
+        if now_s - tunnel["at_s"] > TUNNEL_SILENT_S:
+            text = f"nothing is heard of its connector for {now_s - tunnel['at_s']:.0f} s"
+            yield Alarm("warning", "tunnel-silent", name, text)
+        elif state == "blocked":
+            yield Alarm("alert", "tunnel-blocked", name, "no key is young enough: no packet passes")
+        elif state == "fallback":
+            key, for_s = tunnel.get("protection") or "old", tunnel.get("fallback_s", 0)
+            text = f"runs under a key ({key}) below its protection, for {for_s} s now"
+            yield Alarm("alert", "tunnel-fallback", name, text)
+        elif state == "down":
+            yield Alarm("warning", "tunnel-down", name, "its daemon has no session")

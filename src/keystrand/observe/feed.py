@@ -17,7 +17,7 @@ from typing import Any, Final
 from keystrand.core.clock import Clock, SystemClock
 from keystrand.core.errors import Unavailable
 from keystrand.core.events import Event, Scalar, Severity
-from keystrand.observe.alarms import Alarm, alarms_of, is_alarming
+from keystrand.observe.alarms import Alarm, alarms_of, is_alarming, tunnel_alarms
 from keystrand.observe.gauges import AuditGauge, Gauges, LinkGauge, PeerGauge
 
 __all__ = ["AuditGauge", "Feed", "Gauges", "LinkGauge", "PeerGauge"]
@@ -42,6 +42,7 @@ class History:
     alerts: int = 32
     warnings: int = 32
     transfers: int = 12
+    tunnels: int = 512
     rotations: int = 48
     pairs: int = 256
     links: int = 64
@@ -78,6 +79,7 @@ class Feed:
         self._pairs: dict[tuple[str, str, str], int] = {}
         self._deliveries: deque[dict[str, Any]] = deque(maxlen=self._history.deliveries)
         self._transfers: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()  # by SAE and its name for it
+        self._tunnels: dict[tuple[str, str], dict[str, Any]] = {}  # by SAE and name
         self._events: deque[dict[str, Any]] = deque(maxlen=self._history.events)
         # two lists: warnings, which an SAE may provoke, must not push out alerts
         self._alerts: deque[Event] = deque(maxlen=self._history.alerts)
@@ -95,6 +97,8 @@ class Feed:
                 self._note_block(event)
             elif event.kind.startswith("transfer."):
                 self._note_transfer(event)
+            elif event.kind.startswith("tunnel.") and "state" in event.fields:
+                self._note_tunnel(event)
             if is_alarming(event):
                 (self._alerts if event.severity is Severity.ALERT else self._warnings).append(event)
             if event.severity in _SHOWN and event.kind not in _QUIET:
@@ -138,6 +142,7 @@ class Feed:
                 "alarms": [_plain_alarm(alarm) for alarm in self._alarms(now_s)],
                 "deliveries": self._delivery_part(),
                 "transfers": [dict(transfer) for transfer in reversed(self._transfers.values())],
+                "tunnels": [dict(tunnel) for tunnel in self._tunnels.values()],
                 "events": list(reversed(self._events)),
                 "series": self._series_part(since if self._reaches(since) else 0),
             }
@@ -209,6 +214,12 @@ class Feed:
         while len(self._transfers) > self._history.transfers:
             self._transfers.popitem(last=False)
 
+    def _note_tunnel(self, event: Event) -> None:
+        """The last that its connector said; what it says more rarely stays."""
+        name = str(event.fields.get("sae", "")), str(event.fields.get("tunnel", ""))
+        if name in self._tunnels or len(self._tunnels) < self._history.tunnels:
+            self._tunnels[name] = {**event.fields, "tunnel": name[1], "at_s": event.at_s}
+
     def _sample(self, link: LinkGauge, now_s: float) -> None:
         series = self._series_of(link.link)
         if series is None:
@@ -250,7 +261,10 @@ class Feed:
         return self._plain
 
     def _alarms(self, now_s: float) -> list[Alarm]:
-        return alarms_of(self._gauges, self._gauges_at_s, [*self._alerts, *self._warnings], now_s)
+        found = alarms_of(self._gauges, self._gauges_at_s, [*self._alerts, *self._warnings], now_s)
+        return sorted(
+            [*found, *tunnel_alarms(self._tunnels.values(), now_s)], key=lambda alarm: alarm.severity != "alert"
+        )
 
 
 _ROTATION: Final = ("key_id", "protection", "rotations", "bytes_done")

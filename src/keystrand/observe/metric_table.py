@@ -26,6 +26,8 @@ def _counter(name: str, text: str, *labels: str) -> Metric:
     return Metric(name, "counter", labels, text)
 
 
+TUNNEL: Final = ("sae", "tunnel")
+
 METRICS: Final[tuple[Metric, ...]] = (
     # the QKD link
     _gauge("qkd_link_state", "1 while the link delivers key, else 0", "link"),
@@ -81,6 +83,25 @@ METRICS: Final[tuple[Metric, ...]] = (
     _counter("transfers_finished_total", "Transfers that ended with every byte verified", "peer"),
     _counter("transfers_failed_total", "Transfers that ended otherwise", "peer"),
     _counter("transfer_rotations_total", "Key rotations inside transfers", "peer"),
+    # tunnels, as their connectors report them
+    _gauge("tunnel_up", "1 while the tunnel carries traffic under a key", *TUNNEL),
+    _gauge("tunnel_protection_level", "0 none, 1 classical, 2 pqc, 3 qkd, 4 hybrid: of the key in use", *TUNNEL),
+    _gauge("tunnel_key_age_seconds", "Age of the key in use", *TUNNEL),
+    _gauge("tunnel_exposure_window_seconds", "Age of the oldest key that may still carry traffic", *TUNNEL),
+    _gauge(
+        "tunnel_fallback_active_seconds", "How long the tunnel has run below its protection; 0: it does not", *TUNNEL
+    ),
+    _gauge("tunnel_key_bytes", "Bytes under the key in use, where the daemon counts them", *TUNNEL),
+    _gauge("tunnel_reported_timestamp_seconds", "Unix time of the connector's last report", *TUNNEL),
+    _counter(
+        "tunnel_rotations_total",
+        "Keys taken into use; entropy: fresh (quantum bits of its own) or derived",
+        *TUNNEL,
+        "entropy",
+    ),
+    _counter("rekey_missed_total", "Keys that did not come into use", *TUNNEL),
+    _counter("tunnel_blocks_total", "Times that no key was young enough, and no packet passed", *TUNNEL),
+    _counter("tunnel_fallbacks_total", "Keys taken into use below the required protection", *TUNNEL),
     # all of it
     _counter("events_total", "Events by kind", "kind", "severity"),
 )

@@ -17,8 +17,9 @@ from prometheus_client import CollectorRegistry, Histogram, disable_created_metr
 from keystrand.core.clock import Clock, SystemClock
 from keystrand.core.events import KINDS, Event
 from keystrand.core.pool import Account
+from keystrand.core.protection import Protection
 from keystrand.observe.gauges import Gauges, LinkGauge, PeerGauge
-from keystrand.observe.metric_table import METRICS, Metric
+from keystrand.observe.metric_table import METRICS, TUNNEL, Metric
 from keystrand.observe.sample_lines import SampleLines
 
 CHILDREN_MAX: Final = 512
@@ -90,6 +91,10 @@ _COUNTS: Final[dict[str, tuple[_Count, ...]]] = {
     "transfer.finished": (_Count("transfers_finished_total", ("peer",)),),
     "transfer.failed": (_Count("transfers_failed_total", ("peer",)),),
     "transfer.rotated": (_Count("transfer_rotations_total", ("peer",)),),
+    "tunnel.rotated": (_Count("tunnel_rotations_total", ("sae", "tunnel", "entropy")),),
+    "tunnel.missed": (_Count("rekey_missed_total", TUNNEL),),
+    "tunnel.blocked": (_Count("tunnel_blocks_total", TUNNEL),),
+    "tunnel.fallback": (_Count("tunnel_fallbacks_total", TUNNEL),),
     "audit.failed": (_Count("audit_write_failures_total"),),
 }
 
@@ -125,6 +130,8 @@ class Metrics:
             self._of[count.metric](*labels).inc(_amount(event, count))
         if event.kind == "link.block":
             self._note_block(event)
+        elif event.kind.startswith("tunnel.") and "state" in event.fields:
+            self._note_tunnel(event)
 
     def update(self, gauges: Gauges) -> None:
         """Set every gauge, about once a second."""
@@ -171,6 +178,17 @@ class Metrics:
         total = _number(event, "eps_sec") + _number(event, "eps_cor")
         self._of["qkd_finite_key_epsilon"](link).set(total)
 
+    def _note_tunnel(self, event: Event) -> None:
+        labels = tuple(str(event.fields.get(name, "")) for name in TUNNEL)
+        state = event.fields["state"]
+        self._of["tunnel_up"](*labels).set(state in ("up", "fallback"))
+        level = str(event.fields.get("protection") or Protection.NONE.label)
+        carried = state not in ("blocked", "starting")
+        self._of["tunnel_protection_level"](*labels).set(Protection.parse(level) if carried else 0)
+        self._of["tunnel_reported_timestamp_seconds"](*labels).set(event.at_s)
+        for name, metric in _TUNNEL_FIELDS.items():
+            self._of[metric](*labels).set(_number(event, name))
+
     def _set_link(self, link: LinkGauge) -> None:
         name = link.link
         if name in self._last_block_s:
@@ -195,6 +213,14 @@ class Metrics:
             self._of["peer_tls_group"](peer.peer, before).set(0)
         self._groups[peer.peer] = peer.group
         self._of["peer_tls_group"](peer.peer, peer.group).set(1)
+
+
+_TUNNEL_FIELDS: Final = {
+    "key_age_s": "tunnel_key_age_seconds",
+    "exposure_s": "tunnel_exposure_window_seconds",
+    "fallback_s": "tunnel_fallback_active_seconds",
+    "bytes_under_key": "tunnel_key_bytes",
+}
 
 
 def _link_values(link: LinkGauge) -> dict[str, float | None]:

@@ -18,6 +18,7 @@ from keystrand.core.protection import Strand
 from keystrand.core.secret import Secret
 from keystrand.core.states import State
 from keystrand.wire.keyuse import KeyStand, UseReport
+from keystrand.wire.tunnelreport import TunnelReport
 
 UNKNOWN = "one or more keys specified are not found on KME"
 
@@ -120,6 +121,9 @@ class MemoryKeyService:
         if held is None or caller not in {held.initiator, *held.recipients}:
             raise UnknownKey(f"no key {key_id} is known here")
         return KeyStand(state=State.ACTIVE)
+
+    async def note_tunnel(self, caller: str, tunnel: str, report: TunnelReport, /) -> None:
+        """There is no log in memory."""
 
     def _has(self, fault: Fault) -> bool:
         return fault in self.network.faults

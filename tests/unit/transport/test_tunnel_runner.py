@@ -164,14 +164,36 @@ async def test_the_fallback_is_loud_and_ends(tmp_path: Path) -> None:
             assert isinstance(source, Weak)
             source.weak = True
         await pair.until(lambda p: all(heard.count("tunnel.fallback") for heard in p.heard.values()))
+        await pair.until(lambda p: p.runners["responder"].status()["protection"] == "pqc")
         assert air.passes()
         assert pair.runners["responder"].status()["state"] == "fallback"
-        assert pair.runners["responder"].status()["protection"] == "pqc"
+        assert pair.runners["responder"].status()["fallback_s"] > 0
+        assert pair.runners["responder"].counts.rotations_fresh_total < pair.runners["responder"].counts.rotations_total
         await pair.until(lambda p: len(air.blocked) == 2, 6.0)
         for source in pair.sources.values():
             source.weak = False  # type: ignore[attr-defined]
         await pair.until(lambda p: air.passes())
         await pair.until(lambda p: p.runners["initiator"].status()["state"] == "up")
+        await pair.until(lambda p: p.heard["initiator"].count("tunnel.restored") >= 1)
+
+
+async def test_a_fallback_under_the_last_key_is_as_loud(tmp_path: Path) -> None:
+    air = Air()
+    terms = replace(TERMS, pace=replace(PACE, hold_s=1.0), fallback=Fallback(protection=Protection.PQC, for_s=1.5))
+    pair = pair_of(tmp_path, air, terms)
+    source = Weak(tmp_path, SAES["initiator"])
+    pair.sources["initiator"] = source
+    async with pair.running():
+        await pair.rotated(1)
+        source.empty = True
+        await pair.until(lambda p: all(heard.count("tunnel.fallback") for heard in p.heard.values()))
+        assert air.passes()
+        status = pair.runners["initiator"].status()
+        assert (status["state"], status["protection"]) == ("fallback", "hybrid")
+        await pair.until(lambda p: len(air.blocked) == 2, 6.0)
+        source.empty = False
+        await pair.until(lambda p: all(heard.count("tunnel.restored") for heard in p.heard.values()))
+        assert air.passes()
 
 
 async def test_a_daemon_that_was_restarted_gets_a_fresh_key(tmp_path: Path) -> None:

@@ -48,6 +48,12 @@ class Guard:
         if not self.below:
             self.good_s = now_s
 
+    def falls_back_s(self, now_s: float) -> float:
+        """For how long what is in use has been less than it should be, and may be; 0: it is what it should be."""
+        if self.fallback is None or not self.hold_s:
+            return 0.0
+        return max(0.0, now_s - self.good_s - self.hold_s)
+
     def hold_from(self, since_s: float) -> float:
         """Seconds from `since_s` on after which what is in use must not carry traffic any more; 0: no end."""
         if not self.hold_s:

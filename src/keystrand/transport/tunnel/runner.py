@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -22,16 +23,20 @@ from keystrand.transport.tunnel.guard import Fallback, Guard
 from keystrand.transport.tunnel.messages import Message
 from keystrand.transport.tunnel.record import Record, read_record, write_whole
 from keystrand.transport.tunnel.usage import KeyUses, Usage
+from keystrand.wire.tunnelreport import TunnelReport
 
 KEY_BITS: Final = 256
 TICK_S: Final = 0.05
 LOOK_S: Final = 0.5  # between two looks at the daemon
 STATUS_S: Final = 1.0
+REPORT_TURNS: Final = 5  # every so many of these the KME is told, too
 USE_S: Final = 1.0  # between two reports to the KME: so long a tunnel may not know that its key was revoked
 LOOK_DEADLINE_S: Final = 5.0
 DEADLINE_S: Final = 240.0  # for any one step: a connector has its own, shorter ones
 AGAIN_S: Final = 0.5
 STOP_S: Final = 2.0  # so long an order to stop traffic waits for another step
+REPORTED: Final = frozenset(TunnelReport.__struct_fields__) - {"happened", "fresh", "late_s", "took_ms"}
+Standing = Literal["none", "good", "fallback", "blocked"]
 FORGOTTEN_LOOKS: Final = 2  # a daemon that says so once may be in the middle of a change
 
 
@@ -40,6 +45,12 @@ class KeySource(Protocol):
 
     def fresh(self, responder: str, size_bits: int) -> Key: ...
     def pick_up(self, initiator: str, key_id: str) -> Key: ...
+
+
+class Reports(Protocol):
+    """Tells the KME, at once or later; see transport.tunnel.reports."""
+
+    def tell(self, tunnel: str, report: TunnelReport, /) -> None: ...
 
 
 class Channel(Protocol):
@@ -59,7 +70,10 @@ class Terms:
 
 @dataclass(slots=True)
 class Counts:
+    """fresh: rotations whose key has quantum bits of its own; keys without hang together by the ML-KEM exchange behind them."""
+
     rotations_total: int = 0
+    rotations_fresh_total: int = 0
     rekey_missed_total: int = 0
     blocks_total: int = 0
     fallbacks_total: int = 0
@@ -78,6 +92,7 @@ class Runner:
     clock: Clock = field(default_factory=SystemClock)
     channel: Channel | None = None
     uses: KeyUses | None = None
+    reports: Reports | None = None
     counts: Counts = field(default_factory=Counts)
     health: Health = Health(up=False)  # noqa: RUF009  frozen
 
@@ -106,6 +121,8 @@ class Runner:
         self._step: asyncio.Task[str] | None = None
         self._stopping_s = 0.0  # since when an order to stop traffic waits
         self._took_s = 0.0
+        self._standing: Standing = "none"
+        self._ever = bool(self.record.used_at_s)  # there has been a key
 
     @staticmethod
     def _then(then_s: float, now_s: float, at_s: float, long_ago_s: float) -> float:
@@ -134,12 +151,14 @@ class Runner:
             for generation in self._held.values():
                 generation.material.wipe()
             self._publish({**self.status(), "state": "stopped"})
+            self._tell_kme("status", state="stopped")
             await self.connector.close()
 
     async def _tick(self) -> None:
         while True:
             now_s = self.clock.monotonic_s()
             self._take(self.end.tick(now_s))
+            self._judge(now_s)
             self._stopping_s = self._stopping_s or now_s if self.end.stopping else 0.0
             if self._stopping_s and now_s - self._stopping_s >= STOP_S and self._step is not None:
                 self._step.cancel()  # fail closed is not put off by a step that takes long
@@ -205,8 +224,10 @@ class Runner:
                 self._take(self.end.want(self.clock.monotonic_s()))
 
     async def _tell(self) -> None:
-        while True:
+        for turn in itertools.count():
             self._publish(self.status())
+            if turn % REPORT_TURNS == 0:
+                self._tell_kme("status")
             await asyncio.sleep(STATUS_S)
 
     def _publish(self, status: Mapping[str, Any]) -> None:
@@ -285,7 +306,7 @@ class Runner:
     def _use(self, number: int) -> None:
         """It carries traffic here from now on."""
         now_s = self.clock.monotonic_s()
-        self._used[number] = now_s
+        self._used[number], self._ever = now_s, True
         self._known = {n: facts for n, facts in self._known.items() if n >= number}
         if number not in self._known:
             return  # of a run before this one
@@ -295,6 +316,24 @@ class Runner:
         if self.guard.below:
             self.counts.fallbacks_total += 1
             self._emit("tunnel.fallback", number=number, key_id=key_id, protection=protection.label)
+
+    def _judge(self, now_s: float) -> None:
+        """Say when the tunnel begins to run below what it should, and when it has that back."""
+        before, self._standing = self._standing, self._stands(now_s)
+        if self._standing == "fallback" != before and not self.guard.below:
+            self.counts.fallbacks_total += 1
+            self._emit(
+                "tunnel.fallback", number=self.end.current, reason="no fresh key came: the last one stays in use"
+            )
+        elif self._standing == "good" and before in ("blocked", "fallback"):
+            self._emit("tunnel.restored", number=self.end.current, reason=f"it was in {before}")
+
+    def _stands(self, now_s: float) -> Standing:
+        if not self._ever or not (self._used or self.end.blocked):
+            return "none"
+        if self.end.blocked:
+            return "blocked"
+        return "fallback" if self.guard.falls_back_s(now_s) else "good"
 
     def _pace(self, since_s: float) -> Pace:
         return replace(self.terms.pace, hold_s=self.guard.hold_from(since_s))
@@ -324,6 +363,7 @@ class Runner:
         fields: dict[str, Scalar] = {"number": report.number}
         if report.kind == "rotated":
             counts.rotations_total += 1
+            counts.rotations_fresh_total += self._is_fresh(report.number)
             self._took_s = report.took_s
             self._save()
             key_id, protection = self._known.get(report.number, ("", self.terms.require))
@@ -336,12 +376,26 @@ class Runner:
             fields["reason"] = report.reason[:300]
         self._emit(f"tunnel.{report.kind}", **fields)
 
+    def _is_fresh(self, number: int) -> bool:
+        return self._known.get(number, ("", Protection.NONE))[1] >= Protection.QKD
+
     def _note(self, reason: str) -> None:
         self._failure = self.clock.now_s(), reason[:300]
 
     def _emit(self, kind: str, **fields: Scalar) -> None:
         of = {"tunnel": self.place.tunnel, "kind_of_tunnel": self.kind, "peer_sae": self.place.peer_sae}
         self.sink.emit(Event(kind, self.clock.now_s(), of | fields))
+        self._tell_kme(kind.removeprefix("tunnel."), number=fields.get("number"), reason=fields.get("reason"))
+
+    def _tell_kme(self, happened: str, **said: Any) -> None:
+        """What the tunnel is now, and what has just happened to it."""
+        if self.reports is None:
+            return
+        status = dict(self.status()) | {name: value for name, value in said.items() if value is not None}
+        fields = {name: status[name] for name in REPORTED if status.get(name) is not None}
+        number = fields.setdefault("number", status["generation"])
+        fields["fresh"], fields["took_ms"] = self._is_fresh(number), status["rotation_took_ms"]
+        self.reports.tell(self.place.tunnel, TunnelReport(happened=happened, **fields))  # type: ignore[arg-type]
 
     def _save(self) -> bool:
         """Durably; False where that cannot be done now."""
@@ -385,7 +439,9 @@ class Runner:
             "exposure_s": _rounded(max((now_s - since_s for since_s in self._used.values()), default=None)),
             "bytes_under_key": self.health.bytes_used,
             "rotation_took_ms": round(1e3 * self._took_s, 1),
+            "fallback_s": round(self.guard.falls_back_s(now_s) if self._stands(now_s) == "fallback" else 0.0, 3),
             "rotations_total": self.counts.rotations_total,
+            "rotations_fresh_total": self.counts.rotations_fresh_total,
             "rekey_missed_total": self.counts.rekey_missed_total,
             "blocks_total": self.counts.blocks_total,
             "fallbacks_total": self.counts.fallbacks_total,
@@ -399,7 +455,7 @@ class Runner:
             return "blocked"
         if not self._used:
             return "starting"
-        if self.guard.below:
+        if self._stands(self.clock.monotonic_s()) == "fallback":
             return "fallback"
         return "up" if self.health.up else "down"
 
