@@ -73,6 +73,12 @@ bench-fair: setup ## one greedy SAE beside those that keep to their quota
 bench-distill: setup ## reconcile and verify 10^9 sifted bits, amplify
 	@$(BIN)/python -m bench.bench_distill --bits 1e9
 
+tunnel-space: setup ## every order of events between two tunnel ends, within bounds (ARGS="--lost 2 --restarted 1")
+	@$(BIN)/python -m keystrand.testing.tunnelspace $(ARGS)
+
+bench-transport: setup ## tunnels of each kind: loss, latency, throughput, drills, many (ARGS="--kinds wireguard --seconds 60")
+	@$(BIN)/python -m bench.bench_transport $(ARGS)
+
 audit-faults: setup ## break a required audit sink while keys are drawn (N=10000)
 	@$(BIN)/python -m keystrand.testing.faultysink --instants $(or $(N),10000)
 
