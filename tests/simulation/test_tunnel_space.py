@@ -13,7 +13,7 @@ from keystrand.transport.tunnel import agreement
     ("bounds", "at_least"),
     [
         (Bounds(lost=1, waited=2), 30_000),
-        (Bounds(lost=1, twice=1, waited=1), 30_000),
+        (Bounds(lost=1, twice=1, waited=1), 20_000),
         (Bounds(failed=2, waited=1), 10_000),
         (Bounds(restarted=1, waited=1), 30_000),
         (Bounds(broken=1, lost=1, waited=1), 15_000),

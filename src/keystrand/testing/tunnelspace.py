@@ -217,7 +217,7 @@ class Space:
             for role, message in waiting:
                 self.take(role, self.ends[role].hear(message, self.now_s[role]))
             self.check()
-            if not self.wire and not any(self.doing.values()):
+            if not len(self.wire) + sum(action is not None for action in self.doing.values()):
                 currents = {end.current for end in self.ends.values()}
                 if currents == {self.in_use} and self.in_use > before:
                     return not any(end.coming for end in self.ends.values())
