@@ -79,6 +79,9 @@ tunnel-space: setup ## every order of events between two tunnel ends, within bou
 bench-transport: setup ## tunnels of each kind: loss, latency, throughput, drills, many (ARGS="--kinds wireguard --seconds 60")
 	@$(BIN)/python -m bench.bench_transport $(ARGS)
 
+authz: setup ## every cell of the authorisation matrix, over mutual TLS
+	@$(BIN)/python tests/integration/authz_estate.py
+
 audit-faults: setup ## break a required audit sink while keys are drawn (N=10000)
 	@$(BIN)/python -m keystrand.testing.faultysink --instants $(or $(N),10000)
 

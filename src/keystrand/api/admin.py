@@ -74,10 +74,11 @@ def admin_app(
     limits: Limits,
     sink: Sink,
     clock: Clock | None = None,
+    releases: Releases | None = None,
 ) -> App:
     """The ASGI application of the administration listener. Serve it only behind mutual TLS that sets the TLS extension."""
     time = clock or SystemClock()
-    releases = Releases(time, control.entropy, control.ttl_s)
+    releases = releases or Releases(time, control.entropy, control.ttl_s)
     edge = _Edge(administration, door, control, releases, limits, sink, time, Strangers(time))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
