@@ -1,5 +1,7 @@
 """How long a backup and a restore take for a store with many keys that wait to be fetched.
 
+Every key is in the register and in the audit log, as if a peer had set it aside here.
+
 python -m bench.bench_restore --keys 1000000
 """
 
@@ -23,6 +25,7 @@ from keystrand.config.schema import SiteConfig
 from keystrand.core.key import Segment
 from keystrand.core.pool import Account, Copy
 from keystrand.core.protection import Strand
+from keystrand.core.register import KeyRecord, Stage
 from keystrand.core.states import Step
 from keystrand.crypto.seal import Sealer
 from keystrand.lab.pair import LINK, found_pair
@@ -31,6 +34,7 @@ from keystrand.node.rollback import check_before_start
 from keystrand.node.sealing import sealer_of
 from keystrand.node.site import SiteNode
 from keystrand.observe.audit import canonical, link
+from keystrand.store.register import key_row
 from keystrand.store.rows import COPY_COLUMNS, copy_row, identity
 from keystrand.store.sql import COPY_COLUMN
 from keystrand.store.sqlite import SqliteDatabase
@@ -48,6 +52,7 @@ def fill(config: SiteConfig, keys: int) -> None:
             f"INSERT INTO copies ({COPY_COLUMNS}, living, material) VALUES ({', '.join('?' * 14)})",
             _copies(sealer, keys),
         )
+        many(f"INSERT INTO register VALUES ({', '.join('?' * len(KeyRecord._fields))})", _register(keys))
         bits = 8 * KEY_BYTES * keys
         many(
             "INSERT INTO ledger VALUES (?, ?, ?)", [(LINK, a.value, bits) for a in (Account.INGESTED, Account.RESERVED)]
@@ -59,7 +64,7 @@ def _copies(sealer: Sealer, keys: int) -> Iterator[tuple[Any, ...]]:
     now_s = time.time()
     for place in range(keys):
         copy = Copy(
-            key_id=f"{place:08x}-0000-4000-8000-000000000000",
+            key_id=_key_id(place),
             recipient="gateway-alpha",
             initiator="gateway-bravo",
             peer="bravo",
@@ -74,6 +79,34 @@ def _copies(sealer: Sealer, keys: int) -> Iterator[tuple[Any, ...]]:
         )
         row = copy_row(copy)
         yield (*row, 1, sealer.seal(COPY_COLUMN, identity(row), place.to_bytes(KEY_BYTES, "big")))
+
+
+def _register(keys: int) -> Iterator[tuple[Any, ...]]:
+    now_s = time.time()
+    alike = KeyRecord(
+        key_id="",
+        initiator="gateway-bravo",
+        responders=("gateway-alpha",),
+        peer="bravo",
+        link=LINK,
+        first_sequence=0,
+        last_sequence=0,
+        strands=frozenset({Strand.QKD, Strand.PQC}),
+        size_bits=8 * KEY_BYTES,
+        tenant="default",
+        tags=(),
+        created_s=now_s,
+        activated_s=now_s,
+        expires_s=now_s + 86_400,
+        stage=Stage.EXPIRE,
+        due_s=now_s + 86_400,
+    )
+    rest = key_row(alike)[1:]
+    return ((_key_id(place), *rest) for place in range(keys))
+
+
+def _key_id(place: int) -> str:
+    return f"{place:08x}-0000-4000-8000-000000000000"
 
 
 def _records(database: SqliteDatabase, keys: int) -> Iterator[tuple[Any, ...]]:

@@ -37,6 +37,11 @@ class KeyRegister(Protocol):
     def changed(
         self, peer: str, after: tuple[float, str] | None, limit: int
     ) -> list[KeyRecord]: ...  # not by the clock
+    # before `burn_waiting` of the same portion: keys that nobody here has had and that are not over yet are deactivated;
+    # what has become of them. due_s: when they may be collected
+    def retire_waiting(
+        self, after: str, last: str, own: str, *, at_s: float, due_s: float, actor: str, reason: str
+    ) -> list[KeyRecord]: ...
     def drop(self, key_id: str) -> None: ...
     def count(self) -> dict[str, int]: ...  # by state; reads every row
 
@@ -112,6 +117,10 @@ class KeyStore(Protocol):
     def step_copy(self, key_id: str, recipient: str, step: Step) -> None: ...  # between READY and WITHHELD
     def finish_copy(self, key_id: str, recipient: str, step: Step) -> None: ...  # erases the material
     def copies_before(self, expires_s: float, limit: int) -> list[Copy]: ...  # READY, WITHHELD or RESERVED ones
+    # all that wait, a portion at a time and by no means one by one: the last key ID of the next `limit` copies, "" at the end
+    def waiting_until(self, after: str, limit: int) -> str: ...
+    # link, whether anybody has had such keys, and their bits that were set aside for peers other than `own`
+    def burn_waiting(self, after: str, last: str, own: str) -> list[tuple[str, bool, int]]: ...
     def drop_finished_before(self, expires_s: float) -> None: ...
 
     # the ledger

@@ -15,7 +15,7 @@ from keystrand.core.key import Block, Key
 from keystrand.core.policy import Policy
 from keystrand.core.pool import Account, BlockState, PoolStatus
 from keystrand.core.protection import Strand, strands_for
-from keystrand.core.states import Move
+from keystrand.kme.aftermath import burn_waiting
 from keystrand.kme.ask import allowed_size_bits, check_ask, peer_for, require_local
 from keystrand.kme.change import Emergency, record_policy, set_policy
 from keystrand.kme.jobs import Jobs, Task
@@ -130,7 +130,7 @@ class Kme:
         self.recover()
         for link in store.links():
             self._quarantine_link(link, "restore")
-        self.pickups.end(store.copies_before(float("inf"), 2**31), Move.BURN, "restore")
+        burn_waiting(self.site, self.register)
 
     def _quarantine_link(self, link: str, reason: str) -> None:
         for sequence in sorted({block.sequence for block in self.site.store.blocks(link=link)}):

@@ -24,6 +24,8 @@ class Database(Protocol):
     # now; how many rows it touched. IllegalTransition outside of a transaction or against a constraint
     def write(self, sql: str, values: Sequence[Any] = ()) -> int: ...
 
+    def change(self, sql: str, values: Sequence[Any]) -> list[Row]: ...  # the same; the rows that it RETURNs
+
     # with the others at the end of the transaction, or before the next `write` or `held.settle`
     def hold(self, table: str, sql: str, values: Row) -> None: ...
 

@@ -340,6 +340,24 @@ class MemoryStore:
         rows = self._copies_by_expiry.before(True, expires_s)[:limit]
         return [self._tables["copies"][row[1:]] for row in rows]
 
+    def waiting_until(self, after: str, limit: int) -> str:
+        copies = self._tables["copies"].values()
+        waiting = sorted(copy.key_id for copy in copies if copy.step in LIVING and copy.key_id > after)
+        return waiting[:limit][-1] if waiting else ""
+
+    def burn_waiting(self, after: str, last: str, own: str) -> list[tuple[str, bool, int]]:
+        bits: dict[tuple[str, bool], int] = {}
+        for key_id in sorted({key[0] for key in self._tables["copies"] if after < key[0] <= last}):
+            copies = self.copies(key_id)
+            waiting = [copy for copy in copies if copy.step in LIVING]
+            apart = [copy for copy in waiting if copy.peer != own and copy.segments]
+            if apart:
+                place = (apart[0].link, any(copy.step is Step.DELIVERED for copy in copies))
+                bits[place] = bits.get(place, 0) + apart[0].length_bits
+            for copy in waiting:
+                self.finish_copy(copy.key_id, copy.recipient, Step.BURNT)
+        return [(link, had, count) for (link, had), count in sorted(bits.items())]
+
     def drop_finished_before(self, expires_s: float) -> None:
         for _, key_id, recipient in self._copies_by_expiry.before(False, expires_s):
             self._put("copies", (key_id, recipient), None)

@@ -171,10 +171,16 @@ class PostgresDatabase:
 
         Against a constraint the savepoint around it is lost, or the transaction where there is none.
         """
+        return self._written(sql, values).rowcount
+
+    def change(self, sql: str, values: Sequence[Any]) -> list[Row]:
+        return self._written(sql, values).fetchall()
+
+    def _written(self, sql: str, values: Sequence[Any]) -> psycopg.Cursor[Row]:
         self._require_transaction()
         self._settle()
         self._wrote = True
-        return self._run(sql, values).rowcount
+        return self._run(sql, values)
 
     def _settle(self) -> None:
         """In one round trip; the statement that follows is a plain one."""

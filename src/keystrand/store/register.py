@@ -7,12 +7,13 @@ only for operators, for notices of the peer and for jobs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from keystrand.core.errors import IllegalTransition
 from keystrand.core.protection import Strand
 from keystrand.core.register import KeyRecord, Origin, Scope, Stage, Tally, Use
-from keystrand.core.states import State
+from keystrand.core.states import Change, State, sources
 from keystrand.store.database import Database
 from keystrand.store.working import Row
 
@@ -33,6 +34,14 @@ _INSERT_NEW: Final = (
 )
 _SELECT: Final = f"SELECT {FIXED}, {CHANGING} FROM register"  # noqa: S608
 _UPDATE: Final = f"UPDATE register SET {' = ?, '.join(CHANGING.split(', '))} = ? WHERE key_id = ?"  # noqa: S608
+_RETIRE: Final = f"""UPDATE register SET state = ?, stage = ?, due_s = ?, changed_s = ?, actor = ?, reason = ?
+    WHERE key_id > ? AND key_id <= ? AND state IN ({", ".join("?" * len(sources(Change.DEACTIVATE)))})
+    AND EXISTS (SELECT 1 FROM copies c WHERE c.key_id = register.key_id AND c.living = 1 AND c.peer <> ?)
+    AND NOT EXISTS (SELECT 1 FROM copies c WHERE c.key_id = register.key_id AND c.step = 'delivered')
+    RETURNING {FIXED}, {CHANGING}"""  # noqa: S608
+# an enumeration takes a microsecond to find its member, and an operator's search reads a million rows
+_STATES: Final = {state.value: state for state in State}
+_STAGES: Final = {stage.value: stage for stage in Stage}
 _CAME_FROM: Final = """EXISTS (SELECT 1 FROM origins o WHERE o.link = register.link
     AND o.sequence BETWEEN register.first_sequence AND register.last_sequence"""
 
@@ -75,11 +84,15 @@ def changing_row(record: KeyRecord) -> Row:
     return (int(record[14]), record[15], record[16].value, *record[17:])
 
 
+@lru_cache(maxsize=64)
+def _strands_of(text: str) -> frozenset[Strand]:
+    return frozenset(Strand(word) for word in text.split())
+
+
 def key_of(row: Row) -> KeyRecord:
     responders, tags = unlisted(row[2], " "), unlisted(row[10], "\n")
-    strands = frozenset(Strand(word) for word in row[7].split())
-    facts = (*row[:2], responders, *row[3:7], strands, *row[8:10], tags, *row[11:14])
-    return KeyRecord._make((*facts, Stage(row[14]), row[15], State(row[16]), *row[17:]))
+    facts = (*row[:2], responders, *row[3:7], _strands_of(row[7]), *row[8:10], tags, *row[11:14])
+    return KeyRecord._make((*facts, _STAGES[row[14]], row[15], _STATES[row[16]], *row[17:]))
 
 
 def where_of(scope: Scope, open_sources: Sequence[str] = ()) -> tuple[list[str], list[Any]]:
@@ -182,6 +195,13 @@ class SqlRegister:
         at_s, key_id = after or (-1.0, "")
         sql += " AND (created_s, key_id) > (?, ?) ORDER BY created_s, key_id LIMIT ?"
         return [key_of(row) for row in self._rows(sql, (peer, State.ACTIVE.value, "clock", at_s, key_id, limit))]
+
+    def retire_waiting(
+        self, after: str, last: str, own: str, *, at_s: float, due_s: float, actor: str, reason: str
+    ) -> list[KeyRecord]:
+        fate = (State.DEACTIVATED.value, int(Stage.COLLECT), due_s, at_s, actor, reason)
+        states = sorted(state.value for state in sources(Change.DEACTIVATE))
+        return [key_of(row) for row in self._db.change(_RETIRE, (*fate, after, last, *states, own))]
 
     def drop(self, key_id: str) -> None:
         self._db.hold("register", "DELETE FROM register WHERE key_id = ?", (key_id,))

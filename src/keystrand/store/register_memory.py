@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from keystrand.core.errors import IllegalTransition
 from keystrand.core.register import KeyRecord, Origin, Scope, Stage, Tally, Use, tallied
-from keystrand.core.states import State
+from keystrand.core.states import Change, State, Step, sources
+from keystrand.store.ledger import LIVING
 
 REGISTER_TABLES: Final = (
     "register",  # key ID -> KeyRecord
@@ -83,6 +84,24 @@ class MemoryRegister:
             and record.actor != "clock"
         )
         return [record for record, _ in zip(found, range(limit), strict=False)]
+
+    def retire_waiting(
+        self, after: str, last: str, own: str, *, at_s: float, due_s: float, actor: str, reason: str
+    ) -> list[KeyRecord]:
+        copies = [copy for copy in self._table("copies").values() if after < copy.key_id <= last]
+        waiting = {copy.key_id for copy in copies if copy.step in LIVING and copy.peer != own}
+        had = {copy.key_id for copy in copies if copy.step is Step.DELIVERED}
+        found = (self.get(key_id) for key_id in sorted(waiting - had))
+        retired = [
+            record._replace(
+                state=State.DEACTIVATED, stage=Stage.COLLECT, due_s=due_s, changed_s=at_s, actor=actor, reason=reason
+            )
+            for record in found
+            if record is not None and record.state in sources(Change.DEACTIVATE)
+        ]
+        for record in retired:
+            self.put(record)
+        return retired
 
     def drop(self, key_id: str) -> None:
         self._put("register", key_id, None)

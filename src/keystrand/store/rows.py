@@ -20,6 +20,7 @@ COPY_COLUMNS: Final = (
 REQUEST_COLUMNS: Final = "request_id, peer, link, bits, op, void, created_s, holder, key_ids, released"
 
 _pack: Final = msgspec.msgpack.Encoder().encode
+NO_SEGMENTS: Final = _pack(())
 _unpack_segments: Final = msgspec.msgpack.Decoder(tuple[tuple[str, int, int], ...]).decode
 
 

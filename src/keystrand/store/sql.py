@@ -20,12 +20,14 @@ from keystrand.core.states import Step
 from keystrand.crypto.seal import Sealer
 from keystrand.store import statements
 from keystrand.store.ahead import BUSY_MAX, Busy, Found, gather, merged
+from keystrand.store.audit import SqlAudit
 from keystrand.store.database import Database
 from keystrand.store.handovers import SqlHandovers
 from keystrand.store.ledger import LIVING, check_move
 from keystrand.store.papers import SqlPapers
 from keystrand.store.register import SqlRegister
 from keystrand.store.rows import (
+    NO_SEGMENTS,
     block_of,
     block_row,
     copy_of,
@@ -44,7 +46,7 @@ COPY_COLUMN: Final = "copies.material"
 COPIES_REMEMBERED: Final = 4096  # keys: most are fetched within a second of being set aside
 
 
-class SqlStore:
+class SqlStore(SqlAudit):
     """Implements KeyStore, and what the audit log and the witness need.
 
     Raises StoreUnavailable whenever the database fails, and then remembers nothing.
@@ -420,6 +422,19 @@ class SqlStore:
         where = "living = 1 AND expires_s < ? ORDER BY expires_s, key_id, recipient LIMIT ?"
         return self._select_copies(where, (expires_s, limit))
 
+    def waiting_until(self, after: str, limit: int) -> str:
+        self._db.held.settle()
+        row = self._db.row(statements.WAITING_UNTIL, (after, limit))
+        return row[0] if row and row[0] else ""
+
+    def burn_waiting(self, after: str, last: str, own: str) -> list[tuple[str, bool, int]]:
+        self._db.held.settle()
+        rows = self._db.rows(statements.BITS_WAITING, (after, last, own, NO_SEGMENTS))
+        self._db.write(statements.BURN_WAITING, (after, last))
+        for key_id in [key_id for key_id in self._copies if after < key_id <= last]:
+            self._journal.drop(self._copies, key_id)
+        return [(link, bool(had), int(bits)) for link, had, bits in rows]
+
     def drop_finished_before(self, expires_s: float) -> None:
         self._db.write("DELETE FROM copies WHERE living = 0 AND expires_s < ?", (expires_s,))
         for key_id, waiting in list(self._copies.items()):
@@ -455,38 +470,6 @@ class SqlStore:
     def links(self) -> list[str]:
         kept = {row[0] for row in self._db.rows("SELECT DISTINCT link FROM ledger")}
         return sorted(kept | self._moved.keys())
-
-    # the audit log
-
-    def audit_append(self, number: int, record: bytes, head: bytes) -> None:
-        if not self._db.in_transaction or number != self.audit_head()[0]:
-            raise IllegalTransition(f"audit record {number} is out of place")
-        self._db.hold("audit", "INSERT INTO audit VALUES (?, ?, ?)", (number, record, head))
-        self._journal.put(self._audit, "head", (number + 1, head))
-
-    def audit_head(self) -> tuple[int, bytes]:
-        if "head" not in self._audit:
-            self._audit["head"] = head_of(self._db.rows(statements.HEAD))
-        return self._audit["head"]
-
-    def audit_rows(self, first: int, limit: int) -> list[tuple[int, bytes, bytes]]:
-        self._db.held.settle()
-        sql = "SELECT number, record, head FROM audit WHERE number >= ? ORDER BY number LIMIT ?"
-        return [(number, record, head) for number, record, head in self._db.rows(sql, (first, limit))]
-
-    def put_checkpoint(self, size: int, note: str) -> None:
-        self._db.write(statements.PUT_CHECKPOINT, (size, note))
-
-    def checkpoints(self, first: int = 0) -> list[tuple[int, str]]:
-        rows = self._db.rows("SELECT size, note FROM checkpoints WHERE size >= ? ORDER BY size", (first,))
-        return [(size, note) for size, note in rows]
-
-    def witnessed(self, origin: str) -> tuple[int, bytes, str] | None:
-        row = self._db.row("SELECT size, head, note FROM witnessed WHERE origin = ?", (origin,))
-        return (row[0], row[1], row[2]) if row else None
-
-    def put_witnessed(self, origin: str, size: int, head: bytes, note: str) -> None:
-        self._db.write(statements.PUT_WITNESSED, (origin, size, head, note))
 
 
 def _absent(block: PoolBlock | None, block_id: str) -> Exception:

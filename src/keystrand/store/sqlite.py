@@ -94,10 +94,16 @@ class SqliteDatabase:
 
     def write(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Now; how many rows it touched. Raises IllegalTransition outside of a transaction or against a constraint."""
+        return self._written(sql, values).rowcount
+
+    def change(self, sql: str, values: Sequence[Any]) -> list[Row]:
+        return self._written(sql, values).fetchall()
+
+    def _written(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
         self._require_transaction()
         self.held.settle()
         try:
-            return self._connection.execute(sql, values).rowcount
+            return self._connection.execute(sql, values)
         except sqlite3.IntegrityError as error:
             raise IllegalTransition(f"the store refuses: {error}") from None
         except sqlite3.Error as error:

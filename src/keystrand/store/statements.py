@@ -32,3 +32,12 @@ UPDATE_BLOCK: Final = """UPDATE blocks SET state = ?, owner = ?, term = ?, epoch
 EPOCH: Final = "SELECT value FROM site WHERE name = 'epoch'"
 HEAD: Final = "SELECT number, head FROM audit ORDER BY number DESC LIMIT 1"
 REQUESTS: Final = f"SELECT {REQUEST_COLUMNS} FROM requests ORDER BY peer, op, request_id"  # noqa: S608
+# portions of the copies by key ID: the sum keeps the index by age out of it
+WAITING_UNTIL: Final = """SELECT max(key_id) FROM (SELECT key_id FROM copies
+    WHERE living + 0 = 1 AND key_id > ? ORDER BY key_id LIMIT ?) AS portion"""
+BITS_WAITING: Final = """SELECT link, had, sum(length_bits) FROM (
+    SELECT link, length_bits, max(CASE WHEN step = 'delivered' THEN 1 ELSE 0 END) AS had FROM copies
+    WHERE key_id > ? AND key_id <= ? AND peer <> ? AND segments <> ?
+    GROUP BY key_id, link, length_bits HAVING max(living) = 1) AS waiting GROUP BY link, had ORDER BY link, had"""
+BURN_WAITING: Final = """UPDATE copies SET step = 'burnt', living = 0, material = NULL
+    WHERE living + 0 = 1 AND key_id > ? AND key_id <= ?"""
