@@ -139,6 +139,10 @@ class Peer(Section, frozen=True, kw_only=True):
     kme_id: Annotated[str, Meta(description="ID of its KME, as in its certificate")]
     address: Annotated[Address, Meta(description="host:port where its KME accepts peers")]
     audit_key: Annotated[Path, Meta(description="file with the public key that verifies its audit log")]
+    kem: Annotated[
+        Literal["ML-KEM-768", "ML-KEM-1024"],
+        Meta(description="what the pqc strand is agreed by; both sites must state the same (CNSA 2.0 asks for 1024)"),
+    ] = "ML-KEM-768"
 
 
 class Link(Section, frozen=True, kw_only=True):

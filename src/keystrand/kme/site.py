@@ -60,7 +60,10 @@ class Link:
 
 @dataclass(slots=True, kw_only=True)
 class Site:
-    """One site as its KME sees it. `outbox` collects effects; the runner lets them out once the transaction is durable."""
+    """One site as its KME sees it. `outbox` collects effects; the runner lets them out once the transaction is durable.
+
+    kem: for the strands with every peer, but those in `kems`.
+    """
 
     name: str
     kme_id: str
@@ -74,6 +77,7 @@ class Site:
     combiner: Combiner
     clock: Clock
     entropy: Entropy
+    kems: Mapping[str, Kem] = field(default_factory=dict)
     outbox: list[Effect] = field(default_factory=list)
     incarnation: str = ""  # of this process among the replicas of the site; "": it is the only one
     living: Callable[[], frozenset[str]] = frozenset  # the incarnations whose requests must be left to them
@@ -94,6 +98,9 @@ class Site:
 
     def peer_of(self, link: str) -> str | None:
         return self._peer_of.get(link)
+
+    def kem_with(self, peer: str) -> Kem:
+        return self.kems.get(peer, self.kem)
 
     def send(self, peer: str, message: Message) -> None:
         self.outbox.append(Send(peer, message))

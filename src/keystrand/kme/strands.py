@@ -101,7 +101,7 @@ class Strands:
             return
         now_s = self.site.clock.monotonic_s()
         if offer is None:
-            private_key, encapsulation_key = self.site.kem.generate()
+            private_key, encapsulation_key = self.site.kem_with(peer).generate()
             offer = Offer(new_uuid(self.site.entropy), private_key, encapsulation_key, now_s)
             self._offers[peer] = offer
         elif now_s - offer.sent_s < self.site.limits.peer_retry_s:
@@ -111,18 +111,21 @@ class Strands:
             peer,
             StrandOffer(
                 strand_id=offer.strand_id,
-                algorithm=self.site.kem.algorithm,
+                algorithm=self.site.kem_with(peer).algorithm,
                 encapsulation_key=offer.encapsulation_key,
             ),
         )
 
     def hear_offer(self, peer: str, message: StrandOffer) -> None:
         """Encapsulate once per strand ID; a repeated offer gets the same answer."""
-        if message.algorithm != self.site.kem.algorithm:
-            raise PeerFault(f"{peer} offers a strand by {message.algorithm}, not {self.site.kem.algorithm}")
+        kem = self.site.kem_with(peer)
+        if message.algorithm != kem.algorithm:  # never the weaker of the two by agreement
+            raise PeerFault(
+                f"{peer} offers a strand by {message.algorithm}, not {kem.algorithm}: state one kem at both ends"
+            )
         known = self._theirs.setdefault(peer, OrderedDict())
         if message.strand_id not in known:
-            secret, ciphertext = self.site.kem.encapsulate(message.encapsulation_key)
+            secret, ciphertext = kem.encapsulate(message.encapsulation_key)
             tag = confirm_tag(secret, message.strand_id, message.encapsulation_key, ciphertext)
             answer = StrandAnswer(strand_id=message.strand_id, ciphertext=ciphertext, confirm=tag)
             known[message.strand_id] = (secret, answer)
@@ -144,7 +147,7 @@ class Strands:
             old.secret.wipe()
         name = epoch_name(offer.strand_id, message.ciphertext)
         self._ours[peer] = Epoch(name, secret, self.site.clock.monotonic_s())
-        self.site.note("strand.renewed", peer=peer, algorithm=self.site.kem.algorithm)
+        self.site.note("strand.renewed", peer=peer, algorithm=self.site.kem_with(peer).algorithm)
 
     def forget(self, peer: str) -> None:
         """The peer lost its memory (or we do not trust ours): begin anew."""

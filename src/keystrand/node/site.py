@@ -21,7 +21,7 @@ from keystrand.core.errors import ConfigError, KeystrandError
 from keystrand.core.events import Event, Sink
 from keystrand.core.policy import Policy
 from keystrand.crypto.combine import StrandCombiner
-from keystrand.crypto.kem import MlKem768
+from keystrand.crypto.kem import MlKem768, MlKem1024
 from keystrand.crypto.sign import Signer, Verifier
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Effect, Emit, Link, Send, Site
@@ -143,6 +143,7 @@ class SiteNode:
             store=self.store,
             audit_trail=AuditLog(self.store, self.clock, config.site.name),
             kem=MlKem768(),
+            kems={name: MlKem1024() for name, peer in config.peers.items() if peer.kem == MlKem1024.algorithm},
             combiner=StrandCombiner(),
             clock=self.clock,
             entropy=SystemEntropy(),
