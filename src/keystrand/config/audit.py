@@ -30,7 +30,9 @@ class AuditSink(Section, frozen=True, kw_only=True):
     require_pqc_group: Annotated[
         bool, Meta(description="refuse a collector that does not agree its keys with ML-KEM (records hold no key)")
     ] = True
-    format: Annotated[Literal["json", "cef", "ocsf"], Meta(description="of one line; json can be verified")] = "json"
+    format: Annotated[Literal["json", "cef", "ocsf", "cadf"], Meta(description="of one line; json can be verified")] = (
+        "json"
+    )
     required: Annotated[
         bool, Meta(description="nothing leaves this site before the record of it is written here; else as it can")
     ] = False

@@ -2,6 +2,7 @@
 
 json: a line of an audit export, so that `keystrand audit verify --export` checks what a sink has received.
 cef: ArcSight Common Event Format, version 1. ocsf: Open Cybersecurity Schema Framework 1.8, with the record in `unmapped`.
+cadf: see sinks_cadf.
 Each holds the record's number and the head of the chain after it; none holds anything that the audit log does not.
 """
 
@@ -17,6 +18,7 @@ import msgspec
 
 from keystrand.core.events import KINDS, Severity
 from keystrand.observe.audit_verify import Row, export_jsonl
+from keystrand.observe.sinks_cadf import cadf_line
 
 Line = Callable[[Row], bytes]  # without the end of line
 
@@ -159,4 +161,4 @@ def _failed(kind: str) -> bool:
     return kind.partition(".")[2] in ("refused", "rejected", "failed", "missing", "fault")
 
 
-LINES: Final[Mapping[str, Line]] = {"json": json_line, "cef": cef_line, "ocsf": ocsf_line}
+LINES: Final[Mapping[str, Line]] = {"json": json_line, "cef": cef_line, "ocsf": ocsf_line, "cadf": cadf_line}

@@ -13,15 +13,17 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from keystrand.core.events import KINDS
 from keystrand.observe.audit import GENESIS, canonical, link
 from keystrand.observe.audit_verify import Row, read_jsonl
 from keystrand.observe.sinks import AuditSink, AuditSinks
-from keystrand.observe.sinks_lines import cef_line, json_line, ocsf_line, syslog_frame
+from keystrand.observe.sinks_lines import cadf_line, cef_line, json_line, ocsf_line, syslog_frame
 from keystrand.observe.sinks_ways import FifoWay, FileWay, UnixWay, Way
 
 
@@ -377,6 +379,68 @@ def test_ocsf_has_the_required_attributes_and_the_type_of_its_class() -> None:
     assert event["unmapped"]["record"]["key_id"] == "k"
     burnt = json.loads(ocsf_line(one(kind="key.burnt")))
     assert (burnt["class_uid"], burnt["activity_id"]) == (3004, 4)
+
+
+# DSP0262 1.0.0: the action taxonomy (A.2) and the roots of the resource taxonomy (A.1)
+CADF_ACTIONS = set(
+    [
+        "backup",
+        "capture",
+        "configure",
+        "create",
+        "delete",
+        "deploy",
+        "deny",
+        "allow",
+        "disable",
+        "enable",
+        "evaluate",
+        "monitor",
+        "notify",
+        "read",
+        "receive",
+        "renew",
+        "restore",
+        "revoke",
+        "send",
+        "start",
+        "stop",
+        "undeploy",
+        "unknown",
+        "update",
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    "kind", sorted(set(KINDS) | {"tenant.sealed", "approval.rejected", "escrow.made", "root.rotated"})
+)
+def test_cadf_says_who_did_what_to_what_and_where_it_was_seen(kind: str) -> None:
+    event = json.loads(cadf_line(one(kind=kind, actor="ann", reason="drill", key_id="k")))
+    assert event["typeURI"] == "http://schemas.dmtf.org/cloud/audit/1.0/event"
+    assert event["action"] in CADF_ACTIONS
+    assert event["outcome"] in ("success", "failure")
+    for part in ("initiator", "target", "observer"):
+        assert event[part]["typeURI"].split("/")[0] in ("data", "service")
+        assert event[part]["id"].startswith("urn:keystrand:")
+    assert datetime.fromisoformat(event["eventTime"]).utcoffset() == timedelta(0)
+    assert event["initiator"]["name"] == "ann"
+    assert event["attachments"][0]["content"]["kind"] == kind
+
+
+def test_cadf_tells_refusals_from_what_was_done_and_saes_from_administrators() -> None:
+    refused = json.loads(cadf_line(one(kind="key.refused", sae="gw", reason="QuotaExceeded")))
+    assert (refused["action"], refused["outcome"], refused["reason"]["reasonCode"]) == (
+        "read",
+        "failure",
+        "QuotaExceeded",
+    )
+    assert refused["initiator"]["id"] == "urn:keystrand:sae:gw"
+    looked = json.loads(cadf_line(one(kind="admin.call", actor="ann", method="GET")))
+    assert (looked["action"], looked["outcome"]) == ("read", "success")
+    assert "reason" not in looked
+    denied = json.loads(cadf_line(one(kind="approval.rejected", actor="bob", reason="no")))
+    assert (denied["action"], denied["outcome"]) == ("deny", "success")
 
 
 def test_syslog_counts_octets_and_names_its_parts() -> None:
