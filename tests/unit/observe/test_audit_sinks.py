@@ -382,34 +382,10 @@ def test_ocsf_has_the_required_attributes_and_the_type_of_its_class() -> None:
 
 
 # DSP0262 1.0.0: the action taxonomy (A.2) and the roots of the resource taxonomy (A.1)
-CADF_ACTIONS = set(
-    [
-        "backup",
-        "capture",
-        "configure",
-        "create",
-        "delete",
-        "deploy",
-        "deny",
-        "allow",
-        "disable",
-        "enable",
-        "evaluate",
-        "monitor",
-        "notify",
-        "read",
-        "receive",
-        "renew",
-        "restore",
-        "revoke",
-        "send",
-        "start",
-        "stop",
-        "undeploy",
-        "unknown",
-        "update",
-    ]
-)
+CADF_ACTIONS = {
+    "backup", "capture", "configure", "create", "delete", "deploy", "deny", "allow", "disable", "enable", "evaluate", "monitor",
+    "notify", "read", "receive", "renew", "restore", "revoke", "send", "start", "stop", "undeploy", "unknown", "update",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
