@@ -19,6 +19,7 @@ GROUP: Final = "keystrand.connectors"
 
 BUILT_IN: Final = {
     "ipsec": "keystrand.transport.ipsec.connector:KIND",
+    "macsec": "keystrand.transport.macsec.connector:KIND",
     "stunnel": "keystrand.transport.tls.stunnel:KIND",
     "tls": "keystrand.transport.tls.connector:KIND",
     "wireguard": "keystrand.transport.wireguard.connector:KIND",

@@ -1,0 +1,94 @@
+"""MACsec between two namespaces: real frames, by the kernel where it has MACsec, else by the userspace plane."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from keystrand.core.errors import Unavailable
+from keystrand.core.protection import Protection
+from keystrand.core.secret import Secret
+from keystrand.lab.load import MARK
+from keystrand.lab.macsec import stage
+from keystrand.lab.stage import Stage
+from keystrand.lab.wires import Side, Wires, why_not
+from keystrand.testing.connector_conformance import CHECKS, Check
+from keystrand.testing.tunnels import TunnelPair, place_of
+from keystrand.transport.macsec import proof
+from keystrand.transport.macsec.connector import KIND
+from keystrand.transport.tunnel.agreement import Pace
+from keystrand.transport.tunnel.contract import Connector, Generation, Place, Role
+from keystrand.transport.tunnel.runner import Terms
+
+REASON = why_not() or ("" if Path("/dev/net/tun").exists() else "there is no /dev/net/tun")
+pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
+
+PACE = Pace(rotate_s=0.5, hold_s=6.0, repeat_s=0.3, give_up_s=5.0, retry_s=0.3)
+TERMS = Terms(require=Protection.HYBRID, pace=PACE)
+SIDE: dict[Role, Side] = {"initiator": "a", "responder": "b"}
+
+
+@pytest.fixture
+def wires() -> Iterator[Wires]:
+    with Wires() as joined:
+        yield joined
+
+
+def opening(staged: Stage, place: Place) -> Connector:
+    return KIND.open(place, staged.settings(KIND, SIDE[place.role]))
+
+
+def generation(number: int, material: bytes = b"") -> Generation:
+    key = Secret(material or os.urandom(32))
+    return Generation(number=number, key_id=f"key-{number}", material=key, protection=Protection.HYBRID)
+
+
+async def reaches(wires: Wires, wait_s: float = 0.3) -> bool:
+    return await asyncio.to_thread(wires.reaches, "a", wait_s=wait_s)
+
+
+@dataclass
+class MacsecRig:
+    """A fresh connector for each call of open. Between the hosts there is no way around the tunnel."""
+
+    wires: Wires
+    staged: Stage
+    folder: Path
+
+    def open(self, role: Role) -> Connector:
+        return opening(self.staged, place_of(self.folder, role))
+
+    async def passes(self) -> bool:
+        return await reaches(self.wires)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+async def test_conformance(check: Check, wires: Wires, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof, "PROOF_S", 1.0)
+    await check(MacsecRig(wires, stage(wires, tmp_path), tmp_path))
+
+
+@pytest.mark.proves("R083")
+@pytest.mark.parametrize("cipher", ["gcm-aes-256", "gcm-aes-xpn-128"])
+async def test_rotations_under_a_thousand_packets_a_second_lose_none(
+    wires: Wires, tmp_path: Path, cipher: str
+) -> None:
+    staged = stage(wires, tmp_path, cipher=cipher)
+    pair = TunnelPair(tmp_path, TERMS, lambda place: opening(staged, place))
+    async with pair.running():
+        await pair.rotated(1)
+        assert await reaches(wires)
+        load = wires.load(packets_per_s=1000, seconds=4.0)
+        clear = await asyncio.to_thread(wires.capture, "b", 2.0, MARK)
+        report = await asyncio.to_thread(load.wait, 20.0)
+        rotations = pair.heard["responder"].count("tunnel.rotated") - 1
+        assert rotations >= 4, "all four association numbers"
+        assert report.sent >= 3990
+        assert report.lost == 0, report
+        assert clear == 0, "packets in clear on the wire"
+        assert all(heard.count("tunnel.missed") == 0 for heard in pair.heard.values())
