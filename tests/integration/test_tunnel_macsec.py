@@ -75,9 +75,7 @@ async def test_conformance(check: Check, wires: Wires, tmp_path: Path, monkeypat
 
 @pytest.mark.proves("R083")
 @pytest.mark.parametrize("cipher", ["gcm-aes-256", "gcm-aes-xpn-128"])
-async def test_rotations_under_a_thousand_packets_a_second_lose_none(
-    wires: Wires, tmp_path: Path, cipher: str
-) -> None:
+async def test_rotations_under_a_thousand_packets_a_second_lose_none(wires: Wires, tmp_path: Path, cipher: str) -> None:
     staged = stage(wires, tmp_path, cipher=cipher)
     pair = TunnelPair(tmp_path, TERMS, lambda place: opening(staged, place))
     async with pair.running():
@@ -92,3 +90,40 @@ async def test_rotations_under_a_thousand_packets_a_second_lose_none(
         assert report.lost == 0, report
         assert clear == 0, "packets in clear on the wire"
         assert all(heard.count("tunnel.missed") == 0 for heard in pair.heard.values())
+
+
+async def test_a_number_whose_association_carries_traffic_is_refused(wires: Wires, tmp_path: Path) -> None:
+    staged = stage(wires, tmp_path)
+    ends = {role: opening(staged, place_of(tmp_path, role)) for role in SIDE}
+
+    async def prepare(number: int) -> None:
+        given = generation(number)
+        for role in ("responder", "initiator"):
+            await ends[role].prepare(given)  # type: ignore[index]
+
+    await prepare(4)  # association 0, where an interface sends at first: it must not, before the proof
+    assert not await reaches(wires)
+    await ends["initiator"].activate(4)
+    await ends["responder"].confirm(4)
+    assert await reaches(wires)
+    with pytest.raises(Unavailable, match="still carries traffic"):
+        await ends["responder"].prepare(generation(8))
+    assert await reaches(wires)
+    for end in ends.values():
+        await end.close()
+
+
+async def test_a_pulled_wire_is_seen_and_the_tunnel_is_back_with_it(wires: Wires, tmp_path: Path) -> None:
+    staged = stage(wires, tmp_path)
+    pair = TunnelPair(tmp_path, TERMS, lambda place: opening(staged, place))
+    async with pair.running():
+        await pair.rotated(1)
+        await pair.until(lambda p: p.runners["responder"].status()["state"] == "up")
+        wires.cut()
+        await pair.until(lambda p: p.runners["responder"].status()["state"] == "down")
+        assert not await reaches(wires)
+        wires.cut(cut=False)
+        await pair.until(lambda p: p.runners["responder"].status()["state"] == "up")
+        seen = pair.heard["responder"].count("tunnel.rotated")
+        await pair.until(lambda p: p.heard["responder"].count("tunnel.rotated") > seen)
+        assert await reaches(wires, 1.0)
