@@ -15,6 +15,7 @@ from keystrand.core.protection import Strand
 from keystrand.core.register import KeyRecord, Origin, Scope, Stage, Tally, Use
 from keystrand.core.states import Change, State, sources
 from keystrand.store.database import Database
+from keystrand.store.schema import SHARED
 from keystrand.store.working import Row
 
 FIXED: Final = (
@@ -96,7 +97,7 @@ def key_of(row: Row) -> KeyRecord:
 
 
 def where_of(scope: Scope, open_sources: Sequence[str] = ()) -> tuple[list[str], list[Any]]:
-    """Conditions and their values; open_sources: those that `scope.relay` could have seen. `replace`
+    """Conditions and their values, but for the SAE; open_sources: those that `scope.relay` could have seen. `replace`
     instead of a pattern: names may hold what patterns give a meaning to."""
     parts: list[tuple[str, Sequence[Any]]] = []
     for column, wanted in (
@@ -107,9 +108,6 @@ def where_of(scope: Scope, open_sources: Sequence[str] = ()) -> tuple[list[str],
             parts.append((f"{column} IN ({', '.join('?' * len(wanted))})", wanted))
     for tag in scope.tags:
         parts.append(("replace(tags, ?, '') <> tags", (listed((tag,), "\n"),)))
-    if scope.sae is not None:
-        sql = "(initiator = ? OR replace(responders, ?, '') <> responders)"
-        parts.append((sql, (scope.sae, listed((scope.sae,), " "))))
     for column, value in (("tenant", scope.tenant), ("peer", scope.peer), ("link", scope.link)):
         if value is not None:
             parts.append((f"{column} = ?", (value,)))
@@ -123,11 +121,41 @@ def where_of(scope: Scope, open_sources: Sequence[str] = ()) -> tuple[list[str],
     return [sql for sql, _ in parts], [value for _, values in parts for value in values]
 
 
+def ways_of(sae: str | None) -> list[tuple[str, list[Any]]]:
+    """Which keys are an SAE's, as conditions that exclude each other and have an index each: what it draws, what it alone
+    fetches, what it fetches with others."""
+    if sae is None:
+        return [("TRUE", [])]
+    name = listed((sae,), " ")
+    return [
+        ("initiator = ?", [sae]),
+        (f"responders = ? AND initiator <> ? AND NOT {SHARED}", [name, sae]),
+        (f"replace(responders, ?, '') <> responders AND initiator <> ? AND {SHARED}", [name, sae]),
+    ]
+
+
 def _window(scope: Scope) -> tuple[str, Sequence[Any]]:
     limits = [("{} >= ?", scope.since_s), ("{} < ?", scope.until_s)]
     given = [(sql, at_s) for sql, at_s in limits if at_s is not None]
     made, came = (" AND ".join(sql.format(column) for sql, _ in given) for column in ("created_s", "o.ingested_s"))
     return f"(({made}) OR {_CAME_FROM} AND {came}))", [at_s for _, at_s in given] * 2
+
+
+def _union(
+    sae: str | None,
+    columns: str,
+    conditions: Sequence[str],
+    values: Sequence[Any],
+    ordered: str = "",
+    limit: Sequence[int] = (),
+) -> tuple[str, list[Any]]:
+    """Rows of the register, each way of `ways_of` on its own, so that none of them reads more than it gives."""
+    parts, given = [], []
+    for way, names in ways_of(sae):
+        where = " AND ".join((way, *conditions))
+        parts.append(f"SELECT * FROM (SELECT {columns} FROM register WHERE {where} {ordered}) AS part")  # noqa: S608
+        given += [*names, *values, *limit]
+    return " UNION ALL ".join(parts), given
 
 
 class SqlRegister:
@@ -166,14 +194,16 @@ class SqlRegister:
         if after is not None:
             conditions.append(f"(created_s, key_id) {later} (?, ?)")
             values += after
-        where = " AND ".join(conditions) or "TRUE"
-        sql = f"{_SELECT} WHERE {where} ORDER BY created_s {order}, key_id {order} LIMIT ?"
-        return [key_of(row) for row in self._rows(sql, (*values, limit))]
+        ordered = f"ORDER BY created_s {order}, key_id {order} LIMIT ?"
+        sql, values = _union(scope.sae, f"{FIXED}, {CHANGING}", conditions, values, ordered, [limit])
+        return [key_of(row) for row in self._rows(f"{sql} {ordered}", (*values, limit))]
 
     def tally(self, scope: Scope) -> list[Tally]:
         conditions, values = where_of(scope, self._open_to(scope.relay))
+        columns = "link, peer, strands, size_bits, used_bytes, created_s"
+        meant, values = _union(scope.sae, columns, conditions, values)
         sql = f"""SELECT link, peer, strands, count(*), sum(size_bits), sum(used_bytes), min(created_s), max(created_s)
-            FROM register WHERE {" AND ".join(conditions) or "TRUE"} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"""  # noqa: S608
+            FROM ({meant}) AS meant GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"""  # noqa: S608
         return [
             Tally(link, peer, frozenset(map(Strand, strands.split())), int(keys), int(bits), int(used), first_s, last_s)
             for link, peer, strands, keys, bits, used, first_s, last_s in self._rows(sql, values)

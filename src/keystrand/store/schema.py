@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+# the keys of more than one responder, whose names have a space before, between and after them
+SHARED: Final = "(length(responders) - length(replace(responders, ' ', '')) > 2)"
+
 # Each entry takes the database from the version of its place (0, 1, …) to the next one.
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
@@ -104,4 +107,10 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ("CREATE INDEX blocks_pending ON blocks (link, sequence, piece) WHERE state = 'pending'",),
     # under whose key a copy is kept
     ("ALTER TABLE copies ADD COLUMN tenant TEXT NOT NULL DEFAULT 'default'",),
+    # the keys of an SAE, newest or oldest first, among millions
+    (
+        "CREATE INDEX register_initiator ON register (initiator, created_s)",
+        f"CREATE INDEX register_responder ON register (responders, created_s) WHERE NOT {SHARED}",
+        f"CREATE INDEX register_shared ON register (created_s) WHERE {SHARED}",
+    ),
 )
