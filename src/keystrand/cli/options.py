@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from keystrand.core.errors import ConfigError
+from keystrand.core.errors import BadRequest, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keystrand.config.schema import Gateway, SiteConfig
+    from keystrand.config.schema import Gateway, GatewayPeer, SiteConfig
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -50,6 +50,13 @@ def gateway_of(config: SiteConfig, config_file: Path) -> Gateway:
     if config.gateway is None:
         raise ConfigError("this site has no [gateway]", path=str(config_file), hint="add one, see the reference")
     return config.gateway
+
+
+def gateway_peer(gateway: Gateway, site: str) -> GatewayPeer:
+    """Raises BadRequest where no gateway of `site` is known."""
+    if site not in gateway.peers:
+        raise BadRequest(f"no gateway of {site} is known", hint=f"known: {', '.join(gateway.peers) or 'none'}")
+    return gateway.peers[site]
 
 
 def print_json(value: object) -> None:

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Let a new file replace one of the same name.")
 @json_option
 def command(config_file: Path, once: bool, output: str | None, overwrite: bool, as_json: bool) -> None:
-    """Receive files from the gateways of other sites into the inbox. Prints SHA-256, or transcript, and path of each."""
+    """Receive files and directories from the gateways of other sites into the inbox. Prints SHA-256, or transcript, and
+    path of each."""
     from keystrand.cli.transfer import gateway_keys
     from keystrand.transport.gateway.inbox import Inbox
     from keystrand.transport.gateway.outflow import StreamOut
+    from keystrand.transport.gateway.ports import GatewayLimits
     from keystrand.transport.gateway.receiver import Receiver
 
     config = site_of(config_file)
@@ -46,6 +48,8 @@ def command(config_file: Path, once: bool, output: str | None, overwrite: bool, 
             me=gateway.sae,
             senders={peer.sae for peer in gateway.peers.values()},
             destination=StreamOut(sys.stdout.buffer) if output else Inbox(gateway.inbox, overwrite=overwrite),
+            pads={peer.sae: peer.one_time_pad for peer in gateway.peers.values()},
+            limits=GatewayLimits(pad_bytes_max=gateway.pad_bytes_max),
             report=watch,
             done=done,
             failed=lambda fault: complain(str(fault), getattr(fault, "hint", None)),

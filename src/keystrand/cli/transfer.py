@@ -59,6 +59,7 @@ def facts_of(report: TransferReport) -> dict[str, object]:
         "key_ids": list(report.key_ids),
         "transcript": report.transcript,
         "streams": report.streams,
+        "secrecy": report.secrecy,
         "sha256": report.sha256,
         "resumed": report.resumed,
         "path": report.path,
@@ -67,4 +68,8 @@ def facts_of(report: TransferReport) -> dict[str, object]:
 
 def words_of(report: TransferReport, verb: str) -> str:
     rate, keys = amount(report.throughput_bytes_per_s), len(report.key_ids)
-    return f"{verb} {report.name}: {amount(report.bytes)} in {report.seconds:.1f} s ({rate}/s), {keys} key{'s' * (keys != 1)}"
+    over = f" over {report.streams} streams" if report.streams > 1 else ""
+    return (
+        f"{verb} {report.name}: {amount(report.bytes)} in {report.seconds:.1f} s ({rate}/s){over}, "
+        f"{keys} key{'s' * (keys != 1)}, {report.secrecy}"
+    )

@@ -157,6 +157,10 @@ class GatewayPeer(Section, frozen=True, kw_only=True):
 
     address: Annotated[Address, Meta(description="host:port where it receives")]
     sae: Annotated[str, Meta(description="its SAE ID")]
+    one_time_pad: Annotated[
+        Literal["off", "allowed", "required"],
+        Meta(description="whether contents may go to and from it under one-time pads, or must"),
+    ] = "off"
 
 
 class Gateway(Section, frozen=True, kw_only=True):
@@ -170,6 +174,10 @@ class Gateway(Section, frozen=True, kw_only=True):
     inbox: Annotated[Path, Meta(description="directory for received files; made if missing")]
     rotate_bytes: Annotated[int, Meta(description="a fresh key after so many bytes", ge=1024)] = 16_777_216
     rotate_s: Annotated[float, Meta(description="a fresh key after so many seconds", gt=0)] = 60.0
+    pad_bytes_max: Annotated[
+        int,
+        Meta(description="the largest content under a one-time pad, which costs a key bit per bit", ge=1, le=1_000_000),
+    ] = 65_536
     peers: Annotated[Mapping[str, GatewayPeer], Meta(description="tables [gateway.peers.SITE]")] = {}
 
 

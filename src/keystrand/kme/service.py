@@ -168,6 +168,7 @@ class Kme:
             key_size_bits_max=limits.key_size_bits_max,
             key_size_bits_min=limits.key_size_bits_min,
             additional_recipients_max=limits.additional_recipients_max,
+            extension={} if rule is None else {"keystrand_require": rule.require_at(site.clock.now_s()).label},
         )
 
     def _capacity(self, size_bits: int) -> int:

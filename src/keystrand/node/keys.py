@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
 from keystrand.core.errors import KeystrandError
 from keystrand.core.key import Key
 from keystrand.core.pool import PoolStatus, Wants
 from keystrand.core.register import KeyRecord
+from keystrand.kme.ask import peer_for
 from keystrand.kme.ports import AuditValue
 from keystrand.kme.service import Kme
 from keystrand.node.engine import Engine
+from keystrand.observe.gauges import LinkGauge
 from keystrand.wire.keyuse import KeyStand, UseReport
 from keystrand.wire.tunnelreport import TunnelReport
 
 
 class EngineKeys:
-    """Satisfies api.etsi014.KeyService."""
+    """Satisfies api.etsi014.KeyService. `links`: the latest readings of the site's links."""
 
-    def __init__(self, engine: Engine, heed: Callable[[Kme, str, UseReport], None] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        heed: Callable[[Kme, str, UseReport], None] | None = None,
+        links: Callable[[], Sequence[LinkGauge]] = tuple,
+    ) -> None:
         """heed: hears of every use that was noted, in its transaction."""
         self._engine = engine
         self._heed = heed
+        self._links = links
 
     async def status(self, caller: str, other: str, /) -> PoolStatus:
-        return await self._engine.call(lambda kme: kme.status(caller, other))
+        return await self._engine.call(lambda kme: self._outlook(kme, other, kme.status(caller, other)))
+
+    def _outlook(self, kme: Kme, other: str, status: PoolStatus) -> PoolStatus:
+        """With what a planner of transfers wants to know beside the standard's counts: how fast the pool fills."""
+        peer = peer_for(kme.site, other)
+        links = [link for link in self._links() if link.peer == peer]
+        if not links:
+            return status
+        facts: dict[str, str | int | float] = {
+            "keystrand_fill_bps": round(sum(link.fill_bps for link in links), 1),
+            "keystrand_simulated": int(any(link.simulated for link in links)),
+        }
+        return replace(status, extension=status.extension | facts)
 
     async def get_key(
         self, caller: str, other: str, /, *, number: int | None, size_bits: int | None, additional: tuple[str, ...]

@@ -47,7 +47,7 @@ from keystrand.node.tunnels import TunnelPrograms
 from keystrand.node.withdrawal import Withdrawals
 from keystrand.observe.audit import AuditLog
 from keystrand.observe.feed import Feed
-from keystrand.observe.gauges import Gauges
+from keystrand.observe.gauges import Gauges, LinkGauge
 from keystrand.observe.logs import LogSink, configure_logs
 from keystrand.observe.metrics import Metrics
 from keystrand.store.sql import SqlStore
@@ -122,6 +122,7 @@ class SiteNode:
             self.relaying = Relaying(config, signer, self.engine, self.lines, self.clock, self.sink)
         relayed = {} if self.relaying is None else self.relaying.links
         self.readings = Readings(ChainMap(self.devices.links, relayed))
+        self._link_gauges: tuple[LinkGauge, ...] = ()
         self._reading: set[asyncio.Task[None]] = set()
         self._servers: list[Server] = []
         self.tunnels: TunnelPrograms | None = None
@@ -222,7 +223,8 @@ class SiteNode:
     async def start(self) -> None:
         """Open every listener."""
         config, limits = self.config, self.config.limits
-        keys = EngineKeys(self.engine, self.withdrawals.note if self.withdrawals else None)
+        heed = self.withdrawals.note if self.withdrawals else None
+        keys = EngineKeys(self.engine, heed, lambda: self._link_gauges)
         app = etsi014_app(keys, limits=limits, sink=self.sink, clock=self.clock)
         etsi014 = HttpServer(
             self._timed(app),
@@ -344,6 +346,7 @@ class SiteNode:
                 if taken is not None:
                     self._adopt(taken)
                 gauges = await self.engine.call(self._gauges)
+                self._link_gauges = gauges.links
                 self.metrics.update(gauges)
                 self.feed.update(gauges)
             await asyncio.sleep(READING_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from keystrand.core.errors import KeystrandError, PeerFault, Unavailable
 from keystrand.core.identity import check_key_id, check_name
 from keystrand.core.key import Key
+from keystrand.core.pool import PoolStatus
 from keystrand.transport.gateway.ports import Progress
 from keystrand.wire import etsi014, keyuse
 from keystrand.wire.keyuse import KeyStand, UseReport
@@ -51,34 +52,50 @@ class Etsi014Keys:
 
     def fresh(self, responder: str, size_bits: int) -> Key:
         """One new key shared with `responder` (Get key). Raises the error that the KME's status stands for."""
-        request = etsi014.KeyRequest(number=1, size_bits=size_bits)
-        key = self._one(f"/api/v1/keys/{check_name(responder)}/enc_keys", etsi014.print_key_request(request))
-        if key.material.length_bits != size_bits:
-            raise PeerFault(f"the KME answered {key.material.length_bits} bits where {size_bits} were asked for")
-        return key
+        return self.draw(responder, 1, size_bits)[0]
 
     def pick_up(self, initiator: str, key_id: str) -> Key:
         """The copy of a key that `initiator` drew (Get key with key IDs). Raises UnknownKey when it is not there."""
-        wanted = check_key_id(key_id)
-        key = self._one(f"/api/v1/keys/{check_name(initiator)}/dec_keys", etsi014.print_key_ids([wanted]))
-        if key.key_id != wanted:
+        return self.pick_up_all(initiator, [key_id])[0]
+
+    def status(self, responder: str) -> PoolStatus:
+        """What may be drawn towards `responder` now (Get status)."""
+        return etsi014.parse_status(self._ask("GET", f"/api/v1/keys/{check_name(responder)}/status"))
+
+    def draw(self, responder: str, number: int, size_bits: int) -> list[Key]:
+        """`number` new keys shared with `responder`, all or none."""
+        request = etsi014.print_key_request(etsi014.KeyRequest(number=number, size_bits=size_bits))
+        keys = self._keys(f"/api/v1/keys/{check_name(responder)}/enc_keys", request, number)
+        odd = [key.material.length_bits for key in keys if key.material.length_bits != size_bits]
+        if odd:
+            raise PeerFault(f"the KME answered {odd[0]} bits where {size_bits} were asked for")
+        return keys
+
+    def pick_up_all(self, initiator: str, key_ids: Sequence[str]) -> list[Key]:
+        """The copies of keys that `initiator` drew, in this order, all or none."""
+        wanted = [check_key_id(key_id) for key_id in key_ids]
+        keys = self._keys(f"/api/v1/keys/{check_name(initiator)}/dec_keys", etsi014.print_key_ids(wanted), len(wanted))
+        by_id = {key.key_id: key for key in keys}
+        if by_id.keys() != set(wanted):
             raise PeerFault("the KME answered with another key than was asked for")
-        return key
+        return [by_id[key_id] for key_id in wanted]
 
     def note_use(self, key_id: str, report: UseReport) -> KeyStand:
         """Say what a key is used for; what became of it. Raises UnknownKey when the KME has forgotten it."""
         path = f"/keystrand/v1/keys/{check_key_id(key_id)}/use"
-        return keyuse.parse_stand(self._ask(path, keyuse.print_use(report)))
+        return keyuse.parse_stand(self._ask("POST", path, keyuse.print_use(report)))
 
-    def _one(self, path: str, body: bytes) -> Key:
-        keys = etsi014.parse_container(self._ask(path, body))
-        if len(keys) != 1:
-            raise PeerFault(f"the KME answered {len(keys)} keys where 1 was asked for")
-        return keys[0]
+    def _keys(self, path: str, body: bytes, number: int) -> list[Key]:
+        keys = etsi014.parse_container(self._ask("POST", path, body))
+        if len(keys) != number:
+            raise PeerFault(
+                f"the KME answered {len(keys)} keys where {number} {'was' if number == 1 else 'were'} asked for"
+            )
+        return keys
 
-    def _ask(self, path: str, body: bytes) -> bytes:
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
         try:
-            answer = self._client.request("POST", path, body)
+            answer = self._client.request(method, path, body)
         except (OSError, EOFError) as fault:
             raise Unavailable(f"the KME does not answer: {fault}", hint="is the site's KME running?") from None
         if answer.status != 200:

@@ -28,7 +28,16 @@ class Site:
     """A receiver in a thread, and what it told."""
 
     def __init__(
-        self, tmp_path: Path, *, limits=QUICK, keys=None, destination=None, senders=("sae-a",), port=0, **options
+        self,
+        tmp_path: Path,
+        *,
+        limits=QUICK,
+        keys=None,
+        destination=None,
+        senders=("sae-a",),
+        port=0,
+        pads=None,
+        **options,
     ):
         self.folder = tmp_path / "keys"
         self.folder.mkdir(exist_ok=True)
@@ -40,6 +49,7 @@ class Site:
             me="sae-b",
             senders=senders,
             destination=destination or Inbox(self.inbox, checkpoint_bytes=limits.checkpoint_bytes, **options),
+            pads=pads or {},
             limits=limits,
             report=self.progress.append,
             done=self.reports.append,

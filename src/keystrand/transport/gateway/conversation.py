@@ -6,8 +6,9 @@ import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from keystrand.core.errors import BadRequest, KeystrandError, NotPermitted, PeerFault, Unavailable
@@ -22,17 +23,21 @@ from keystrand.transport.gateway.frames import (
     HEADER_BYTES,
     Acceptance,
     Closing,
+    Details,
     Header,
     Opening,
     OtherVersion,
+    PadOpening,
     Reason,
     Record,
     parse_header,
     parse_opening,
+    parse_pad_opening,
 )
 from keystrand.transport.gateway.names import UnsafeName
+from keystrand.transport.gateway.pad_session import PadReceiving
 from keystrand.transport.gateway.part import NameTaken
-from keystrand.transport.gateway.ports import TransferReport, when_available
+from keystrand.transport.gateway.ports import PAD, TransferReport, when_available
 from keystrand.transport.gateway.session import Receiving, refused
 from keystrand.transport.gateway.tally import Tally
 
@@ -52,11 +57,16 @@ class DigestFault(PeerFault):
     """Every record verified, but the whole is not what the sender hashed: its file changed underneath."""
 
 
+class PadOnly(NotPermitted):
+    """This SAE's policy lets nothing pass but one-time pads."""
+
+
 _REASONS: Final[tuple[tuple[type[BaseException], Reason], ...]] = (
     (DiskFault, Reason.DISK),
     (DigestFault, Reason.DIGEST),
     (NameTaken, Reason.EXISTS),
     (UnsafeName, Reason.BAD_NAME),
+    (PadOnly, Reason.PAD_ONLY),
     (NotPermitted, Reason.NOT_PERMITTED),
     (OtherVersion, Reason.VERSION),
     (PeerFault, Reason.PROTOCOL),
@@ -90,12 +100,13 @@ class Conversation:
         self._sealed = memoryview(bytearray(DATA_BYTES_MAX + TAG_BYTES))
         self._plain = memoryview(bytearray(DATA_BYTES_MAX))
         self._session: Receiving | None = None
+        self._pad: PadReceiving | None = None
         self.over = threading.Event()
 
     @property
     def proved(self) -> bool:
         """Whether the caller has shown that it shares a key."""
-        return self._session is not None
+        return self._session is not None or self._pad is not None
 
     def run(self) -> TransferReport | None:
         """The report once the whole is here, None when this lane is. Raises KeystrandError or OSError; the caller has
@@ -116,17 +127,29 @@ class Conversation:
     def _tell_why(self, fault: Exception) -> None:
         reason = _reason(fault)
         with contextlib.suppress(OSError):
-            self._stream.write(self._session.abort(reason) if self._session else refused(reason))
+            self._stream.write(self._last_words(reason))
             self._stream.half_close()
             self._stream.drain(seconds=DRAIN_S)
 
+    def _last_words(self, reason: Reason) -> bytes:
+        """Sealed or signed where the caller proved that it shares a key."""
+        if self._pad is not None:
+            return self._pad.answer(reason)
+        return self._session.abort(reason) if self._session else refused(reason)
+
     def _talk(self) -> TransferReport | None:
-        raw, body, opening, clear_bytes = self._hear_opening()
+        raw, body = self._hear_first()
+        if parse_header(raw).record is Record.PAD:
+            return self._take_pad(raw, body)
+        opening, clear_bytes = parse_opening(body)
+        self._require_meant(opening)
+        if self._receiver.pads.get(opening.sender) == "required":
+            raise PadOnly("from this SAE only one-time pads are taken")
         key = self._key(opening.sender, opening.key_id)
         self._session = session = Receiving.begin(raw, body, opening, clear_bytes, key.material)
         name, arrivals = (opening.sender, opening.transfer_id), self._receiver.arrivals
         with _storing("a new transfer"):
-            arrival = arrivals.enter(name, session.details, self, lambda: self._begin(session))
+            arrival = arrivals.enter(name, session.details, self, lambda: self._begin(opening, session.details))
         try:
             return self._receive(session, arrival, key)
         except BaseException as fault:
@@ -137,19 +160,16 @@ class Conversation:
         finally:
             arrivals.leave(name, session.details.lane)
 
-    def _hear_opening(self) -> tuple[bytes, bytes, Opening, int]:
+    def _hear_first(self) -> tuple[bytes, bytes]:
         deadline_s = time.monotonic() + self._limits.opening_s
         self._stream.limit_idle(self._limits.opening_s)
         raw = self._stream.read(HEADER_BYTES, deadline_s=deadline_s)
         header = parse_header(raw)
-        if header.record is not Record.OPEN or header.segment:
-            raise PeerFault("a connection starts with OPEN")
+        if header.record not in (Record.OPEN, Record.PAD) or header.segment:
+            raise PeerFault("a connection starts with OPEN or PAD")
         body = self._stream.read(header.length_bytes, deadline_s=deadline_s)
         self._stream.limit_idle(self._limits.idle_s)
-        opening, clear_bytes = parse_opening(body)
-        if opening.receiver != self._receiver.me or opening.sender not in self._receiver.senders:
-            raise NotPermitted("no transfers from this SAE are taken here")
-        return raw, body, opening, clear_bytes
+        return raw, body
 
     def _key(self, sender: str, key_id: str) -> Key:
         return when_available(
@@ -159,14 +179,58 @@ class Conversation:
             waiting=lambda fault: None,
         )
 
-    def _begin(self, session: Receiving) -> Arrival:
-        transfer_id, sender = str(uuid.UUID(bytes=session.opening.transfer_id)), session.opening.sender
+    def _begin(self, opening: Opening | PadOpening, details: Details) -> Arrival:
+        transfer_id = str(uuid.UUID(bytes=opening.transfer_id))
         tally = Tally(
-            transfer_id, session.details, direction="receiving", peer=sender, report=self._receiver.report,
+            transfer_id, details, direction="receiving", peer=opening.sender, report=self._receiver.report,
             clock=self._receiver.clock, progress_s=self._limits.progress_s,
         )  # fmt: skip
-        incoming = self._receiver.destination.begin(transfer_id, sender, session.details)
-        return Arrival(incoming, tally, session.details)
+        return Arrival(self._receiver.destination.begin(transfer_id, opening.sender, details), tally, details)
+
+    def _require_meant(self, opening: Opening | PadOpening) -> None:
+        if opening.receiver != self._receiver.me or opening.sender not in self._receiver.senders:
+            raise NotPermitted("no transfers from this SAE are taken here")
+
+    # --- a whole content under a one-time pad ------------------------------------------------------------------
+
+    def _take_pad(self, raw: bytes, body: bytes) -> TransferReport:
+        """Its keys are spent whatever happens; a byte is stored only once the MAC over all of it verified."""
+        opening, clear_bytes = parse_pad_opening(body)
+        self._require_meant(opening)
+        if self._receiver.pads.get(opening.sender, "off") == "off":
+            raise NotPermitted("no one-time pads are taken from this SAE")
+        keys = when_available(
+            lambda: self._receiver.keys.pick_up_all(opening.sender, opening.key_ids),
+            wait_s=self._limits.key_wait_s,
+            stop=self._receiver.stopping,
+            waiting=lambda fault: None,
+        )
+        self._pad = session = PadReceiving.begin(raw, body, opening, clear_bytes, keys)
+        if len(session.content) > self._limits.pad_bytes_max:
+            raise NotPermitted("more than a one-time pad may carry here")
+        name = opening.sender, opening.transfer_id
+        with _storing("what was received"):
+            arrival = self._receiver.arrivals.enter(
+                name, session.details, self, lambda: self._begin(opening, session.details)
+            )
+            try:
+                return self._keep(session, arrival, keys)
+            finally:
+                self._receiver.arrivals.leave(name, 0)
+
+    def _keep(self, session: PadReceiving, arrival: Arrival, keys: Sequence[Key]) -> TransferReport:
+        incoming, tally = arrival.incoming, arrival.tally
+        for key in keys:
+            incoming.remember(key.key_id)
+            tally.use(key)
+        if not incoming.complete:
+            incoming.write(0, 0, memoryview(session.content))
+            incoming.finish(0, session.closing)
+            incoming.place(session.closing)
+        tally.moved(0, len(session.content), keys[-1])
+        self._stream.write(session.answer(None))
+        tally.tell("finished", keys[-1])
+        return replace(tally.summary(session.closing, incoming.path), secrecy=PAD)
 
     # --- content -----------------------------------------------------------------------------------------------
 

@@ -39,6 +39,14 @@ _DETAILS = struct.Struct(">8sQQQQIBBBH")
 _ANNOUNCE = struct.Struct(">I16s32s")
 _ACCEPT = struct.Struct(">QB")
 _CLOSING = struct.Struct(">Q32s32s32s")
+PAD_KEYS_MAX: Final = 65_535
+PAD_PLAIN_BYTES_MAX: Final = 1 << 20
+_PAD_CLEAR = struct.Struct(">8s16sH")
+_NAMES_BYTES = (4, 2 * 65)
+PAD_BODY_BYTES: Final = (
+    _PAD_CLEAR.size + 16 + _NAMES_BYTES[0] + TAG_BYTES,
+    _PAD_CLEAR.size + 16 * PAD_KEYS_MAX + _NAMES_BYTES[1] + PAD_PLAIN_BYTES_MAX + TAG_BYTES,
+)
 _CONTENT_HASH: Final = 1  # the one flag of OPEN
 
 
@@ -51,6 +59,8 @@ class Record(IntEnum):
     RECEIPT = 6  # receiver: the whole is verified and durable
     ABORT = 7  # receiver: sealed reason
     REFUSED = 8  # receiver: reason in clear, where no key is shared; unauthenticated
+    PAD = 9  # sender: a whole content under a one-time pad; the connection carries nothing else (pad_frames)
+    PAD_ANSWER = 10  # receiver: received, or a reason, under a one-time MAC
 
 
 class Reason(IntEnum):
@@ -66,6 +76,7 @@ class Reason(IntEnum):
     BUSY = 8
     STOPPING = 9
     VERSION = 10
+    PAD_ONLY = 11
 
 
 class OtherVersion(PeerFault):
@@ -82,6 +93,8 @@ _BODY_BYTES: Final = MappingProxyType(
         Record.RECEIPT: (_CLOSING.size + TAG_BYTES, _CLOSING.size + TAG_BYTES),
         Record.ABORT: (1 + TAG_BYTES, 1 + TAG_BYTES),
         Record.REFUSED: (1, 1),
+        Record.PAD: PAD_BODY_BYTES,
+        Record.PAD_ANSWER: (1 + 16, 1 + 16),
     }
 )
 
@@ -189,20 +202,21 @@ class Details:
         return self
 
 
-def parse_details(raw: bytes) -> Details:
-    """Raises PeerFault."""
+def parse_details(raw: bytes) -> tuple[Details, int]:
+    """The details at the start of `raw`, and where they end. Raises PeerFault."""
     try:
         run, size_bytes, head_bytes, mark, rotate_bytes, rotate_ms, flags, lanes, lane, length_bytes = (
             _DETAILS.unpack_from(raw)
         )
-        name = raw[_DETAILS.size :].decode()
+        end = _DETAILS.size + length_bytes
+        name = raw[_DETAILS.size : end].decode()
     except (struct.error, UnicodeDecodeError):
         raise PeerFault("OPEN carries no readable details") from None
-    if len(raw) != _DETAILS.size + length_bytes or not 0 < length_bytes <= NAME_BYTES_MAX:
+    if len(raw) < end or not 0 < length_bytes <= NAME_BYTES_MAX:
         raise PeerFault("OPEN carries a name of the wrong length")
     if flags & ~_CONTENT_HASH:
         raise PeerFault("OPEN carries flags that version 2 does not know")
-    return Details(
+    details = Details(
         name=name,
         size_bytes=None if size_bytes == SIZE_UNKNOWN else size_bytes,
         source_mark=mark,
@@ -213,7 +227,8 @@ def parse_details(raw: bytes) -> Details:
         lanes=lanes,
         lane=lane,
         run=run,
-    ).check()
+    )
+    return details.check(), end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,8 +243,47 @@ class Opening:
 
     def pack(self) -> bytes:
         key_id = uuid.UUID(self.key_id).bytes
-        names = b"".join(len(raw).to_bytes(1, "big") + raw for raw in (self.sender.encode(), self.receiver.encode()))
-        return _CLEAR.pack(MAGIC, self.transfer_id, key_id, self.salt) + names
+        return _CLEAR.pack(MAGIC, self.transfer_id, key_id, self.salt) + _pack_names(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PadOpening:
+    """The clear part of PAD: which keys, one after another, are the pad. A claim until the MAC verified under them."""
+
+    transfer_id: bytes
+    key_ids: tuple[str, ...]
+    sender: str
+    receiver: str
+
+    def pack(self) -> bytes:
+        clear = _PAD_CLEAR.pack(MAGIC, self.transfer_id, len(self.key_ids))
+        return clear + b"".join(uuid.UUID(key_id).bytes for key_id in self.key_ids) + _pack_names(self)
+
+
+def parse_pad_opening(body: bytes) -> tuple[PadOpening, int]:
+    """The clear part of a PAD body and its length in bytes; ciphertext and tag follow. Raises PeerFault."""
+    try:
+        magic, transfer_id, count = _PAD_CLEAR.unpack_from(body)
+        _require_version(magic)
+        end = _PAD_CLEAR.size + 16 * count
+        key_ids = tuple(str(uuid.UUID(bytes=body[at : at + 16])) for at in range(_PAD_CLEAR.size, end, 16))
+        sender, end = _take_name(body, end)
+        receiver, end = _take_name(body, end)
+    except (struct.error, IndexError, ValueError, BadRequest):
+        raise PeerFault("PAD cannot be read") from None
+    if not key_ids or len(set(key_ids)) != count:
+        raise PeerFault("PAD names no key, or one twice")
+    return PadOpening(transfer_id=transfer_id, key_ids=key_ids, sender=sender, receiver=receiver), end
+
+
+def _pack_names(opening: Opening | PadOpening) -> bytes:
+    names = (opening.sender.encode(), opening.receiver.encode())
+    return b"".join(len(raw).to_bytes(1, "big") + raw for raw in names)
+
+
+def _require_version(magic: bytes) -> None:
+    if magic != MAGIC:
+        raise OtherVersion("not a transfer of version 2", hint="update the older of the two gateways")
 
 
 def _take_name(raw: bytes, start: int) -> tuple[str, int]:
@@ -244,8 +298,7 @@ def parse_opening(body: bytes) -> tuple[Opening, int]:
     """The clear part of an OPEN body and its length in bytes; the sealed `Details` follow. Raises PeerFault."""
     try:
         magic, transfer_id, key_id, salt = _CLEAR.unpack_from(body)
-        if magic != MAGIC:
-            raise OtherVersion("not a transfer of version 2", hint="update the older of the two gateways")
+        _require_version(magic)
         sender, end = _take_name(body, _CLEAR.size)
         receiver, end = _take_name(body, end)
     except (struct.error, IndexError, UnicodeDecodeError, BadRequest):

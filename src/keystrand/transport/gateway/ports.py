@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Literal, Protocol, TypeVar
 
 from keystrand.core.errors import Unavailable
 from keystrand.core.key import Key
+from keystrand.core.pool import PoolStatus
 
 MIB = 1 << 20
+AES: Final = "AES-256-GCM under keys that rotate"
+PAD: Final = "one-time pad"
+PadRule = Literal["off", "allowed", "required"]
 
 
 class KeySource(Protocol):
@@ -22,6 +26,15 @@ class KeySource(Protocol):
 
     def pick_up(self, initiator: str, key_id: str) -> Key:
         """The copy of a key that SAE `initiator` was given. It is handed out once; then UnknownKey."""
+
+    def status(self, responder: str) -> PoolStatus:
+        """What may be drawn towards SAE `responder` now."""
+
+    def draw(self, responder: str, number: int, size_bits: int) -> list[Key]:
+        """`number` new keys at once, all or none."""
+
+    def pick_up_all(self, initiator: str, key_ids: Sequence[str]) -> list[Key]:
+        """Like `pick_up`, in the order of `key_ids`, all or none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +50,7 @@ class GatewayLimits:
     reconnect_s: float = 60.0  # how long a sender tries to come back without progress
     checkpoint_bytes: int = 64 * MIB  # the receiver makes its part durable this often
     connections_max: int = 32  # at a time, at the receiver; each holds two records in memory
+    pad_bytes_max: int = 64 << 10  # what may go under a one-time pad at once, at most pad_frames.PLAIN_BYTES_MAX
     partial_ttl_s: float = 7 * 86_400.0  # what was not resumed for so long is deleted
     progress_s: float = 0.25
 
@@ -88,6 +102,7 @@ class TransferReport:
     transcript: str  # hexadecimal, the same at both ends: of the last connection, or the digest over all streams
     sha256: str  # of the content, hexadecimal; empty where nothing asked for it or several streams hashed their parts
     resumed: int  # how often the transfer went on after a broken connection
+    secrecy: str = AES  # what the content went under, in words
     streams: int = 1  # connections that carried it side by side
     path: str = ""  # where the receiver put it
 
@@ -105,10 +120,13 @@ def silent(progress: Progress) -> None:
     """The report of whoever does not want any."""
 
 
+T = TypeVar("T")  # a key, or several
+
+
 def when_available(
-    ask: Callable[[], Key], *, wait_s: float, stop: threading.Event, waiting: Callable[[Unavailable], None]
-) -> Key:
-    """`ask` until the KME has a key, for at most `wait_s`. Raises the last Unavailable after that, or on `stop`."""
+    ask: Callable[[], T], *, wait_s: float, stop: threading.Event, waiting: Callable[[Unavailable], None]
+) -> T:
+    """`ask` until the KME has what is asked for, for at most `wait_s`. Raises the last Unavailable after that, or on `stop`."""
     until_s = time.monotonic() + wait_s
     pause_s = 0.05
     while True:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 
 from keystrand.core.clock import Clock, SystemClock
 from keystrand.core.errors import KeystrandError, PeerFault, PeerUnavailable
@@ -13,13 +14,14 @@ from keystrand.transport.gateway.arrivals import Arrivals
 from keystrand.transport.gateway.conversation import Conversation, DiskFault
 from keystrand.transport.gateway.frames import Reason
 from keystrand.transport.gateway.inbox import Destination
-from keystrand.transport.gateway.ports import GatewayLimits, KeySource, Report, TransferReport, silent
+from keystrand.transport.gateway.ports import GatewayLimits, KeySource, PadRule, Report, TransferReport, silent
 from keystrand.transport.gateway.session import refused
 
 
 class Receiver:
     """Takes transfers from the SAEs named in `senders`, as SAE `me`, and puts them into `destination`.
 
+    `pads` says from whom one-time pads are taken, or nothing else; from nobody where it says nothing.
     `report` and `failed` are called from connection threads; a failed connection never stops the others.
     """
 
@@ -31,6 +33,7 @@ class Receiver:
         me: str,
         senders: Collection[str],
         destination: Destination,
+        pads: Mapping[str, PadRule] = MappingProxyType({}),
         limits: GatewayLimits | None = None,
         report: Report = silent,
         done: Callable[[TransferReport], None] = lambda report: None,
@@ -42,6 +45,7 @@ class Receiver:
         self.me = me
         self.senders = frozenset(senders)
         self.destination = destination
+        self.pads = pads
         self.limits = limits or GatewayLimits()
         self.report = report
         self.clock = clock or SystemClock()

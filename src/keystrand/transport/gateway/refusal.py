@@ -19,6 +19,7 @@ _WORDS: Final = MappingProxyType(
         Reason.DIGEST: "the content differs from its digest: did the file change while it was sent?",
         Reason.BUSY: "the receiver has no place for one more transfer",
         Reason.STOPPING: "the receiver is stopping",
+        Reason.PAD_ONLY: "the receiver takes from this SAE only what goes under a one-time pad",
         Reason.VERSION: "the receiver speaks another version of the transfer format",
     }
 )
@@ -33,6 +34,8 @@ def refusal(code: int) -> Exception:
     reason = Reason(code) if code in list(Reason) else Reason.BUSY
     if reason is Reason.PROTOCOL:
         return Broken("the receiver cannot read what opens a transfer: a wrong key, or an older gateway")
+    if reason is Reason.PAD_ONLY:
+        return NotPermitted(_WORDS[reason], hint="send with --one-time-pad")
     if reason is Reason.VERSION:
         return PeerFault(_WORDS[reason], hint="update the older of the two gateways")
     return Broken(_WORDS[reason])
@@ -51,6 +54,6 @@ def _stopped(reason: Reason, transfer_id: str) -> KeystrandError:
         return Unavailable(words, hint=f"make room there, then send again with --resume {transfer_id}")
     if reason in (Reason.PROTOCOL, Reason.DIGEST):
         return PeerFault(words, hint="send again; if it repeats, look at the path between the sites")
-    if reason in (Reason.NOT_PERMITTED, Reason.EXISTS, Reason.BAD_NAME):
+    if reason in (Reason.NOT_PERMITTED, Reason.EXISTS, Reason.BAD_NAME, Reason.PAD_ONLY):
         return NotPermitted(words, hint="ask the receiver's operator, or send under another name")
     return Unavailable(words, hint=f"send again with --resume {transfer_id}")

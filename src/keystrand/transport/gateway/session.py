@@ -236,7 +236,10 @@ class Receiving:
         first = first_segment(opening)
         forward, returning = (first.cipher(material, returning=way) for way in (False, True))
         material.wipe()
-        details = parse_details(forward.open(body[clear_bytes:], raw + body[:clear_bytes]))
+        plain = forward.open(body[clear_bytes:], raw + body[:clear_bytes])
+        details, end = parse_details(plain)
+        if end != len(plain):
+            raise PeerFault("OPEN carries more than its details")
         transcript = Transcript()
         transcript.add(raw, body)
         return cls(opening, details, forward, returning, returning, transcript, _end_bytes=details.span[1])
