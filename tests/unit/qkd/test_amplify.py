@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keystrand.qkd.distill import amplify
+from keystrand.qkd.kernels import clmul
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "amplify.json").read_text())
 
@@ -18,27 +19,53 @@ def textbook_toeplitz(bits, diagonals):
     return [sum(int(diagonals[i - j + n - 1]) & int(bits[j]) for j in range(n)) % 2 for i in range(m)]
 
 
-@given(st.integers(1, 200), st.data())
-def test_hash_equals_its_textbook_twin(n, data):
-    m = data.draw(st.integers(1, n))
-    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    bits, diagonals = rng.integers(0, 2, n, dtype=np.uint8), rng.integers(0, 2, n + m - 1, dtype=np.uint8)
-    assert amplify.toeplitz(bits, diagonals).tolist() == textbook_toeplitz(bits, diagonals)
+WAYS = [
+    pytest.param(amplify.by_fft, id="fft"),
+    pytest.param(
+        amplify.by_clmul,
+        id="clmul",
+        marks=pytest.mark.skipif(not clmul.available, reason="needs PCLMULQDQ and compiled kernels"),
+    ),
+]
 
 
-def test_hash_is_exact_at_the_length_of_a_block():
-    rng = np.random.default_rng(7)
-    n, m = 250_000, 100_000
-    bits, diagonals = rng.integers(0, 2, n, dtype=np.uint8), rng.integers(0, 2, n + m - 1, dtype=np.uint8)
-    out = amplify.toeplitz(bits, diagonals)
-    for i in rng.integers(0, m, 200):
+def drawn(n, m, rng_seed):
+    rng = np.random.default_rng(rng_seed)
+    bits, seed = rng.integers(0, 2, n, dtype=np.uint8), rng.bytes(amplify.seed_bytes(n, m))
+    return bits, seed, np.unpackbits(np.frombuffer(seed, np.uint8), count=n + m - 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@settings(deadline=None)
+@given(st.integers(8, 300), st.data())
+def test_hash_equals_its_textbook_twin(way, n, data):
+    m = 8 * data.draw(st.integers(1, n // 8))
+    bits, seed, diagonals = drawn(n, m, data.draw(st.integers(0, 2**32)))
+    assert np.unpackbits(np.frombuffer(way(bits, seed, m), np.uint8)).tolist() == textbook_toeplitz(bits, diagonals)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("n", "m"), [(250_000, 100_000), (70_001, 69_992), (300_000, 8), (131_072, 65_536)])
+def test_hash_is_exact_at_the_length_of_a_block(way, n, m):
+    bits, seed, diagonals = drawn(n, m, 7)
+    out = np.unpackbits(np.frombuffer(way(bits, seed, m), np.uint8))
+    for i in np.random.default_rng(8).integers(0, m, 200):
         assert out[i] == (diagonals[i : i + n][::-1] & bits).sum() % 2
 
 
-def test_all_ones_at_a_million_bits_are_counted_exactly():
-    n, m = 1_000_000, 8
-    out = amplify.toeplitz(np.ones(n, np.uint8), np.ones(n + m - 1, np.uint8))
-    assert out.tolist() == [n % 2] * m
+@pytest.mark.skipif(not clmul.available, reason="needs PCLMULQDQ and compiled kernels")
+@pytest.mark.parametrize(
+    ("n", "m"), [(1_000_000, 500_000), (999_999, 333_336), (262_144, 262_144), (4_194_304, 80_000)]
+)
+def test_both_ways_are_bit_equal(n, m):
+    bits, seed, _ = drawn(n, m, n + m)
+    assert amplify.by_clmul(bits, seed, m) == amplify.by_fft(bits, seed, m)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_all_ones_at_a_million_bits_are_counted_exactly(way):
+    for n in (1_000_000, 999_999):
+        assert way(np.ones(n, np.uint8), b"\xff" * amplify.seed_bytes(n, 8), 8) == (b"\xff" if n % 2 else b"\0")
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: v["name"])
@@ -57,13 +84,3 @@ def test_impossible_lengths_are_refused(n, m):
 def test_a_seed_of_another_length_is_refused():
     with pytest.raises(ValueError, match="seed"):
         amplify.amplify(np.zeros(64, np.uint8), seed=bytes(8), length_bits=32)
-
-
-@given(st.integers(1, 10**9))
-def test_smooth_is_smooth_and_at_most_a_quarter_longer(least):
-    size = rest = amplify.smooth(least)
-    for prime in (2, 3, 5):
-        while rest % prime == 0:
-            rest //= prime
-    assert rest == 1
-    assert least <= size <= max(least * 1.25, least + 1)
