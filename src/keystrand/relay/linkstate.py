@@ -17,6 +17,7 @@ from keystrand.core.errors import PeerFault
 from keystrand.relay.atlas import Atlas, RelayedLink
 from keystrand.wire.relay import Advert, Span, signed_part
 
+NEWS_S: Final = 1.0  # between two adverts whose bits differ by a factor of two
 SUSPECT_COST: Final = 16.0  # of a hop over which a share was lost; the others cost 1 to 2
 
 Sign = Callable[[bytes], bytes]
@@ -27,8 +28,8 @@ Verify = Callable[[str, bytes, bytes], None]  # site, message, signature; raises
 class LinkState:
     """The adverts that one site holds.
 
-    advert_s: our own is said at least so often, and at once where a hop comes or goes; forget_s: what nobody has repeated for
-    so long is gone; suspect_s: a hop over which a share was lost is avoided for so long.
+    advert_s: our own is said at least so often, sooner where bits double or halve, and at once where a hop comes or goes;
+    forget_s: what nobody has repeated for so long is gone; suspect_s: a hop over which a share was lost is avoided for so long.
     """
 
     site: str
@@ -48,9 +49,12 @@ class LinkState:
     def own(self, spans: Mapping[str, Span]) -> Advert | None:
         """Our advert, where it is time for one: spans by neighbour, those that are up."""
         now_s, last = self.clock.monotonic_s(), self.adverts.get(self.site)
-        changed = last is None or {span.neighbour for span in last.spans} != spans.keys()
-        if not changed and now_s - self._said_s < self.advert_s:
-            return None
+        said = {span.neighbour: span for span in last.spans} if last is not None else {}
+        quiet_s = now_s - self._said_s
+        if last is not None and said.keys() == spans.keys():
+            moved = any(span.bits.bit_length() != said[name].bits.bit_length() for name, span in spans.items())
+            if quiet_s < (NEWS_S if moved else self.advert_s):
+                return None
         # the clock's seconds, so that a site that starts anew goes on above what the others know of it
         self._number = max(self._number + 1, int(self.clock.now_s()))
         advert = Advert(site=self.site, number=self._number, spans=tuple(spans[name] for name in sorted(spans)))

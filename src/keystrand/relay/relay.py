@@ -242,6 +242,7 @@ class Relay:
             self._end_leg(leg)
         supply = self.supplies[link]
         supply.sending = None
+        supply.next_sequence = max(supply.next_sequence, sequence + 1)  # parts of the old one may still be about
         if pause:
             self._pause(supply)
         self._tell("relay.block_lost", link=link, sequence=sequence, reason=reason)
