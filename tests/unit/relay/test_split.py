@@ -15,7 +15,7 @@ from keystrand.crypto import field
 from keystrand.relay.split import join, split
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(min_size=1, max_size=64), st.integers(1, 4), st.integers(0, 3), st.randoms(use_true_random=False))
 def test_any_sufficient_parts_give_the_block(material: bytes, needed: int, more: int, rng: Random) -> None:
     count = needed + more
@@ -24,7 +24,7 @@ def test_any_sufficient_parts_give_the_block(material: bytes, needed: int, more:
         assert join({index: parts[index - 1] for index in chosen}, needed, count).reveal() == material
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.binary(min_size=1, max_size=32), st.data(), st.integers(2, 4), st.randoms(use_true_random=False))
 @pytest.mark.proves("R040")
 def test_fewer_parts_fit_every_block(material: bytes, data: st.DataObject, needed: int, rng: Random) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keystrand.core.way import Way
@@ -91,6 +91,7 @@ def test_no_claim_that_relays_do_not_bear(paths: int) -> None:
 names = st.text("abcxyz", min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(names, min_size=2, max_size=5), min_size=1, max_size=4), st.integers(1, 4))
 def test_a_way_reads_as_it_was_written(routes: list[list[str]], needed: int) -> None:
     way = Way(needed, tuple(map(tuple, routes)))
