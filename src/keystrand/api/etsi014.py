@@ -29,8 +29,9 @@ from keystrand.api.exchange import (
     status_of,
     words_of,
 )
+from keystrand.api.turnstile import Turnstile
 from keystrand.core.clock import Clock, SystemClock
-from keystrand.core.errors import BadRequest, KeystrandError, NotPermitted
+from keystrand.core.errors import BadRequest, KeystrandError, NotPermitted, QuotaExceeded
 from keystrand.core.events import Event, Scalar, Sink
 from keystrand.core.identity import check_key_id, check_name
 from keystrand.core.key import Key
@@ -67,6 +68,7 @@ class _Edge:
     limits: Limits
     sink: Sink
     clock: Clock
+    turnstile: Turnstile
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,8 @@ Route = Callable[[_Edge, _Request], Awaitable[Answer]]
 
 def etsi014_app(service: KeyService, *, limits: Limits, sink: Sink, clock: Clock | None = None) -> App:
     """The ASGI application of the SAE listener. Serve it only behind mutual TLS that sets the TLS extension."""
-    edge = _Edge(service, limits, sink, clock or SystemClock())
+    time = clock or SystemClock()
+    edge = _Edge(service, limits, sink, time, Turnstile(time, sink))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -155,11 +158,16 @@ async def _status(edge: _Edge, request: _Request) -> Answer:
 
 
 async def _get_key(edge: _Edge, request: _Request) -> Answer:
+    edge.turnstile.check(request.caller, request.subject)
     ask = await _key_request(edge, request)
     wire.require_supported(ask)
-    keys = await edge.service.get_key(
-        request.caller, request.sae(), number=ask.number, size_bits=ask.size_bits, additional=ask.additional
-    )
+    try:
+        keys = await edge.service.get_key(
+            request.caller, request.sae(), number=ask.number, size_bits=ask.size_bits, additional=ask.additional
+        )
+    except QuotaExceeded as error:
+        edge.turnstile.shut(request.caller, request.subject, error)
+        raise
     return _container(keys)
 
 

@@ -63,7 +63,14 @@ class KeyUnavailable(Unavailable):
 
 
 class QuotaExceeded(KeyUnavailable):
-    """The SAE has drawn what its policy grants for now; the bits stay for others."""
+    """The SAE has drawn what its policy grants for now; the bits stay for others. empty_s: for so long not even the smallest
+    key may be drawn."""
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, retry_after_s: float = 1.0, empty_s: float = 0.0
+    ) -> None:
+        super().__init__(message, hint=hint, retry_after_s=retry_after_s)
+        self.empty_s = empty_s
 
 
 class PeerUnavailable(Unavailable):

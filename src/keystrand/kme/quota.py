@@ -50,7 +50,8 @@ class Quotas:
         for bucket in buckets:
             wanted = ask.bits if bucket.scope[2] is BITS else ask.number
             if bucket.fill(now_s) < wanted:
-                raise _exceeded(bucket, wanted)
+                smallest = self._site.limits.key_size_bits_min if bucket.scope[2] is BITS else 1
+                raise _exceeded(bucket, wanted, smallest)
 
     def spend(self, ask: Ask) -> None:
         """Take what `check` allowed."""
@@ -96,10 +97,11 @@ def _terms(policy: Policy, rule: Rule) -> Iterator[tuple[Scope, float, int]]:
             yield ("quota_keys_per_s", who, KEYS), quota.keys_per_s, quota.burst_keys
 
 
-def _exceeded(bucket: Bucket, wanted: int) -> QuotaExceeded:
+def _exceeded(bucket: Bucket, wanted: int, smallest: int) -> QuotaExceeded:
     name, who, unit = bucket.scope
     return QuotaExceeded(
         f"quota of {who}: asked for {wanted} {unit}, {int(bucket.left)} left",
         hint=f"wait, or raise {name} ({bucket.rate_per_s:g}) in the policy",
         retry_after_s=max(1.0, (wanted - bucket.left) / bucket.rate_per_s),
+        empty_s=(smallest - bucket.left) / bucket.rate_per_s,
     )
