@@ -162,8 +162,8 @@ async def measure(seconds: float) -> list[Row]:
                 mark_s = processor_s(pair.folder)["alpha"]
                 seen = await stretch(clients, seconds / ROUNDS, greedy=bool(greedy))
                 spent_s[greedy] += processor_s(pair.folder)["alpha"] - mark_s
-                for name, part in seen.items():
-                    (beside if greedy else alone)[name].add(part)
+                for name, served in seen.items():
+                    (beside if greedy else alone)[name].add(served)
             for part in clients.values():
                 for client in part:
                     await client.close()
