@@ -12,15 +12,18 @@ from keystrand.core.errors import LinkUnavailable, PeerFault
 from keystrand.core.key import Block, Provenance
 from keystrand.core.secret import Secret
 from keystrand.qkd.choices import Bits
-from keystrand.qkd.distill import amplify, verify
+from keystrand.qkd.distill import amplify, reconcile, verify
 from keystrand.qkd.distill.authenticate import PAIR_BYTES, AuthKeyPool, KeyPair, Transcript
 from keystrand.qkd.distill.estimate import Counts, bound_bits
 from keystrand.qkd.distill.sift import RawBlock, Sifted, SiftedBuffer
 from keystrand.qkd.profile import LinkProfile
+from keystrand.qkd.stages import Stages
 from keystrand.wire import classical as wire
 
 SOURCE: Final = "simulated-bb84"
 BACKLOG_BLOCKS_MAX: Final = 8
+VERIFICATIONS_MAX: Final = 4  # of one block; each discloses a tag and two error counts
+ERROR_COUNT_BITS: Final = 64  # the two error counts of Verify tell as much at most
 QBER_ESTIMATE_MIN: Final = 0.002
 
 
@@ -47,7 +50,12 @@ class Work:
     sequence: int
     raw: RawBlock
     duration_s: float
-    seed: bytes = b""  # of the permutations
+    seed: bytes = b""  # of what is public and random in error correction
+    oracle: reconcile.Oracle | None = None  # at the transmitter, until the tags fit
+    corrector: reconcile.Corrector | None = None  # at the receiver, until the tags fit
+    waits: bool = False  # at the receiver: nothing more to ask
+    tags: int = 0  # of verification, told so far
+    proposed: tuple[Bits, Counts, int] | None = None  # at the receiver: corrected bits, counts, leakage: told in Verify
     keys: KeyPair | None = None
     block: Block | None = None
     refill: bytes = b""
@@ -73,7 +81,7 @@ class End(ABC):
         self.profile = profile
         self.pool = pool
         self.link = standing["link"]
-        self.next_sequence = standing["next_sequence"]
+        self.next_sequence = self._cut_sequence = standing["next_sequence"]  # not used yet, not cut yet
         self.run = b""
         self.opened = False
         self.qber = 0.0  # of the last block
@@ -82,9 +90,10 @@ class End(ABC):
         self._keep_sequence = standing["keep_sequence"]
         self._buffer = SiftedBuffer()
         self._pulses = 0
-        self._pulses_cut = 0
         self._said, self._heard = Transcript(), Transcript()
-        self._work: Work | None = None
+        self.stages = Stages()
+        self.scheme = reconcile.choose(profile)
+        self._works: dict[int, Work] = {}  # by sequence, the oldest first
         self._frames: list[bytes] = []
         self._blocks: list[Block] = []
 
@@ -148,25 +157,33 @@ class End(ABC):
         if message.profile != self.profile.digest:
             raise PeerFault("the ends have different link profiles; give both the same figures")
         self.pool.align(message.stock)
-        self.next_sequence = max(self.next_sequence, message.next_sequence)
+        self.next_sequence = self._cut_sequence = max(self.next_sequence, message.next_sequence)
         self.run = self.run or message.run
         self.opened = True
 
     def _count_train(self, first: int, count: int, sifted: Sifted) -> None:
         before = self._buffer.key_bits
-        self._buffer.add(sifted)
+        self._buffer.add(sifted, first + count)
         self.sifted_bits += self._buffer.key_bits - before
         self._pulses = first + count
         if self.backlog_blocks > BACKLOG_BLOCKS_MAX:
             raise PeerFault("more light than can be distilled: the ends do not keep pace")
 
+    def _may_cut(self) -> bool:
+        """Whether a block is there and there is room to work on it."""
+        there = self._buffer.key_bits >= self.profile.distillation.block_sifted_bits
+        return there and len(self._works) < reconcile.BLOCKS_IN_WORK
+
     def _cut(self) -> Work:
         """The next raw block. Raises BlockRejected where the test basis already shows too many errors."""
-        raw = self._buffer.cut(self.profile.distillation.block_sifted_bits)
-        duration_s = (self._pulses - self._pulses_cut) / self.profile.source.clock_hz
-        self._pulses_cut = self._pulses
+        before = self._buffer.end_pulse
+        with self.stages.of("sift", self.profile.distillation.block_sifted_bits):
+            raw = self._buffer.cut(self.profile.distillation.block_sifted_bits)
+        duration_s = (self._buffer.end_pulse - before) / self.profile.source.clock_hz
         self._check_qber(raw.qber_test)
-        return Work(self.next_sequence, raw, duration_s)
+        work = self._works[self._cut_sequence] = Work(self._cut_sequence, raw, duration_s)
+        self._cut_sequence += 1
+        return work
 
     def _check_qber(self, qber: float) -> None:
         if qber > self.profile.distillation.qber_abort:
@@ -194,7 +211,8 @@ class End(ABC):
             raise PeerFault(f"{length} bits with {refill} bytes for tags are not to be had of a bound of {bound}")
         if len(message.seed) != amplify.seed_bytes(corrected.size, length):
             raise PeerFault("the seed of the amplification has the wrong length")
-        secret = amplify.amplify(corrected, seed=message.seed, length_bits=length).reveal()
+        with self.stages.of("amplify", corrected.size):
+            secret = amplify.amplify(corrected, seed=message.seed, length_bits=length).reveal()
         work.refill, material = secret[:refill], secret[refill:]
         assert 8 * (len(material) + len(work.refill)) <= bound, "a block may not exceed its bound"
         work.block = Block(
@@ -216,17 +234,19 @@ class End(ABC):
             qber=counts.qber,
             qber_test=counts.qber_test,
             eps_sec=rules.eps_sec,
-            eps_cor=rules.eps_cor + verify.collision_bound(work.raw.bits.size),
+            eps_cor=rules.eps_cor + work.tags * verify.collision_bound(work.raw.bits.size),
             duration_s=work.duration_s,
         )
 
     def _sign(self, work: Work, keys: KeyPair, key: Secret) -> None:
+        with self.stages.of("authenticate"):
+            tag = self._said.tag(key)
         self._say(
             wire.Authenticate(
                 sequence=work.sequence,
                 segment=keys.segment,
                 offset_bytes=keys.offset_bytes,
-                tag=self._said.tag(key),
+                tag=tag,
             )
         )
         work.eps_auth += self._said.forgery_bound
@@ -235,7 +255,8 @@ class End(ABC):
     def _check_tag(self, work: Work, keys: KeyPair, key: Secret, message: wire.Authenticate) -> None:
         if (message.segment, message.offset_bytes) != (keys.segment, keys.offset_bytes):
             raise PeerFault("the ends take their authentication keys from different places")
-        self._heard.verify(key, message.tag)
+        with self.stages.of("authenticate", work.raw.bits.size):
+            self._heard.verify(key, message.tag)
         work.eps_auth += self._heard.forgery_bound
         self._heard.clear()
 
@@ -246,12 +267,23 @@ class End(ABC):
         self._keep_sequence(self.next_sequence)
         self.pool.refill(work.sequence, work.refill)
         self._blocks.append(_with_eps_auth(work.block, work.eps_auth))
-        self._work = None
+        del self._works[work.sequence]
 
-    def _current(self, sequence: int) -> Work:
-        if self._work is None or self._work.sequence != sequence:
-            raise PeerFault(f"block {sequence} is not the one in work")
-        return self._work
+    def _in_work(self, sequence: int) -> Work:
+        if sequence not in self._works:
+            raise PeerFault(f"block {sequence} is not in work")
+        return self._works[sequence]
+
+    def _oldest(self, sequence: int) -> Work:
+        """The block that is being verified and signed: one at a time, in order, so that both ends take the same keys."""
+        work = self._in_work(sequence)
+        if sequence != next(iter(self._works)):
+            raise PeerFault(f"block {sequence} is not the oldest in work")
+        return work
+
+    def _leak_bits(self, work: Work, parities: int) -> int:
+        """All that was disclosed of a block: parities, tags that fitted or not, and what was said of its errors."""
+        return parities + work.tags * (verify.TAG_BITS + ERROR_COUNT_BITS)
 
 
 def _with_eps_auth(block: Block, eps_auth: float) -> Block:

@@ -27,6 +27,14 @@ class Proof(StrEnum):
     RUSCA = "rusca-2018"  # Appl. Phys. Lett. 112, 171104: one decoy
 
 
+class Scheme(StrEnum):
+    """How errors are corrected."""
+
+    AUTO = "auto"  # Cascade, unless the ends are so far apart that its round trips hold the link back
+    CASCADE = "cascade"  # hundreds of round trips, discloses least
+    LDPC = "ldpc"  # one or a few round trips
+
+
 def _require(holds: bool, what: str) -> None:
     if not holds:
         raise ValueError(what)
@@ -108,8 +116,8 @@ class Distillation:
 
     block_sifted_bits: bits of the key basis in one block; eps_sec, eps_cor: secrecy and correctness parameters of one
     block; qber_abort: error rate, in either basis, above which a block is dropped (BB84 gives nothing above 11 %);
-    proof: whose finite-key bound decides; auth_reserve_bytes: authentication key that the ends keep in stock;
-    auth_low_water_bytes: below it the link stops.
+    proof: whose finite-key bound decides; reconciler: how errors are corrected; auth_reserve_bytes: authentication key
+    that the ends keep in stock; auth_low_water_bytes: below it the link stops.
     """
 
     block_sifted_bits: int = 262_144
@@ -117,6 +125,7 @@ class Distillation:
     eps_cor: float = 1e-12
     qber_abort: float = 0.11
     proof: Proof = Proof.WIESEMANN
+    reconciler: Scheme = Scheme.AUTO
     auth_reserve_bytes: int = 4096
     auth_low_water_bytes: int = 128
 
@@ -134,6 +143,8 @@ class Distillation:
         )
         if not isinstance(self.proof, Proof):
             object.__setattr__(self, "proof", Proof(self.proof))
+        if not isinstance(self.reconciler, Scheme):
+            object.__setattr__(self, "reconciler", Scheme(self.reconciler))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

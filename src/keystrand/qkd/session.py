@@ -6,10 +6,14 @@
                             <-       Sifting              which match, at which intensity
     Query                   <->      Answer               many times: error correction, led by the receiver
     Verify                   ->                           hash of the corrected bits
+                            <-       Mismatch             not equal: correct further, and verify again
                             <-       Amplify              equal: so many secret bits, by this seed
     Authenticate             ->                           tag over all that the receiver said
                             <-       Authenticate         tag over all that the transmitter said
     Delivered                ->
+
+Up to BLOCKS_IN_WORK blocks are corrected at once, so that both ends have work while an answer is under way. From Verify on
+they go one by one and in order. Frames keep their order, so a tag covers what was said of later blocks as well.
 
 The ends share nothing but these frames and the start key. Each computes the bound by itself and refuses to go above it.
 Whatever goes wrong ends the run: the error is raised, the driver says Abort and opens a new run with a new seed.
@@ -28,12 +32,20 @@ from typing import Final, Unpack
 
 from keystrand.core.errors import PeerFault
 from keystrand.core.secret import Secret
-from keystrand.qkd.choices import Bits, ChoiceStream
-from keystrand.qkd.distill import amplify, cascade, verify
+from keystrand.qkd.choices import ChoiceStream
+from keystrand.qkd.distill import amplify, reconcile, verify
 from keystrand.qkd.distill.authenticate import PAIR_BYTES, AuthKeyPool
-from keystrand.qkd.distill.estimate import Counts
 from keystrand.qkd.distill.sift import announce, conclude, errors_by_intensity, match
-from keystrand.qkd.end import SOURCE, BlockRejected, End, Outcome, Standing, Work, estimate_qber
+from keystrand.qkd.end import (
+    SOURCE,
+    VERIFICATIONS_MAX,
+    BlockRejected,
+    End,
+    Outcome,
+    Standing,
+    Work,
+    estimate_qber,
+)
 from keystrand.qkd.optics import Clicks
 from keystrand.qkd.profile import LinkProfile
 from keystrand.wire import classical as wire
@@ -41,7 +53,6 @@ from keystrand.wire import classical as wire
 __all__ = ["SOURCE", "BlockRejected", "Outcome", "Receiver", "Transmitter"]
 
 SEED_BYTES: Final = 32
-ERROR_COUNT_BITS: Final = 64  # the two error counts of Verify tell as much at most
 
 
 class Transmitter(End):
@@ -55,7 +66,6 @@ class Transmitter(End):
         self._seed = seed
         self._stream = ChoiceStream(seed, profile.source)
         self._sent_pulses = 0
-        self._oracle: cascade.Oracle | None = None
 
     def light(self) -> wire.Run:
         """First on the quantum channel."""
@@ -89,39 +99,52 @@ class Transmitter(End):
     def _hear_detections(self, message: wire.Detections) -> None:
         if message.first != self._pulses or message.first + message.count > self._sent_pulses:
             raise PeerFault("detections of pulses that were not sent, or out of order")
-        answer, sifted = match(message, self._stream)
+        with self.stages.of("sift"):
+            answer, sifted = match(message, self._stream)
         self._count_train(message.first, message.count, sifted)
         self._say(answer)
 
     def _hear_query(self, message: wire.Query) -> None:
-        if self._work is None:
-            self._begin(message)
-        work = self._current(message.sequence)
-        if self._oracle is None or message.seed != work.seed:
+        work = self._begin(message) if message.sequence == self._cut_sequence else self._in_work(message.sequence)
+        if work.oracle is None or message.seed != work.seed:
             raise PeerFault("a query out of turn")
-        self._say(wire.Answer(sequence=work.sequence, body=self._oracle.answer(message.body)))
+        with self.stages.of("reconcile"):
+            body = work.oracle.answer(message.body)
+        self._say(wire.Answer(sequence=work.sequence, body=body))
 
-    def _begin(self, message: wire.Query) -> None:
-        if self._buffer.key_bits < self.profile.distillation.block_sifted_bits:
+    def _begin(self, message: wire.Query) -> Work:
+        if not self._may_cut():
             raise PeerFault("a query before there is a block")
-        self._work = work = self._cut()
+        work = self._cut()
         work.seed = message.seed
-        self._oracle = cascade.Oracle(work.raw.bits, qber_estimate=estimate_qber(work.raw), seed=work.seed)
+        estimate = estimate_qber(work.raw)
+        with self.stages.of("reconcile", work.raw.bits.size):
+            work.oracle = reconcile.oracle(self.scheme, work.raw.bits, qber_estimate=estimate, seed=work.seed)
+        return work
 
     def _hear_verify(self, message: wire.Verify) -> None:
-        work, oracle = self._current(message.sequence), self._oracle
-        if oracle is None or message.leak_bits != oracle.leak_bits:
+        work = self._oldest(message.sequence)
+        if work.oracle is None or message.leak_bits != work.oracle.leak_bits:
             raise PeerFault("the ends count different leakage")
         if len(message.seed) != verify.SEED_BYTES:
             raise PeerFault("the seed of the verification has the wrong length")
-        if verify.tag(work.raw.bits, seed=message.seed) != message.tag:
-            raise BlockRejected("verification", "errors are left after correction")
-        self._oracle = None
+        work.tags += 1
+        with self.stages.of("verify", work.raw.bits.size):
+            fits = verify.tag(work.raw.bits, seed=message.seed) == message.tag
+        if not fits:
+            self._refuse(work)
+            return
         counts = self._counts(work, (message.signal_errors, message.decoy_errors))
-        leak_bits = oracle.leak_bits + verify.TAG_BITS + ERROR_COUNT_BITS
+        leak_bits = self._leak_bits(work, work.oracle.leak_bits)
+        work.oracle = None
         answer = self._amplify(work, self._bound(counts, leak_bits))
         self._finish(work, work.raw.bits, counts, leak_bits, answer)
         self._say(answer)
+
+    def _refuse(self, work: Work) -> None:
+        if work.tags >= VERIFICATIONS_MAX:
+            raise BlockRejected("verification", "errors are left after correction")
+        self._say(wire.Mismatch(sequence=work.sequence))
 
     def _amplify(self, work: Work, bound: int) -> wire.Amplify:
         refill = PAIR_BYTES if self.pool.left_bytes >= self.profile.distillation.auth_reserve_bytes else 2 * PAIR_BYTES
@@ -132,7 +155,7 @@ class Transmitter(End):
         return wire.Amplify(sequence=work.sequence, seed=seed, secret_bits=length, refill_bytes=refill)
 
     def _hear_tag(self, message: wire.Authenticate) -> None:
-        work = self._current(message.sequence)
+        work = self._oldest(message.sequence)
         if work.block is None or work.keys is not None:
             raise PeerFault("a tag out of turn")
         work.keys = keys = self.pool.take()
@@ -140,7 +163,7 @@ class Transmitter(End):
         self._sign(work, keys, keys.transmitter)
 
     def _hear_delivered(self, message: wire.Delivered) -> None:
-        work = self._current(message.sequence)
+        work = self._oldest(message.sequence)
         if work.keys is None:
             raise PeerFault("delivered before it was authenticated")
         self._release(work)
@@ -154,8 +177,6 @@ class Receiver(End):
     def __init__(self, profile: LinkProfile, pool: AuthKeyPool, **standing: Unpack[Standing]) -> None:
         super().__init__(profile, pool, **standing)
         self._unsifted: list[tuple[int, int, Clicks]] = []
-        self._corrector: cascade.Corrector | None = None
-        self._proposed: tuple[Bits, Counts, int] | None = None  # corrected bits, counts, leakage: told in Verify
 
     def detected(self, first: int, count: int, clicks: Clicks) -> Outcome:
         """Announce what clicked in a train."""
@@ -169,75 +190,101 @@ class Receiver(End):
                 self._hear_sifting(message)
             case wire.Answer():
                 self._hear_answer(message)
+            case wire.Mismatch():
+                self._hear_mismatch(message)
             case wire.Amplify():
                 self._hear_amplify(message)
             case wire.Authenticate():
                 self._hear_tag(message)
             case _:
                 raise PeerFault(f"{type(message).__name__} is not for a receiver")
-        self._begin()
+        while self._may_cut():
+            self._begin()
 
     def _hear_sifting(self, message: wire.Sifting) -> None:
         if not self._unsifted or self._unsifted[0][0] != message.first:
             raise PeerFault("sifting of a train that was not announced")
         first, count, clicks = self._unsifted.pop(0)
-        self._count_train(first, count, conclude(clicks, message))
+        with self.stages.of("sift"):
+            sifted = conclude(clicks, message)
+        self._count_train(first, count, sifted)
 
     def _begin(self) -> None:
-        if self._work is not None or self._buffer.key_bits < self.profile.distillation.block_sifted_bits:
-            return
         self.pool.check()
-        self._work = work = self._cut()
+        work = self._cut()
         work.seed = self._entropy.bytes(SEED_BYTES)
-        self._corrector = cascade.Corrector(work.raw.bits, qber_estimate=estimate_qber(work.raw), seed=work.seed)
-        self._ask(work, self._corrector)
+        estimate = estimate_qber(work.raw)
+        with self.stages.of("reconcile", work.raw.bits.size):
+            work.corrector = reconcile.corrector(self.scheme, work.raw.bits, qber_estimate=estimate, seed=work.seed)
+        self._ask(work, work.corrector)
 
-    def _ask(self, work: Work, corrector: cascade.Corrector) -> None:
-        body = corrector.ask()
-        if body is None:
-            self._propose(work, corrector)
-        else:
+    def _ask(self, work: Work, corrector: reconcile.Corrector) -> None:
+        with self.stages.of("reconcile"):
+            body = corrector.ask()
+        if body is not None:
             self._say(wire.Query(sequence=work.sequence, seed=work.seed, body=body))
+            return
+        work.waits = True
+        if work is next(iter(self._works.values())):
+            self._propose(work, corrector)
 
     def _hear_answer(self, message: wire.Answer) -> None:
-        work, corrector = self._current(message.sequence), self._corrector
-        if corrector is None:
+        work = self._in_work(message.sequence)
+        if work.corrector is None or work.proposed is not None:
             raise PeerFault("an answer that nobody asked for")
-        corrector.hear(message.body)
-        self._ask(work, corrector)
+        with self.stages.of("reconcile"):
+            work.corrector.hear(message.body)
+        self._ask(work, work.corrector)
 
-    def _propose(self, work: Work, corrector: cascade.Corrector) -> None:
-        corrected = corrector.corrected
-        errors = errors_by_intensity(work.raw.bits, corrected, work.raw.intensities)
+    def _propose(self, work: Work, corrector: reconcile.Corrector) -> None:
+        with self.stages.of("reconcile"):
+            corrected = corrector.corrected
+            errors = errors_by_intensity(work.raw.bits, corrected, work.raw.intensities)
         counts = self._counts(work, errors)
-        self._proposed = (corrected, counts, corrector.leak_bits + verify.TAG_BITS + ERROR_COUNT_BITS)
-        self._corrector = None
+        work.tags += 1
+        work.proposed = (corrected, counts, self._leak_bits(work, corrector.leak_bits))
         seed = self._entropy.bytes(verify.SEED_BYTES)
+        with self.stages.of("verify", corrected.size):
+            tag = verify.tag(corrected, seed=seed)
         self._say(
             wire.Verify(
                 sequence=work.sequence,
                 seed=seed,
-                tag=verify.tag(corrected, seed=seed),
+                tag=tag,
                 leak_bits=corrector.leak_bits,
                 signal_errors=errors[0],
                 decoy_errors=errors[1],
             )
         )
 
+    def _hear_mismatch(self, message: wire.Mismatch) -> None:
+        """Errors are left: correct further, and verify again under a fresh seed."""
+        work = self._oldest(message.sequence)
+        if work.proposed is None or work.corrector is None or work.block is not None:
+            raise PeerFault("a mismatch out of turn")
+        if work.tags >= VERIFICATIONS_MAX:
+            raise BlockRejected("verification", "errors are left after correction")
+        work.proposed, work.waits = None, False
+        work.corrector.extend()
+        self._ask(work, work.corrector)
+
     def _hear_amplify(self, message: wire.Amplify) -> None:
-        work = self._current(message.sequence)
-        if self._proposed is None:
+        work = self._oldest(message.sequence)
+        if work.proposed is None or work.block is not None:
             raise PeerFault("amplification out of turn")
-        corrected, counts, leak_bits = self._proposed
-        self._proposed = None
+        corrected, counts, leak_bits = work.proposed
         self._finish(work, corrected, counts, leak_bits, message)
+        work.corrector = None
         work.keys = keys = self.pool.take()
         self._sign(work, keys, keys.receiver)
 
     def _hear_tag(self, message: wire.Authenticate) -> None:
-        work = self._current(message.sequence)
+        work = self._oldest(message.sequence)
         if work.keys is None:
             raise PeerFault("a tag out of turn")
         self._check_tag(work, work.keys, work.keys.transmitter, message)
         self._release(work)
         self._say(wire.Delivered(sequence=message.sequence))
+        following = next(iter(self._works.values()), None)
+        if following is not None and following.corrector is not None and following.waits:
+            self._propose(following, following.corrector)

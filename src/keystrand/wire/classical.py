@@ -15,7 +15,7 @@ import msgspec
 
 from keystrand.core.errors import PeerFault
 
-VERSION: Final = 1
+VERSION: Final = 2
 BLOB_BYTES_MAX: Final = 4_000_000
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -100,6 +100,12 @@ class Verify(ClassicalMessage, tag="verify", frozen=True, kw_only=True):
     decoy_errors: Count
 
 
+class Mismatch(ClassicalMessage, tag="mismatch", frozen=True, kw_only=True):
+    """Transmitter, to Verify: the tag does not fit; correct further."""
+
+    sequence: Count
+
+
 class Amplify(ClassicalMessage, tag="amplify", frozen=True, kw_only=True):
     """Transmitter, to Verify: the blocks are equal; make secret_bits of them under this fresh seed, keep the first
     refill_bytes for authentication."""
@@ -131,7 +137,9 @@ class Abort(ClassicalMessage, tag="abort", frozen=True, kw_only=True):
     reason: Word
 
 
-AnyClassical = Open | Detections | Sifting | Query | Answer | Verify | Amplify | Authenticate | Delivered | Abort
+AnyClassical = (
+    Open | Detections | Sifting | Query | Answer | Verify | Mismatch | Amplify | Authenticate | Delivered | Abort
+)
 
 
 class LightMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):

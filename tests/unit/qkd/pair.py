@@ -92,11 +92,14 @@ class Pair:
     def open(self) -> None:
         self._deliver(self.transmitter.open().frames, self.receiver.open().frames)
 
-    def shine(self) -> None:
-        """One train of pulses, and all the talk that follows from it."""
-        train = self.transmitter.train(TRAIN_PULSES)
-        clicks = self.channel.detect(train.first, train.count)
-        self._deliver([], self.receiver.detected(train.first, train.count, clicks).frames)
+    def shine(self, trains: int = 1) -> None:
+        """Pulses that arrive at once, and all the talk that follows from them."""
+        frames = []
+        for _ in range(trains):
+            train = self.transmitter.train(TRAIN_PULSES)
+            clicks = self.channel.detect(train.first, train.count)
+            frames += self.receiver.detected(train.first, train.count, clicks).frames
+        self._deliver([], frames)
 
     def run(self, blocks: int) -> None:
         """Until the receiver has so many blocks more. Raises what an end raises."""

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from tests.unit.qkd.pair import SMALL, Pair, Side
 
 from keystrand.core.errors import KeystrandError, LinkUnavailable, PeerFault
+from keystrand.qkd.distill import cascade, verify
+from keystrand.qkd.distill.reconcile import BLOCKS_IN_WORK
 from keystrand.qkd.optics import intercept_resend
 from keystrand.qkd.session import BlockRejected
+from keystrand.qkd.stages import STAGES
 from keystrand.wire import classical as wire
 
 # asks for so little doubt about equality that what the hash and the tags add is most of what a block states
@@ -108,6 +111,63 @@ def test_no_secret_bits_are_left_below_the_abort_threshold():
         Pair(alice, bob, attack=intercept_resend(0.3)).run(blocks=1)
     assert caught.value.reason == "no-secret"
     assert alice.blocks == bob.blocks == []
+
+
+@pytest.mark.proves("R024")
+def test_a_failed_verification_is_corrected_further_and_every_bit_of_it_counted(monkeypatch):
+    monkeypatch.setattr(cascade.Layout, "passes", 1)  # leaves errors behind
+    seen, disclosed = [], [0]
+
+    def watch(_direction: str, frame: bytes) -> bytes:
+        message = wire.decode(frame)
+        seen.append(type(message))
+        disclosed[0] += 8 * len(message.body) if isinstance(message, wire.Answer) else 0
+        return frame
+
+    alice, bob = Side(), Side()
+    Pair(alice, bob, wire=watch, profile=STRICT).run(blocks=1)
+    assert same(alice, bob)
+    tries = seen.count(wire.Verify)
+    assert seen.count(wire.Mismatch) == tries - 1 >= 1
+    facts = bob.blocks[0].provenance
+    assert 0 <= disclosed[0] - (facts.leak_ec_bits - 128 * tries) <= 7 * seen.count(wire.Answer)
+    assert facts.eps_cor >= tries * verify.collision_bound(facts.sifted_bits)
+
+
+def test_a_block_that_never_fits_is_rejected_at_both_ends():
+    def spoil(_direction: str, frame: bytes) -> bytes:
+        message = wire.decode(frame)
+        return (
+            wire.encode(msgspec.structs.replace(message, tag=bytes(8))) if isinstance(message, wire.Verify) else frame
+        )
+
+    alice, bob = Side(), Side()
+    with pytest.raises(BlockRejected) as caught:
+        Pair(alice, bob, wire=spoil).run(blocks=1)
+    assert caught.value.reason == "verification"
+    assert alice.blocks == bob.blocks == []
+
+
+def test_several_blocks_are_corrected_at_once_and_delivered_in_order():
+    asked = []
+
+    def watch(_direction: str, frame: bytes) -> bytes:
+        message = wire.decode(frame)
+        if isinstance(message, wire.Query | wire.Delivered):
+            asked.append((type(message), message.sequence))
+        return frame
+
+    alice, bob = Side(), Side()
+    pair = Pair(alice, bob, wire=watch)
+    pair.open()
+    pair.shine(trains=30)
+    first_delivered = asked.index((wire.Delivered, 0))
+    assert {sequence for _, sequence in asked[:first_delivered]} == set(range(min(BLOCKS_IN_WORK, len(bob.blocks))))
+    assert [sequence for kind, sequence in asked if kind is wire.Delivered] == list(range(len(bob.blocks)))
+    assert len(bob.blocks) > 2
+    assert same(alice, bob)
+    assert set(pair.receiver.stages.spent_s) == set(STAGES)
+    assert all(pair.receiver.stages.spent_s.values())
 
 
 KINDS = (

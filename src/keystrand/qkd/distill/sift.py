@@ -6,6 +6,7 @@ match, at which intensity, with hers of the test basis. Both then hold the same 
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -127,40 +128,56 @@ class RawBlock:
 
 @dataclass(slots=True)
 class SiftedBuffer:
-    """Sifted clicks that wait until they fill a block."""
+    """Sifted clicks that wait until they fill a block, train by train."""
 
     key_bits: int = 0
-    _parts: list[Sifted] = field(default_factory=list)
+    end_pulse: int = 0  # of the train that the last block ended in
+    _parts: deque[tuple[Sifted, int]] = field(default_factory=deque)
 
-    def add(self, sifted: Sifted) -> None:
-        self._parts.append(sifted)
-        self.key_bits += int(np.count_nonzero(sifted.bases != TEST_BASIS))
+    def add(self, sifted: Sifted, end_pulse: int) -> None:
+        """The clicks of a train that ends before `end_pulse`."""
+        self._parts.append((sifted, end_pulse))
+        self.key_bits += _key_bits(sifted)
 
     def cut(self, size_bits: int) -> RawBlock:
         """Exactly `size_bits` bits of the key basis, as the proofs want it, and the test clicks that lie between them."""
         assert self.key_bits >= size_bits > 0
-        whole = Sifted(
-            *(np.concatenate([getattr(part, name) for part in self._parts]) for name in Sifted.__dataclass_fields__)
-        )
-        end = int(np.flatnonzero(whole.bases != TEST_BASIS)[size_bits - 1]) + 1
-        self._parts = [whole.part(end, None)]
+        taken, lacking = [], size_bits
+        while lacking:
+            part, self.end_pulse = self._parts.popleft()
+            held = _key_bits(part)
+            if held >= lacking:
+                end = int(np.flatnonzero(part.bases != TEST_BASIS)[lacking - 1]) + 1
+                self._parts.appendleft((part.part(end, None), self.end_pulse))
+                part, held = part.part(None, end), lacking
+            taken.append(part)
+            lacking -= held
         self.key_bits -= size_bits
-        return _raw(whole.part(None, end))
+        names = Sifted.__dataclass_fields__
+        return _raw(Sifted(*(np.concatenate([getattr(part, name) for part in taken]) for name in names)))
+
+
+def _key_bits(sifted: Sifted) -> int:
+    return int(np.count_nonzero(sifted.bases != TEST_BASIS))
 
 
 def _raw(sifted: Sifted) -> RawBlock:
     test = sifted.bases == TEST_BASIS
-    seen = np.bincount(sifted.intensities[test], minlength=2)
-    wrong = np.bincount(sifted.intensities[test], weights=sifted.errors[test], minlength=2)
     return RawBlock(
         sifted.bits[~test],
         sifted.intensities[~test],
-        (int(seen[0]), int(seen[1])),
-        (int(wrong[0]), int(wrong[1])),
+        _by_intensity(test, sifted.intensities),
+        _by_intensity(sifted.errors[test], sifted.intensities[test]),
     )
+
+
+def _by_intensity(which: Bits, intensities: Bits) -> tuple[int, int]:
+    """How many are set, of signal and of decoy pulses."""
+    both = int(np.count_nonzero(which))
+    decoys = int(np.count_nonzero(which.view(np.uint8) & intensities))
+    return both - decoys, decoys
 
 
 def errors_by_intensity(before: Bits, after: Bits, intensities: Bits) -> tuple[int, int]:
     """How many bits of a block were corrected, of signal and of decoy pulses."""
-    wrong = np.bincount(intensities, weights=before ^ after, minlength=2)
-    return int(wrong[0]), int(wrong[1])
+    return _by_intensity(before ^ after, intensities)

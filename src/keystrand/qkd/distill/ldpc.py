@@ -1,0 +1,5 @@
+"""tmp"""
+
+from keystrand.qkd.distill import cascade
+
+Corrector, Oracle = cascade.Corrector, cascade.Oracle
