@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -28,6 +28,7 @@ from keystrand.config.audit import Audit
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import BadRequest, ConfigError, KeystrandError, NotPermitted, StoreUnavailable, Tampered
 from keystrand.node.backup_file import BackupReader, Manifest, part_of, sync_folder, write_backup
+from keystrand.node.keep import STORE, Keep, kept_in
 from keystrand.node.outlets import MARKS
 from keystrand.node.rollback import (
     RESTORING,
@@ -45,12 +46,13 @@ from keystrand.node.rollback import (
 from keystrand.node.site import SiteNode
 from keystrand.observe.audit import link
 from keystrand.observe.audit_verify import Row, read_jsonl
-from keystrand.store.sqlite import SqliteAuditFile, lock_store
+from keystrand.store.sqlite import SqliteAuditFile
+
+if TYPE_CHECKING:
+    from keystrand.node.replicas import AuditPart
 
 STATE_FILES: Final = ("root.salt", "tenants.keys")  # beside the store, where they are there
-STORE: Final = "site.db"
 CONFIG: Final = "site.toml"  # states secrets by path only
-_FILES_OF_STORE: Final = (STORE, f"{STORE}-wal", f"{STORE}-shm")
 
 
 def take(config: SiteConfig, config_file: Path, target: Path, passphrase_file: Path | None = None) -> Manifest:
@@ -63,21 +65,17 @@ def take(config: SiteConfig, config_file: Path, target: Path, passphrase_file: P
 
 def move(config: SiteConfig, config_file: Path, target: Path, passphrase_file: Path | None = None) -> Manifest:
     """A last backup of a stopped site, which does not start here any more. Raises StoreUnavailable while it runs."""
-    _require_file(config)
-    with _held(config):
+    keep = kept_in(config)
+    with keep.held():
         manifest = _take(config, config_file, target, _passphrase(config, passphrase_file), moved=True)
-        with contextlib.closing(sqlite3.connect(config.store_file)) as connection:
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("INSERT OR REPLACE INTO site VALUES ('moved', ?)", (int(time.time()),))
-            connection.commit()
+        keep.leave(int(time.time()))
     return manifest
 
 
 def _take(config: SiteConfig, config_file: Path, target: Path, passphrase_file: Path, *, moved: bool) -> Manifest:
-    _require_file(config)
     snapshot = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        standing = _snapshot(config.store_file, snapshot)
+        standing = kept_in(config).snapshot(snapshot)
         state = config.site.state_dir
         files = {STORE: snapshot, CONFIG: config_file}
         files |= {name: state / name for name in STATE_FILES if (state / name).exists()}
@@ -102,40 +100,11 @@ def _take(config: SiteConfig, config_file: Path, target: Path, passphrase_file: 
     return manifest
 
 
-def _snapshot(store_file: Path, target: Path) -> Standing:
-    """One moment of the store, as a file of its own (SQLite's backup API: writers are not held up)."""
-    os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    if not store_file.exists():
-        raise StoreUnavailable(f"{store_file}: there is no store yet")
-    with beside(store_file) as source, contextlib.closing(sqlite3.connect(target)) as copy:
-        source.backup(copy)
-        copy.execute("PRAGMA journal_mode = DELETE")
-        return standing_of(copy)
-
-
 def _passphrase(config: SiteConfig, given: Path | None) -> Path:
     found = given or config.site.root_key_file
     if found is None:
         raise ConfigError("nothing is named to seal the backup with", hint="state --passphrase-file")
     return found
-
-
-def _require_file(config: SiteConfig) -> None:
-    if config.site.store is not None:
-        hint = "back it up with the tools of PostgreSQL; after putting it back start with --restored"
-        raise BadRequest("the store of this site is in PostgreSQL", hint=hint)
-
-
-@contextlib.contextmanager
-def _held(config: SiteConfig) -> Iterator[None]:
-    """Nobody else serves the store meanwhile. Raises StoreUnavailable that names who does."""
-    state = config.site.state_dir
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = lock_store(config.store_file)
-    try:
-        yield
-    finally:
-        os.close(lock)
 
 
 # putting back --------------------------------------------------------------------------------------------------------
@@ -168,16 +137,15 @@ def restore(
     why it is right that the log goes back behind what was known of it. Raises StoreUnavailable while the site runs, BadRequest
     for a backup of another site, Tampered for one that was changed, NotPermitted where the log would go back unexplained.
     """
-    _require_file(config)
-    reader = BackupReader(source, _passphrase(config, passphrase_file))
-    with contextlib.closing(reader), _held(config):
+    reader, keep = BackupReader(source, _passphrase(config, passphrase_file)), kept_in(config)
+    with contextlib.closing(reader), keep.held():
         manifest = reader.manifest
         if manifest.site != config.site.name:
             raise BadRequest(f"this is a backup of {manifest.site}, not of {config.site.name}")
         staging = _fresh_staging(config)
         reader.unpack(staging)
         _check_store(staging / STORE, manifest)
-        recovered = _extend_audit(config, staging / STORE, audit_copy)
+        recovered = _extend_audit(keep, staging / STORE, audit_copy)
         with beside(staging / STORE) as connection:
             standing = standing_of(connection)
         witnesses = asyncio.run(ask_witnesses(config, standing.size, standing.head))
@@ -188,7 +156,7 @@ def restore(
             raise NotPermitted("the audit log would go back: " + "; ".join(objections), hint=hint)
         done = Restored(
             manifest=manifest,
-            epoch=next_epoch(_epochs(config, standing), time.time()),
+            epoch=next_epoch(_epochs(config, keep, standing), time.time()),
             audit_size=standing.size,
             recovered=recovered,
             aside=None,
@@ -196,7 +164,7 @@ def restore(
             witnesses=witnesses,
         )
         _begin_epoch(config, staging, done)
-        done.aside = _put_in_place(config, staging)
+        done.aside = _put_in_place(config, keep, staging)
     return done
 
 
@@ -220,7 +188,7 @@ def _check_store(store_file: Path, manifest: Manifest) -> None:
         raise Tampered("the audit log in the backup does not verify", hint="take an older backup")
 
 
-def _rows(audit: SqliteAuditFile, first: int) -> Iterator[Row]:
+def _rows(audit: AuditPart, first: int) -> Iterator[Row]:
     while rows := audit.audit_rows(first, 10_000):
         yield from rows
         first = rows[-1][0] + 1
@@ -236,12 +204,12 @@ def _end_of_chain(rows: Iterable[Row], size: int, head: bytes) -> tuple[int, byt
     return size, head
 
 
-def _extend_audit(config: SiteConfig, staged: Path, audit_copy: Path | None) -> int:
+def _extend_audit(keep: Keep, staged: Path, audit_copy: Path | None) -> int:
     """Append the records since the backup from the store that is there, and from a copy: as far as they follow on."""
     before = _size_of(staged)
     with (
         contextlib.suppress(KeystrandError, sqlite3.Error),
-        contextlib.closing(SqliteAuditFile(config.store_file)) as old,
+        contextlib.closing(keep.audit()) as old,
     ):
         _append(staged, _rows(old, before))
     if audit_copy is not None:
@@ -285,19 +253,19 @@ def _objections(config: SiteConfig, standing: Standing, witnesses: list[Witnesse
     return found
 
 
-def _epochs(config: SiteConfig, standing: Standing) -> list[int]:
+def _epochs(config: SiteConfig, keep: Keep, standing: Standing) -> list[int]:
     found = [standing.epoch]
     with contextlib.suppress(Tampered):
         mark = read_mark(config)
         found += [mark.epoch] if mark is not None else []
-    with contextlib.suppress(StoreUnavailable, Tampered), beside(config.store_file) as connection:
-        found.append(standing_of(connection).epoch)
+    with contextlib.suppress(StoreUnavailable, Tampered):
+        found.append(keep.standing().epoch)
     return found
 
 
 def _begin_epoch(config: SiteConfig, staging: Path, done: Restored) -> None:
     """Quarantine what the backup calls unused, and say in the log what happened."""
-    site = msgspec.structs.replace(config.site, state_dir=staging)
+    site = msgspec.structs.replace(config.site, state_dir=staging, store=None)
     staged = msgspec.structs.replace(config, site=site, audit=Audit())
     node = SiteNode(staged)
     try:
@@ -318,18 +286,20 @@ def _begin_epoch(config: SiteConfig, staging: Path, done: Restored) -> None:
         node.store.close()
 
 
-def _put_in_place(config: SiteConfig, staging: Path) -> Path | None:
+def _put_in_place(config: SiteConfig, keep: Keep, staging: Path) -> Path | None:
     """Swap the files. A start between the first and the last step is refused, because the staging folder is still there."""
     state = config.site.state_dir
     aside = state / f"before-restore-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}"
     aside.mkdir(mode=0o700)
-    for name in (*_FILES_OF_STORE, *STATE_FILES, mark_file(config).name, MARKS):
+    keep.set_aside(aside)
+    for name in (*STATE_FILES, mark_file(config).name, MARKS):
         if (state / name).exists() and (name not in STATE_FILES or (staging / name).exists()):
             os.rename(state / name, aside / name)
     _set_sinks_aside(config, aside.name)
-    for name in (*STATE_FILES, mark_file(config).name, STORE):
+    for name in (*STATE_FILES, mark_file(config).name):
         if (staging / name).exists():
             os.rename(staging / name, state / name)
+    keep.take_in(staging / STORE)
     sync_folder(state)
     with contextlib.suppress(OSError):
         sync_folder(aside)

@@ -100,7 +100,11 @@ def _without_driver() -> ConfigError:
     return ConfigError("the store is in PostgreSQL, and psycopg is not installed", hint="install keystrand[postgres]")
 
 
-def open_audit(config: SiteConfig) -> SqliteAuditFile | PostgresAudit:
+if TYPE_CHECKING:
+    AuditPart = SqliteAuditFile | PostgresAudit
+
+
+def open_audit(config: SiteConfig) -> AuditPart:
     """The audit part of a site's store, without the root key and beside the running site."""
     if config.site.store is None:
         return SqliteAuditFile(config.store_file)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -33,6 +33,7 @@ MARK_FILE: Final = "high-water.json"
 RESTORING: Final = "restoring"
 ASK_S: Final = 2.0
 MARK_S: Final = 1.0
+TRIES: Final = 4
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 HINT: Final = "restore a backup, or, if you did, start with --restored: see docs/runbooks/restore.md"
 
@@ -121,7 +122,13 @@ def beside(store_file: Path) -> Iterator[sqlite3.Connection]:
         raise kind(f"{store_file}: {error}", hint="restore it from a backup") from None
 
 
-def standing_of(connection: sqlite3.Connection) -> Standing:
+class Rows(Protocol):
+    """A connection to either kind of database."""
+
+    def execute(self, sql: Any, /) -> Any: ...
+
+
+def standing_of(connection: Rows) -> Standing:
     facts = dict(connection.execute("SELECT name, value FROM site").fetchall())
     last = connection.execute("SELECT number, head FROM audit ORDER BY number DESC LIMIT 1").fetchone()
     (schema,) = connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()
@@ -137,8 +144,8 @@ def check_before_start(config: SiteConfig, *, restored: bool = False) -> Standin
     """
     if (config.site.state_dir / RESTORING).exists():
         raise Tampered("a restore was not finished", hint="run `keystrand restore` again")
-    if config.site.store is not None:  # PostgreSQL: it has no file, and neighbours are asked all the same
-        return None
+    if config.site.store is not None:
+        return _standing_in_postgres(config.site.store)
     mark = None if restored else read_mark(config)
     if not config.store_file.exists():
         if mark is not None and mark.size and not restored:
@@ -148,12 +155,28 @@ def check_before_start(config: SiteConfig, *, restored: bool = False) -> Standin
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").fetchone():
             return None
         standing = standing_of(connection)
-        if standing.moved_s:
-            at = datetime.fromtimestamp(standing.moved_s, UTC).isoformat()
-            raise Tampered(f"this site moved to another host at {at}", hint="see docs/runbooks/move-a-site.md")
+        _check_not_moved(standing)
         if mark is not None and not restored:
             _check_mark(connection, standing, mark, config.site.name)
     return standing
+
+
+def _standing_in_postgres(address: str) -> Standing | None:
+    """Replicas share it and keep no mark of their own: neighbours are asked."""
+    from keystrand.store.postgres_copy import beside_replicas, is_founded
+
+    with beside_replicas(address) as line:
+        if not is_founded(line):
+            return None
+        standing = standing_of(line)
+    _check_not_moved(standing)
+    return standing
+
+
+def _check_not_moved(standing: Standing) -> None:
+    if standing.moved_s:
+        at = datetime.fromtimestamp(standing.moved_s, UTC).isoformat()
+        raise Tampered(f"this site moved to another host at {at}", hint="see docs/runbooks/move-a-site.md")
 
 
 def _check_mark(connection: sqlite3.Connection, standing: Standing, mark: Mark, site: str) -> None:
@@ -241,11 +264,26 @@ def next_epoch(epochs: list[int], now_s: float) -> int:
     return max([*(epoch + 1 for epoch in epochs), int(now_s)])
 
 
+async def _check_against_neighbours(config: SiteConfig, standing: Standing) -> None:
+    """Other replicas of the site may go on meanwhile: a neighbour that is ahead of what was read is asked again."""
+    for _ in range(TRIES):
+        try:
+            await check_neighbours(config, standing)
+        except Tampered:
+            now = await asyncio.to_thread(check_before_start, config)
+            if now is None or now.size == standing.size:
+                raise
+            standing = now
+        else:
+            return
+    await check_neighbours(config, standing)
+
+
 async def check_site(config: SiteConfig, *, restored: bool) -> int:
     """All of the above, before a site serves; the number of the epoch that a restored one begins."""
     standing = await asyncio.to_thread(check_before_start, config, restored=restored)
     if standing is not None and not restored:
-        await check_neighbours(config, standing)
+        await _check_against_neighbours(config, standing)
     with contextlib.suppress(Tampered):
         mark = read_mark(config)
         return next_epoch([known.epoch for known in (standing, mark) if known is not None], time.time())

@@ -61,7 +61,7 @@ class SqliteDatabase:
             )
             for pragma in _PRAGMAS:
                 self._connection.execute(f"PRAGMA {pragma}")
-            _migrate(self._connection, self.path)
+            migrate_file(self._connection, self.path)
         except sqlite3.Error as error:
             raise StoreUnavailable(f"{self.path}: {error}", hint="restore it from a backup") from None
 
@@ -199,7 +199,8 @@ def lock_store(path: Path) -> int:
     return descriptor
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def migrate_file(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring a file to this release's schema. Raises ConfigError for one of a later release."""
     connection.execute("BEGIN EXCLUSIVE")
     connection.execute(
         "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, applied_s REAL NOT NULL) STRICT"

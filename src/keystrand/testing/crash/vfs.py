@@ -19,7 +19,7 @@ import apsw
 from keystrand.core.errors import StoreUnavailable
 from keystrand.crypto.seal import Sealer
 from keystrand.store.sql import SqlStore
-from keystrand.store.sqlite import _PRAGMAS, STATEMENTS_CACHED, SqliteDatabase, _migrate
+from keystrand.store.sqlite import _PRAGMAS, STATEMENTS_CACHED, SqliteDatabase, migrate_file
 from keystrand.store.working import Held
 from keystrand.testing.crash.disk import FOLDER, Act, Deed, Disk, Files
 
@@ -160,7 +160,7 @@ class DiskDatabase(SqliteDatabase):
             for pragma in ("locking_mode = EXCLUSIVE", *_PRAGMAS, *pragmas):
                 connection.execute(f"PRAGMA {pragma}")
             self._connection = connection  # type: ignore[assignment]
-            _migrate(connection, self.path)  # type: ignore[arg-type]
+            migrate_file(connection, self.path)  # type: ignore[arg-type]
         except sqlite3.Error as error:
             raise StoreUnavailable(f"{self.path}: {error}", hint="restore it from a backup") from None
 
