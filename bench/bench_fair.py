@@ -51,6 +51,7 @@ class Desk:
     policy: Policy
     clock: VirtualClock
     name: str = "alpha"
+    incarnation: str = ""
     limits: Limits = field(default_factory=Limits)
     peer_kme_ids: Mapping[str, str] = field(default_factory=lambda: {"bravo": "kme-bravo"})
 

@@ -7,31 +7,35 @@ services at bravo pick up. What is stored goes in through the store itself, seal
 from __future__ import annotations
 
 import random
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
 from keystrand.config.founding import append
 from keystrand.config.load import load_site
-from keystrand.config.schema import SiteConfig
 from keystrand.core.clock import SystemEntropy
 from keystrand.core.key import Segment
 from keystrand.core.pool import Account, Copy
 from keystrand.core.protection import Strand
 from keystrand.core.register import KeyRecord, Stage
-from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 from keystrand.crypto import pki
+from keystrand.crypto.seal import Sealer
 from keystrand.lab.pair import LINK, Pair
+from keystrand.node.sealing import sealer_of
 from keystrand.node.site import open_store
-from keystrand.store.sql import SqlStore
+from keystrand.store.register import key_row
+from keystrand.store.rows import copy_row, identity
+from keystrand.store.sql import COPY_COLUMN
+from keystrand.store.statements import INSERT_COPY, UPSERT_LEDGER
 
 SERVICES = 50  # SAEs at bravo that the SAEs of alpha draw keys with
 LINKS_PER_NEIGHBOUR = 10
-KEYS_PER_TRANSACTION = 10_000
+KEYS_AT_ONCE = 20_000
 KEY_BITS = 256
 STRANDS = frozenset({Strand.QKD, Strand.PQC})
 
@@ -88,16 +92,30 @@ class Filled:
 
 
 def fill(file: Path, keys: int, saes: int) -> Filled:
-    """`keys` copies that wait at the site of `file` for its SAEs, with their records in the register and the ledger."""
+    """`keys` copies that wait at the site of `file` for its SAEs, with their records in the register and the ledger.
+
+    Row by row as the service seals and writes them, but without a commit for each, and with the indexes made afterwards.
+    """
     config = load_site(file)
-    store = open_store(config)
+    open_store(config).close()  # it makes the schema
+    sealer, clients = sealer_of(config), saes - SERVICES
     began_s, spent_s = time.perf_counter(), time.process_time()
-    try:
-        for first in range(0, keys, KEYS_PER_TRANSACTION):
-            with store.transaction():
-                _put(store, config, range(first, min(first + KEYS_PER_TRANSACTION, keys)), keys, saes - SERVICES)
-    finally:
-        store.close()
+    with closing(sqlite3.connect(config.store_file, isolation_level=None)) as connection:
+        for pragma in ("synchronous = OFF", "journal_mode = OFF", "locking_mode = EXCLUSIVE", "cache_size = -262144"):
+            connection.execute(f"PRAGMA {pragma}")
+        found = """SELECT name, sql FROM sqlite_master
+            WHERE type = 'index' AND sql NOT NULL AND tbl_name IN ('copies', 'register')"""
+        indexes = connection.execute(found).fetchall()
+        for name, _ in indexes:
+            connection.execute(f"DROP INDEX {name}")
+        connection.execute("BEGIN")
+        for first in range(0, keys, KEYS_AT_ONCE):
+            _put(connection, sealer, range(first, min(first + KEYS_AT_ONCE, keys)), keys, clients)
+        bits = [(LINK, account.value, keys * KEY_BITS) for account in (Account.INGESTED, Account.RESERVED)]
+        connection.executemany(UPSERT_LEDGER, bits)
+        for _, statement in indexes:
+            connection.execute(statement)
+        connection.execute("COMMIT")
     size = sum(part.stat().st_size for part in config.site.state_dir.glob("site.db*"))
     return Filled(keys, time.perf_counter() - began_s, time.process_time() - spent_s, size)
 
@@ -108,11 +126,9 @@ def _key_id(place: int, keys: int, entropy: SystemEntropy) -> str:
     return str(UUID(int=high | int.from_bytes(entropy.bytes(8)), version=4))
 
 
-def _put(store: SqlStore, config: SiteConfig, places: range, keys: int, clients: int) -> None:
-    bits = len(places) * KEY_BITS
-    for source, target in pairwise(_WAY):
-        store.move_bits(LINK, source, target, bits)
+def _put(connection: sqlite3.Connection, sealer: Sealer, places: range, keys: int, clients: int) -> None:
     entropy, chance, now_s = SystemEntropy(), random.Random(places.start), time.time()
+    copies, records = [], []
     for place in places:
         whose = chance.randrange(clients)
         copy = Copy(
@@ -129,8 +145,12 @@ def _put(store: SqlStore, config: SiteConfig, places: range, keys: int, clients:
             reserved_s=now_s,
             expires_s=now_s + 86_400.0 + place * 1e-3,
         )
-        store.add_copy(copy, Secret(entropy.bytes(KEY_BITS // 8)))
-        store.register.add(_record(copy, place // 4096, now_s))
+        row = copy_row(copy)
+        sealed = sealer.seal(COPY_COLUMN, identity(row), entropy.bytes(KEY_BITS // 8), tenant=copy.tenant)
+        copies.append((*row, 1, sealed, copy.tenant))
+        records.append(key_row(_record(copy, place // 4096, now_s)))
+    connection.executemany(INSERT_COPY, copies)
+    connection.executemany(f"INSERT INTO register VALUES ({', '.join('?' * len(KeyRecord._fields))})", records)
 
 
 def _record(copy: Copy, sequence: int, now_s: float) -> KeyRecord:
@@ -152,9 +172,6 @@ def _record(copy: Copy, sequence: int, now_s: float) -> KeyRecord:
         stage=Stage.EXPIRE,
         due_s=copy.expires_s,
     )
-
-
-_WAY = (Account.INGESTED, Account.QUARANTINED, Account.AVAILABLE, Account.RESERVED)
 
 
 def memory_bytes(pids: Mapping[str, int]) -> dict[str, int]:

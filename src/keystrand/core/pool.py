@@ -23,6 +23,26 @@ class Wants(NamedTuple):
     block_ids: tuple[str, ...] = ()
 
 
+class Drawn(NamedTuple):
+    """What one SAE has drawn towards others, ever: by quota in bits and keys, and by what of a pool it was paid from."""
+
+    bits: int = 0
+    keys: int = 0
+    own_bits: float = 0.0  # its floor
+    tenant_bits: float = 0.0  # its tenant's floor
+    excess_bits: float = 0.0
+
+    def plus(self, more: Drawn) -> Drawn:
+        bits, keys = self.bits + more.bits, self.keys + more.keys
+        own_bits, tenant_bits = self.own_bits + more.own_bits, self.tenant_bits + more.tenant_bits
+        return Drawn(bits, keys, own_bits, tenant_bits, self.excess_bits + more.excess_bits)
+
+    def less(self, before: Drawn) -> Drawn:
+        bits, keys = self.bits - before.bits, self.keys - before.keys
+        own_bits, tenant_bits = self.own_bits - before.own_bits, self.tenant_bits - before.tenant_bits
+        return Drawn(bits, keys, own_bits, tenant_bits, self.excess_bits - before.excess_bits)
+
+
 class Account(StrEnum):
     """Where a bit of a link can stand. ingested = the sum of all others, to the bit (invariant I9)."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, OpenRequest, PeerRecord, PoolBlock
+from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, Drawn, OpenRequest, PeerRecord, PoolBlock
 from keystrand.core.register import KeyRecord, Origin, Scope, Stage, Tally, Use
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
@@ -122,6 +122,10 @@ class KeyStore(Protocol):
     # link, whether anybody has had such keys, and their bits that were set aside for peers other than `own`
     def burn_waiting(self, after: str, last: str, own: str) -> list[tuple[str, bool, int]]: ...
     def drop_finished_before(self, expires_s: float) -> None: ...
+
+    # what replicas draw, by who draws, each change at a place of its own
+    def put_draw(self, place: int, who: str, total: Drawn) -> None: ...
+    def draws_since(self, place: int) -> list[tuple[int, str, Drawn]]: ...  # in order; those that others have put
 
     # the ledger
     def move_bits(self, link: str, source: Account, target: Account, bits: int) -> None: ...  # INGESTED as source adds

@@ -8,7 +8,9 @@ from typing import Final
 
 from keystrand.core.errors import QuotaExceeded
 from keystrand.core.policy import Policy, Quota, Rule, Sae, Tenant
+from keystrand.core.pool import Drawn
 from keystrand.kme.ask import Ask
+from keystrand.kme.draws import Draws
 from keystrand.kme.site import Site
 
 BITS: Final = "bits"
@@ -35,8 +37,10 @@ class Bucket:
 class Quotas:
     """The buckets of a site; in memory, so a restart refills them. A changed policy keeps what is left in each."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, draws: Draws | None = None) -> None:
         self._site = site
+        self._draws = draws or Draws(site)
+        self._draws.hear.append(self._hear)
         self._policy = site.policy
         self._buckets: dict[Scope, Bucket] = {}
         self._of_rule: dict[tuple[str, str], tuple[Bucket, ...]] = {}
@@ -46,6 +50,7 @@ class Quotas:
         buckets = self._buckets_of(ask)
         if not buckets:
             return
+        self._draws.follow()
         now_s = self._site.clock.monotonic_s()
         for bucket in buckets:
             wanted = ask.bits if bucket.scope[2] is BITS else ask.number
@@ -55,8 +60,20 @@ class Quotas:
 
     def spend(self, ask: Ask) -> None:
         """Take what `check` allowed."""
-        for bucket in self._buckets_of(ask):
+        buckets = self._buckets_of(ask)
+        for bucket in buckets:
             bucket.left -= ask.bits if bucket.scope[2] is BITS else ask.number
+        if buckets:
+            self._draws.note(ask, Drawn(ask.bits, ask.number))
+
+    def _hear(self, initiator: str, responders: tuple[str, ...], peer: str, more: Drawn) -> None:
+        """Another replica served these."""
+        rules = self._site.policy.rules
+        found = (rules.get((initiator, responder)) for responder in responders)
+        scopes = {bucket.scope: bucket for rule in found if rule is not None for bucket in self._buckets_for(rule)}
+        for bucket in scopes.values():
+            bucket.fill(self._site.clock.monotonic_s())
+            bucket.left -= more.bits if bucket.scope[2] is BITS else more.keys
 
     def _buckets_of(self, ask: Ask) -> tuple[Bucket, ...]:
         """Each bucket once: an SAE or a tenant pays for a key once, however many share it."""

@@ -30,6 +30,7 @@ from keystrand.core.protection import Protection, Strand, strands_for
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 from keystrand.kme.ask import Ask
+from keystrand.kme.draws import Draws
 from keystrand.kme.fallback import Fallbacks
 from keystrand.kme.pool import BATCH_MAX, Pool
 from keystrand.kme.quota import Quotas
@@ -79,8 +80,9 @@ class Reservations:
         self.pool = pool
         self.strands = strands
         self.register = register
-        self.quotas = Quotas(site)
-        self.shares = Shares(site)
+        draws = Draws(site)
+        self.quotas = Quotas(site, draws)
+        self.shares = Shares(site, draws)
         pool.reserved_bits = self.shares.reserved_bits
         self.fallbacks = Fallbacks(site)
         self.stock = Stock()

@@ -22,7 +22,9 @@ from typing import Final
 
 from keystrand.core.errors import QuotaExceeded
 from keystrand.core.policy import Pair, Policy
+from keystrand.core.pool import Drawn
 from keystrand.kme.ask import Ask
+from keystrand.kme.draws import Draws
 from keystrand.kme.site import Site
 
 FLOOR_S: Final = 60.0  # a floor without a stated burst holds a minute's worth
@@ -145,6 +147,11 @@ class Share:
         self._drawn_bits = 0.0  # of surplus, ever
         self._seen_bits: float | None = None  # surplus ever, as far as virtual time has counted it
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether anybody has a floor."""
+        return self._credits.caps_bits > 0
+
     def claim(self, pair: Pair) -> Claim:
         claim = self.claims.get(pair)
         if claim is None:  # a pair that the policy does not know: no floor, ordinary weight
@@ -212,8 +219,10 @@ class Share:
 class Shares:
     """The shares of a site, one per peer; built anew when the policy changes, with the credit that is there."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, draws: Draws | None = None) -> None:
         self._site = site
+        self._draws = draws or Draws(site)
+        self._draws.hear.append(self._hear)
         self._policy = site.policy
         self._credit: dict[tuple[str, ...], Credit] = {}
         self._by_peer = self._built(self._policy)
@@ -223,6 +232,8 @@ class Shares:
     def check(self, ask: Ask, have_bits: int) -> None:
         """Raises QuotaExceeded when the bits are there, but for others. Takes nothing. have_bits: all links to the peer."""
         share, claim = self._find(ask)
+        if share.holds_back:
+            self._draws.follow()
         now_s = self._site.clock.monotonic_s()
         draw = share.weigh(claim, ask.bits, have_bits, now_s)
         if not draw.passes and ask.bits <= have_bits:
@@ -244,10 +255,23 @@ class Shares:
             share, claim = self._find(ask)
             draw = share.weigh(claim, ask.bits, have_bits, now_s, asks=False)
         share.take(claim, draw, now_s)
+        if share.holds_back:
+            paid = Drawn(own_bits=draw.own_bits, tenant_bits=draw.tenant_bits, excess_bits=draw.excess_bits)
+            self._draws.note(ask, paid)
+
+    def _hear(self, initiator: str, responders: tuple[str, ...], peer: str, more: Drawn) -> None:
+        """Another replica paid for these from the same credit; no clock of two machines is quite the same."""
+        share, now_s = self._share(peer), self._site.clock.monotonic_s()
+        claim = share.claim((initiator, responders[0]))
+        own, tenant = claim.credit(now_s)
+        draw = Draw(min(more.own_bits, own), min(more.tenant_bits, tenant), more.excess_bits, passes=True)
+        share.take(claim, draw, now_s)
 
     def reserved_bits(self, peer: str) -> float:
         """What floors hold back towards `peer` now."""
         share = self._share(peer)
+        if share.holds_back:
+            self._draws.follow()
         return share._credits.total(self._site.clock.monotonic_s())
 
     def _refusal(self, ask: Ask, draw: Draw) -> QuotaExceeded:

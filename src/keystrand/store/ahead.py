@@ -14,7 +14,7 @@ from typing import Final
 from keystrand.core.pool import Wants
 from keystrand.store.database import Database
 from keystrand.store.rows import BLOCK_COLUMNS, COPY_COLUMNS
-from keystrand.store.statements import EPOCH, HEAD, REQUESTS
+from keystrand.store.statements import DRAWS_SINCE, EPOCH, HEAD, REQUESTS
 from keystrand.store.working import Row
 
 BUSY_MAX: Final = 32  # links and peers that are read ahead because the last turn changed them
@@ -37,6 +37,7 @@ class Busy:
 
     links: list[str]
     peers: list[str]
+    draws_place: int | None
 
 
 @dataclass(slots=True)
@@ -49,6 +50,7 @@ class Found:
     tombstones: dict[tuple[str, str], bool] = field(default_factory=dict)
     blocks: dict[str, Row] = field(default_factory=dict)  # with their material
     open: list[Row] = field(default_factory=list)
+    draws: list[Row] | None = None  # None: not asked for
     epoch: list[Row] = field(default_factory=list)
     head: list[Row] = field(default_factory=list)
     peers: dict[str, Row] = field(default_factory=dict)
@@ -79,6 +81,8 @@ def gather(database: Database, wants: Wants, busy: Busy | None) -> Found:
             "ledger": (_LEDGER, (busy.links,)),
             "pools": (_POOLS, (busy.links,)),
         }
+        if busy.draws_place is not None:
+            asked["draws"] = (DRAWS_SINCE, (busy.draws_place,))
     answers = dict(zip(asked, database.gather(list(asked.values())) if asked else (), strict=True))
     sealed = answers.get("copies", [])
     buried = {(row[0], row[1]) for row in answers.get("tombstones", ())}
@@ -92,6 +96,7 @@ def gather(database: Database, wants: Wants, busy: Busy | None) -> Found:
         tombstones={name: name in buried for name in wants.requests},
         blocks={row[0]: row for row in answers.get("blocks", ())},
         open=answers.get("open", []),
+        draws=answers.get("draws"),
         epoch=answers.get("epoch", []),
         head=answers.get("head", []),
         peers={row[0]: row[1:] for row in answers.get("peers", ())},

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from keystrand.core.errors import IllegalTransition
-from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, OpenRequest, PeerRecord, PoolBlock
+from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, Drawn, OpenRequest, PeerRecord, PoolBlock
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 from keystrand.store.ledger import LIVING, check_move
@@ -32,6 +32,7 @@ _TABLES: Final = (
     "copies",  # (key ID, recipient) -> Copy
     "copy_materials",  # (key ID, recipient) -> bytes
     "ledger",  # (link, Account) -> bits
+    "draws",  # who -> (place, Drawn)
     "audit",  # number -> (record, head)
     "checkpoints",  # size -> note
     "witnessed",  # origin -> (size, head, note)
@@ -361,6 +362,14 @@ class MemoryStore:
     def drop_finished_before(self, expires_s: float) -> None:
         for _, key_id, recipient in self._copies_by_expiry.before(False, expires_s):
             self._put("copies", (key_id, recipient), None)
+
+    # what replicas draw
+
+    def put_draw(self, place: int, who: str, total: Drawn) -> None:
+        self._put("draws", who, (place, total))
+
+    def draws_since(self, place: int) -> list[tuple[int, str, Drawn]]:
+        return sorted((at, who, total) for who, (at, total) in self._tables["draws"].items() if at > place)
 
     # the ledger
 

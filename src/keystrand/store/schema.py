@@ -113,4 +113,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         f"CREATE INDEX register_responder ON register (responders, created_s) WHERE NOT {SHARED}",
         f"CREATE INDEX register_shared ON register (created_s) WHERE {SHARED}",
     ),
+    # what replicas draw; digest: of `who`, which may be long
+    (
+        """CREATE TABLE draws (digest BLOB PRIMARY KEY, who TEXT NOT NULL, place INTEGER NOT NULL, bits INTEGER NOT NULL,
+            keys INTEGER NOT NULL, own_bits REAL NOT NULL, tenant_bits REAL NOT NULL, excess_bits REAL NOT NULL)
+            STRICT, WITHOUT ROWID""",
+        "CREATE INDEX draws_place ON draws (place)",
+    ),
 )

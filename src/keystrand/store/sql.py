@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import sha256
 from operator import itemgetter
 from typing import Final
 
 from keystrand.core.errors import IllegalTransition
-from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, OpenRequest, PeerRecord, PoolBlock, Wants
+from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, Drawn, OpenRequest, PeerRecord, PoolBlock, Wants
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 from keystrand.crypto.seal import Sealer
@@ -58,6 +59,7 @@ class SqlStore(SqlAudit):
         self.register = SqlRegister(self._db)
         self.handovers = SqlHandovers(database, sealer)
         self.papers = SqlPapers(database)
+        self._draws_place: int | None = None  # where draws were last read from; None: nobody asked
         self._forget()
 
     @property
@@ -85,12 +87,14 @@ class SqlStore(SqlAudit):
         self._accounts: dict[tuple[str, Account], int] = {}
         self._moved: dict[str, None] = {}
         self._audit: dict[str, tuple[int, bytes]] = {}
+        self._draws_known = False  # others have put none since they were read
         self._ahead = Found()
         self._lost: Busy | None = None  # whose remembered state another process may have changed since
 
     def _forget_others(self) -> None:
         """Another process wrote meanwhile. What the last turn knew is what this one will ask for."""
-        busy = Busy([*{link for link, _ in self._accounts}][-BUSY_MAX:], [*self._peers][-BUSY_MAX:])
+        links = [*dict.fromkeys(link for link, _ in self._accounts)]
+        busy = Busy(links[-BUSY_MAX:], [*self._peers][-BUSY_MAX:], self._draws_place)
         self._forget()
         self._lost = busy
 
@@ -441,6 +445,20 @@ class SqlStore(SqlAudit):
             old = [e for e in waiting.values() if e.copy.step not in LIVING and e.copy.expires_s < expires_s]
             if old:
                 self._journal.drop(self._copies, key_id)  # what is left of it is read again
+
+    # what replicas draw
+
+    def put_draw(self, place: int, who: str, total: Drawn) -> None:
+        self._db.hold("draws", statements.PUT_DRAW, (sha256(who.encode()).digest(), who, place, *total))
+
+    def draws_since(self, place: int) -> list[tuple[int, str, Drawn]]:
+        if self._draws_known:
+            return []
+        self._draws_known, self._draws_place = True, place
+        rows = self._ahead.draws
+        if rows is None:
+            rows = self._db.rows(statements.DRAWS_SINCE, (place,))
+        return [(row[0], row[1], Drawn(*row[2:])) for row in rows if row[0] > place]
 
     # the ledger
 

@@ -41,3 +41,8 @@ BITS_WAITING: Final = """SELECT link, had, sum(length_bits) FROM (
     GROUP BY key_id, link, length_bits HAVING max(living) = 1) AS waiting GROUP BY link, had ORDER BY link, had"""
 BURN_WAITING: Final = """UPDATE copies SET step = 'burnt', living = 0, material = NULL
     WHERE living + 0 = 1 AND key_id > ? AND key_id <= ?"""
+PUT_DRAW: Final = """INSERT INTO draws VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET
+    place = excluded.place, bits = excluded.bits, keys = excluded.keys, own_bits = excluded.own_bits,
+    tenant_bits = excluded.tenant_bits, excess_bits = excluded.excess_bits"""
+DRAWS_SINCE: Final = """SELECT place, who, bits, keys, own_bits, tenant_bits, excess_bits FROM draws
+    WHERE place > ? ORDER BY place"""
