@@ -61,7 +61,7 @@ bench-postgres: setup ## two replicas on PostgreSQL beside one process on SQLite
 bench-restore: setup ## backup and restore of a large store
 	@$(BIN)/python -m bench.bench_restore $(ARGS)
 
-bench-gateway: setup ## the gateway beside raw TCP, scp and openssl
+bench-gateway: setup ## the gateway beside raw TCP, scp, rsync, age, TLS and stunnel
 	@$(BIN)/python -m bench.bench_gateway $(ARGS)
 
 bench-scale: setup ## a large site beside a small one (ARGS="--keys 10000000")

@@ -1,45 +1,44 @@
-"""The gateway beside raw TCP, scp and an openssl pipe: one file, two processes, loopback.
+"""The gateway beside raw TCP and the tools that people use: one file, and a folder of many small files, over loopback.
 
-`python -m bench.bench_gateway --mib 512 --rounds 3`. The ways take turns, so that a busy moment of the machine hits all
-of them; ratios are of medians. Ways whose program is missing are left out, and said so.
+`python -m bench.bench_gateway --mib 1024 --rounds 3`. The ways take turns, so that a busy moment of the machine hits all
+of them; the first turn warms the page cache and is not counted; ratios are of medians. A copy is compared afterwards.
+Process starts and handshakes are counted. Ways whose program is missing are left out, and said so.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import filecmp
 import hashlib
 import os
 import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
+from bench.gateway_peers import Age, OpensslPipe, PythonTls, Sshd, Stunnel, pair, python, raw_tcp
 from bench.report import Row, publish
 
-MIB = 1 << 20
-GOAL_RAW, GOAL_SCP, GOAL_OPENSSL, GOAL_RSS_MIB = 0.45, 2.0, 1.0, 200.0
+MIB: Final = 1 << 20
+GOAL_RAW, GOAL_PEER, GOAL_RSS_MIB = 0.6, 1.0, 200.0
+SMALL_BYTES: Final = 4096
+NEEDS: Final = {
+    "scp": ("scp", "sshd"),
+    "rsync": ("rsync", "sshd"),
+    "tar+ssh": ("tar", "sshd"),
+    "age": ("age", "age-keygen"),
+    "openssl": ("openssl",),
+    "python tls": ("openssl",),
+    "stunnel psk": ("stunnel4",),
+}
 
 Way = Callable[[Path, Path], None]
 
-RAW_RECEIVER = """
-import socket, sys
-server = socket.create_server(("127.0.0.1", 0)); print(server.getsockname()[1], flush=True)
-wire, _ = server.accept(); buffer = memoryview(bytearray(1 << 20))
-with open(sys.argv[1], "wb", buffering=0) as out:
-    while got := wire.recv_into(buffer): out.write(buffer[:got])
-wire.sendall(b"!")
-"""
-RAW_SENDER = """
-import socket, sys
-with socket.create_connection(("127.0.0.1", int(sys.argv[2]))) as wire, open(sys.argv[1], "rb") as file:
-    wire.sendfile(file); wire.shutdown(socket.SHUT_WR); wire.recv(1)
-"""
 # VmHWM and not ru_maxrss, which carries the parent's peak over fork and exec.
 PEAK = """
 def peak_kib():
@@ -66,206 +65,183 @@ import sys; from pathlib import Path
 from keystrand.testing.keyfolder import KeyFolder
 from keystrand.transport.gateway.sender import send
 report = send(Path(sys.argv[1]), keys=KeyFolder(Path(sys.argv[3]), "a"), connect=("127.0.0.1", int(sys.argv[2])),
-              from_sae="a", to_sae="b", rotate_bytes=int(sys.argv[5]))
+              from_sae="a", to_sae="b", rotate_bytes=int(sys.argv[5]), streams=int(sys.argv[6]))
 print(peak_kib(), file=open(sys.argv[4], "a"))
 """
 )
 
 
-def _python(script: str, *args: object, pipe: bool = False) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", script, *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE if pipe else None, text=True)
-
-
-def _pair(receiver: subprocess.Popen[str], start: Callable[[str], subprocess.Popen[str]]) -> None:
-    assert receiver.stdout is not None
-    sender = start(receiver.stdout.readline().strip())
-    for process in (sender, receiver):
-        if process.wait():
-            raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
-
-
-def raw_tcp(source: Path, folder: Path) -> None:
-    """sendfile to recv_into and write: what a socket between two Python processes can do."""
-    receiver = _python(RAW_RECEIVER, folder / "out", pipe=True)
-    _pair(receiver, lambda port: _python(RAW_SENDER, source, port))
-
-
-def gateway(source: Path, folder: Path, *, rss: Path, rotate_bytes: int) -> None:
+def gateway(source: Path, folder: Path, *, rss: Path, rotate_bytes: int, streams: int) -> None:
     keys = folder / "keys"
     keys.mkdir()
-    receiver = _python(GATEWAY_RECEIVER, folder, keys, rss, pipe=True)
-    _pair(receiver, lambda port: _python(GATEWAY_SENDER, source, port, keys, rss, rotate_bytes))
+    receiver = python(GATEWAY_RECEIVER, folder, keys, rss, pipe=True)
+    pair(receiver, lambda port: python(GATEWAY_SENDER, source, port, keys, rss, rotate_bytes, streams))
     (folder / source.name).rename(folder / "out")
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+def _same(source: Path, copy: Path) -> bool:
+    if source.is_dir():
+        names = [path.name for path in source.iterdir()]
+        return not any(filecmp.cmpfiles(source, copy, names, shallow=False)[1:])
+    digests = []
+    for path in (source, copy):
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").digest())
+    return digests[0] == digests[1]
 
 
-def _wait_for(port: int) -> None:
-    until_s = time.monotonic() + 10
-    while time.monotonic() < until_s:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.02)
-    raise RuntimeError(f"nothing listens on port {port}")
-
-
-class Sshd:
-    """A private sshd on loopback with keys of its own; scp uses its default cipher."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        for name in ("host", "user"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-        shutil.copy(folder / "user.pub", folder / "authorized")
-        self.port = _free_port()
-        config = folder / "sshd_config"
-        config.write_text(
-            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
-            f"StrictModes no\nUsePAM no\nPidFile none\nPasswordAuthentication no\nSubsystem sftp internal-sftp\n"
-        )
-        Path("/run/sshd").mkdir(exist_ok=True)
-        sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
-        assert sshd is not None
-        self._process = subprocess.Popen([sshd, "-D", "-e", "-f", config], stderr=subprocess.DEVNULL)
-        _wait_for(self.port)
-
-    def copy(self, source: Path, folder: Path) -> None:
-        trust = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-        target = f"root@127.0.0.1:{folder}/out"
-        command = ["scp", "-q", "-F", "none", "-P", str(self.port), "-i", str(self._folder / "user"), *trust]
-        subprocess.run([*command, str(source), target], check=True)
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-
-
-class OpensslPipe:
-    """`openssl s_client < file` to `openssl s_server > file`, TLS 1.3, AES-256-GCM."""
-
-    def __init__(self, folder: Path) -> None:
-        self._key, self._certificate = folder / "tls.key", folder / "tls.pem"
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
-             "-subj", "/CN=bench", "-keyout", self._key, "-out", self._certificate],
-            check=True, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    def copy(self, source: Path, folder: Path) -> None:
-        port = _free_port()
-        with (folder / "out").open("wb") as out, source.open("rb") as data:
-            server = subprocess.Popen(
-                ["openssl", "s_server", "-quiet", "-naccept", "1", "-accept", f"127.0.0.1:{port}",
-                 "-cert", self._certificate, "-key", self._key],
-                stdin=subprocess.PIPE, stdout=out, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-            self._wait_listening(port)
-            subprocess.run(
-                ["openssl", "s_client", "-quiet", "-no_ign_eof", "-nocommands", "-tls1_3",
-                 "-ciphersuites", "TLS_AES_256_GCM_SHA384", "-connect", f"127.0.0.1:{port}"],
-                stdin=data, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-            server.wait(timeout=60)
-
-    @staticmethod
-    def _wait_listening(port: int) -> None:
-        """Look at the kernel's table: a connection would use up the one that the server accepts."""
-        mark = f"0100007F:{port:04X} 00000000:0000 0A"
-        until_s = time.monotonic() + 10
-        while mark not in Path("/proc/net/tcp").read_text():
-            if time.monotonic() > until_s:
-                raise RuntimeError("openssl s_server does not listen")
-            time.sleep(0.005)
-
-
-def _time(way: Way, source: Path, folder: Path, digest: str) -> float:
-    """Seconds of one copy, process starts included; the copy is compared afterwards."""
+def _time(way: Way, source: Path, folder: Path) -> float:
+    """Seconds of one copy, process starts included."""
     work = folder / "work"
     work.mkdir()
     try:
         began_s = time.monotonic()
         way(source, work)
         passed_s = time.monotonic() - began_s
-        with (work / "out").open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                raise RuntimeError(f"{way!r} did not copy the file")
+        if not _same(source, work / "out"):
+            raise RuntimeError(f"{way!r} did not copy {source}")
         return passed_s
     finally:
         shutil.rmtree(work)
 
 
-def _make(path: Path, size_bytes: int) -> str:
-    digest = hashlib.sha256()
+def _make_file(path: Path, size_bytes: int) -> Path:
     with path.open("wb") as file:
         for _ in range(size_bytes // MIB):
-            block = os.urandom(MIB)
-            digest.update(block)
-            file.write(block)
-    return digest.hexdigest()
+            file.write(os.urandom(MIB))
+    return path
 
 
-def _ways(folder: Path, rss: Path, rotate_bytes: int, stack: contextlib.ExitStack) -> dict[str, Way]:
-    ways: dict[str, Way] = {
-        "raw": raw_tcp,
-        "gateway": lambda source, out: gateway(source, out, rss=rss, rotate_bytes=rotate_bytes),
-    }
-    if shutil.which("scp") and shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin"):
-        sshd = Sshd(folder)
-        stack.callback(sshd.stop)
-        ways["scp"] = sshd.copy
-    if shutil.which("openssl"):
-        ways["openssl"] = OpensslPipe(folder).copy
-    for name in ("scp", "openssl"):
-        if name not in ways:
-            print(f"{name}: left out, its programs are not installed", file=sys.stderr)
-    return ways
+def _make_files(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:06}").write_bytes(os.urandom(SMALL_BYTES))
+    return folder
 
 
-def _rows(mbps: dict[str, float], rss_mib: float, reference: str) -> list[Row]:
-    rows = [Row(name=f"{name} throughput", value=value, unit="MB/s", note=reference) for name, value in mbps.items()]
-    goals = {"raw": GOAL_RAW, "scp": GOAL_SCP, "openssl": GOAL_OPENSSL}
-    rows += [
-        Row(
-            name=f"gateway / {name}",
-            value=mbps["gateway"] / mbps[name],
-            unit="×",
-            goal=goal,
-            reference=(name, mbps[name]),
-        )
-        for name, goal in goals.items()
-        if name in mbps
+def _missing(way: str) -> list[str]:
+    path = os.environ["PATH"] + ":/usr/sbin"
+    return [program for program in NEEDS[way] if shutil.which(program, path=path) is None]
+
+
+class Place:
+    """Daemons and keys of the peers, started once, under `folder`."""
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack, rotate_bytes: int) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._rotate_bytes = rotate_bytes
+        self.rss = folder / "rss"
+        self._sshd: Sshd | None = None
+
+    def gateway(self, streams: int) -> Way:
+        options = {"rss": self.rss, "rotate_bytes": self._rotate_bytes, "streams": streams}
+        return lambda source, out: gateway(source, out, **options)  # type: ignore[arg-type]  # Path and two numbers
+
+    def sshd(self) -> Sshd:
+        if self._sshd is None:
+            self._sshd = Sshd(self._folder)
+            self._stack.callback(self._sshd.stop)
+        return self._sshd
+
+    def stunnel(self) -> Way:
+        stunnel = Stunnel(self._folder)
+        self._stack.callback(stunnel.stop)
+        return stunnel.copy
+
+    def peers(self, makers: Mapping[str, Callable[[], Way]]) -> dict[str, Way]:
+        """Those whose programs are here; the others are named."""
+        found = {}
+        for name, make in makers.items():
+            if missing := _missing(name):
+                print(f"{name}: left out, {' and '.join(missing)} not installed", file=sys.stderr)
+            else:
+                found[name] = make()
+        return found
+
+    def for_file(self) -> dict[str, Way]:
+        makers: dict[str, Callable[[], Way]] = {
+            "scp": lambda: self.sshd().scp,
+            "rsync": lambda: self.sshd().rsync,
+            "age": lambda: Age(self._folder).copy,
+            "openssl": lambda: OpensslPipe(self._folder).copy,
+            "python tls": lambda: PythonTls(self._folder).copy,
+            "stunnel psk": self.stunnel,
+        }
+        ours = {"raw": raw_tcp, "gateway": self.gateway(1), "gateway, 2 streams": self.gateway(2)}
+        return ours | self.peers(makers)
+
+    def for_folder(self) -> dict[str, Way]:
+        makers: dict[str, Callable[[], Way]] = {
+            "scp": lambda: self.sshd().scp,
+            "rsync": lambda: self.sshd().rsync,
+            "tar+ssh": lambda: self.sshd().tar,
+        }
+        return {"gateway": self.gateway(1)} | self.peers(makers)
+
+
+def _medians(ways: Mapping[str, Way], source: Path, folder: Path, rounds: int) -> dict[str, float]:
+    """Seconds of each way."""
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for turn in range(rounds + 1):
+        for way, copy in ways.items():
+            seconds = _time(copy, source, folder)
+            if turn:
+                times[way].append(seconds)
+            print(f"{turn}/{rounds} {way}: {seconds:.2f} s{'' if turn else ' (warming)'}", file=sys.stderr)
+    return {way: statistics.median(seconds) for way, seconds in times.items()}
+
+
+def _file_rows(seconds: Mapping[str, float], size_bytes: int, note: str) -> list[Row]:
+    mbps = {way: size_bytes / value / 1e6 for way, value in seconds.items()}
+    rows = [Row(name=way, value=value, unit="MB/s", note=note) for way, value in mbps.items()]
+    for way, value in mbps.items():
+        if not way.startswith("gateway"):
+            goal = GOAL_RAW if way == "raw" else GOAL_PEER
+            rows.append(
+                Row(name=f"gateway / {way}", value=mbps["gateway"] / value, unit="x", goal=goal, reference=(way, value))
+            )
+    two = mbps["gateway, 2 streams"]
+    more = GOAL_PEER if (os.cpu_count() or 1) >= 4 else None  # with fewer cores both ends fill them with one stream
+    reference = ("gateway", mbps["gateway"])
+    return [*rows, Row(name="2 streams / 1", value=two / mbps["gateway"], unit="x", goal=more, reference=reference)]
+
+
+def _folder_rows(seconds: Mapping[str, float], count: int) -> list[Row]:
+    rate = {way: count / value for way, value in seconds.items()}
+    note = f"{count} files of {SMALL_BYTES} bytes"
+    rows = [Row(name=f"files: {way}", value=value, unit="files/s", note=note) for way, value in rate.items()]
+    ours = rate.pop("gateway")
+    return rows + [
+        Row(name=f"files: gateway / {way}", value=ours / value, unit="x", goal=GOAL_PEER, reference=(way, value))
+        for way, value in rate.items()
     ]
-    return [*rows, Row(name="gateway peak RSS", value=rss_mib, unit="MiB", goal=GOAL_RSS_MIB, better="lower")]
 
 
-def measure(size_mib: int, rounds: int, rotate_mib: int) -> list[Row]:
+def measure(size_mib: int, rounds: int, rotate_mib: int, files: int) -> list[Row]:
     base = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # tmpfs, so that no disk is measured
     with tempfile.TemporaryDirectory(dir=base) as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        source, rss = folder / "content.bin", folder / "rss"
-        digest = _make(source, size_mib * MIB)
-        ways = _ways(folder, rss, rotate_mib * MIB, stack)
-        times: dict[str, list[float]] = {way: [] for way in ways}
-        for turn in range(rounds):
-            for way, copy in ways.items():
-                times[way].append(_time(copy, source, folder, digest))
-                print(f"{turn + 1}/{rounds} {way}: {size_mib * MIB / times[way][-1] / 1e6:.0f} MB/s", file=sys.stderr)
-        mbps = {way: size_mib * MIB / statistics.median(seconds) / 1e6 for way, seconds in times.items()}
-        rss_mib = max(map(int, rss.read_text().split())) / 1024
-    return _rows(mbps, rss_mib, f"{size_mib} MiB, key every {rotate_mib} MiB, median of {rounds}")
+        place = Place(folder, stack, rotate_mib * MIB)
+        source = _make_file(folder / "content.bin", size_mib * MIB)
+        seconds = _medians(place.for_file(), source, folder, rounds)
+        rows = _file_rows(seconds, size_mib * MIB, f"{size_mib} MiB, key every {rotate_mib} MiB, median of {rounds}")
+        source.unlink()
+        if files:
+            many = _make_files(folder / "many", files)
+            rows += _folder_rows(_medians(place.for_folder(), many, folder, rounds), files)
+        rss_mib = max(map(int, place.rss.read_text().split())) / 1024
+    return [*rows, Row(name="gateway peak RSS", value=rss_mib, unit="MiB", goal=GOAL_RSS_MIB, better="lower")]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mib", type=int, default=512)
+    parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rotate-mib", type=int, default=16)
+    parser.add_argument("--files", type=int, default=5000, help="of the folder; 0: no folder")
     args = parser.parse_args()
-    publish("gateway", measure(args.mib, args.rounds, args.rotate_mib))
+    publish("gateway", measure(args.mib, args.rounds, args.rotate_mib, args.files))
 
 
 if __name__ == "__main__":
