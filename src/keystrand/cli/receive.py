@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def command(config_file: Path, once: bool, output: str | None, overwrite: bool, as_json: bool) -> None:
     """Receive files and directories from the gateways of other sites into the inbox. Prints SHA-256, or transcript, and
     path of each."""
-    from keystrand.cli.transfer import gateway_keys
+    from keystrand.cli.gateway import gateway_keys
     from keystrand.transport.gateway.inbox import Inbox
     from keystrand.transport.gateway.outflow import StreamOut
     from keystrand.transport.gateway.ports import GatewayLimits
@@ -71,7 +71,7 @@ def _serve(receiver: Receiver, once: Callable[[TransferReport], None] | None) ->
 
 
 def _tell(report: TransferReport, *, as_json: bool, quiet: bool) -> None:
-    from keystrand.cli.transfer import facts_of, words_of
+    from keystrand.cli.gateway import facts_of, words_of
 
     say(words_of(report, "received"))
     if not quiet:

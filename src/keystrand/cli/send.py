@@ -65,7 +65,8 @@ def command(
     one, else the transcript, once all has arrived. A DIR keeps names, permissions and times, and appears over there when
     it is whole.
     """
-    from keystrand.cli.transfer import facts_of, gateway_keys, words_of
+    from keystrand.cli.gateway import facts_of, gateway_keys, words_of
+    from keystrand.cli.throughput import Throughputs
     from keystrand.transport.gateway.pad_sender import send_under_pad
     from keystrand.transport.gateway.ports import GatewayLimits
     from keystrand.transport.gateway.sender import send
@@ -102,6 +103,9 @@ def command(
                 content_hash=content_hash,
                 **where,
             )
+    if not report.resumed:
+        rate = report.throughput_bytes_per_s
+        Throughputs(config.site.state_dir).add(site, size_bytes=report.bytes, bytes_per_s=rate)
     say(words_of(report, "sent"))
     print_json(facts_of(report)) if as_json else click.echo(f"{report.fingerprint}  {report.name}")
 
