@@ -18,7 +18,7 @@ from keystrand.core.events import Event
 from keystrand.net.frames import FrameStream, connect_plain_frames, serve_plain_frames
 from keystrand.node.meeting import Frames
 from keystrand.node.module import run_module
-from keystrand.qkd.optics import Attack, intercept_resend
+from keystrand.qkd.optics_attacks import Attack, InterceptResend
 from keystrand.qkd.profile import Distillation, Fibre
 from keystrand.wire import device
 
@@ -103,7 +103,7 @@ class Link:
                 self.config(role),
                 sink=self.sinks[role],
                 connect_kme=self.kmes[role].connect,
-                attack=lambda: self.attack,
+                disturbances=lambda: () if self.attack is None else (self.attack,),
             )
         )
 
@@ -191,7 +191,7 @@ async def test_I1_killing_and_restarting_one_end_never_uses_a_number_twice(link,
 
 @pytest.mark.proves("R025")
 async def test_an_eavesdropper_stops_the_blocks_and_raises_an_alarm(link):
-    link.attack = intercept_resend(1.0)
+    link.attack = InterceptResend(1.0)
     for role in link.kmes:
         link.start(role)
     alarms = link.sinks["receiver"].events

@@ -13,7 +13,7 @@ from msgspec import Meta
 from keystrand.config.schema import Log, Tls
 from keystrand.config.section import Section
 from keystrand.config.values import Address
-from keystrand.qkd.profile import Detector, Distillation, Fibre, LinkProfile, Source
+from keystrand.qkd.profile import Coexistence, Detector, Distillation, Fibre, FreeSpace, LinkProfile, Source
 
 
 class Module(Section, frozen=True, kw_only=True):
@@ -54,8 +54,17 @@ class ModuleConfig(Section, frozen=True, kw_only=True):
     fibre: Fibre = Fibre()
     detector: Detector = Detector()
     distillation: Distillation = Distillation()
+    coexistence: Coexistence = Coexistence()
+    free_space: FreeSpace | None = None
     log: Log = Log()
 
     @property
     def profile(self) -> LinkProfile:
-        return LinkProfile(source=self.source, fibre=self.fibre, detector=self.detector, distillation=self.distillation)
+        return LinkProfile(
+            source=self.source,
+            fibre=self.fibre,
+            detector=self.detector,
+            distillation=self.distillation,
+            coexistence=self.coexistence,
+            free_space=self.free_space,
+        )

@@ -32,6 +32,7 @@ KINDS: Final = MappingProxyType(
         "link.up": _N,
         "link.down": _W,
         "link.block": _I,  # fields of Provenance, plus skr_bps
+        "link.observed": _D,  # what a block shows of its link, delivered or not: the fields of qkd.observables
         "link.block_rejected": _A,  # the module refused a block: reason
         "block.ingested": _I,
         "block.refused": _W,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -32,7 +32,11 @@ from keystrand.node.module_state import LinkStateFile
 from keystrand.node.outbox import Outbox
 from keystrand.qkd.distill import cascade
 from keystrand.qkd.distill.authenticate import AuthKeyPool
-from keystrand.qkd.optics import Attack, QuantumChannel
+from keystrand.qkd.observables import Observables
+from keystrand.qkd.optics import QuantumChannel
+from keystrand.qkd.optics_channel import quiet_conditions
+from keystrand.qkd.optics_disturb import Disturbance
+from keystrand.qkd.optics_readings import TransmitterReadings, transmitter_readings
 from keystrand.qkd.profile import LinkProfile
 from keystrand.qkd.session import SOURCE, BlockRejected, Outcome, Receiver, Transmitter
 from keystrand.wire import classical as wire
@@ -63,16 +67,19 @@ async def run_module(
     clock: Clock | None = None,
     entropy: Entropy | None = None,
     connect_kme: ConnectKme | None = None,
-    attack: Callable[[], Attack | None] = lambda: None,
+    disturbances: Callable[[], Sequence[Disturbance]] = tuple,
 ) -> None:
     """Run one end of a link until cancelled. Raises ConfigError where it cannot start.
 
-    connect_kme replaces the mutual-TLS connection; attack is asked before every train of a receiver who is on the line.
+    connect_kme replaces the mutual-TLS connection; disturbances is asked before every train at the
+    receiver, and for every block at the transmitter, whose meters show some of them.
     """
     sink, clock, entropy = sink or _Mute(), clock or SystemClock(), entropy or SystemEntropy()
     state = LinkStateFile(config.module.state_dir, config.module.link, config.module.start_key_file)
     classical, quantum = await _meeting(config.classical), await _meeting(config.quantum)
-    module = Module(config, state, classical, quantum, connect_kme or _kme(config, sink), sink, clock, entropy, attack)
+    module = Module(
+        config, state, classical, quantum, connect_kme or _kme(config, sink), sink, clock, entropy, disturbances
+    )
     try:
         await module.run()
     finally:
@@ -127,7 +134,7 @@ def warm_up() -> None:
 def train_pulses(profile: LinkProfile) -> int:
     """Pulses of one train: TRAIN_S of light, less where more than TRAIN_CLICKS_MAX would click."""
     per_pulse = (
-        profile.source.mu * profile.fibre.transmittance * profile.detector.efficiency
+        profile.source.mu * profile.transmittance * profile.detector.efficiency
         + 2 * profile.detector.dark_count_probability
     )
     return max(1, int(min(TRAIN_S * profile.source.clock_hz, TRAIN_CLICKS_MAX / min(1.0, per_pulse), 2**32 - 1)))
@@ -146,13 +153,13 @@ class Module:
         sink: Sink,
         clock: Clock,
         entropy: Entropy,
-        attack: Callable[[], Attack | None],
+        disturbances: Callable[[], Sequence[Disturbance]],
     ) -> None:
         self._link, self._role = config.module.link, config.module.role
         self._profile = config.profile
         self._state = state
         self._classical, self._quantum = classical, quantum
-        self._sink, self._clock, self._entropy, self._attack = sink, clock, entropy, attack
+        self._sink, self._clock, self._entropy, self._disturbances = sink, clock, entropy, disturbances
         hello = device.ModuleHello(
             version=device.VERSION,
             link=self._link,
@@ -165,6 +172,7 @@ class Module:
         self._turn = asyncio.Lock()
         self._word, self._detail = "starting", ""
         self._session: Transmitter | Receiver | None = None
+        self._channel: QuantumChannel | None = None  # of a receiver
         self._rejected = self._delivered = 0
         self._secret: deque[tuple[float, int]] = deque()
         self._sifted: deque[tuple[float, int]] = deque()
@@ -197,6 +205,7 @@ class Module:
     def _end(self, error: Exception) -> None:
         """Book the end of a run: an alarm where a block was lost to more than a broken connection."""
         reason = _reason(error)
+        self._observe(self._session)
         was_up, self._session = self._session is not None and self._session.opened, None
         self._detail = reason
         if isinstance(error, PeerFault | LinkUnavailable):
@@ -310,13 +319,13 @@ class Module:
         if not isinstance(run, wire.Run) or run.run != receiver.run or run.profile != self._profile.digest:
             raise PeerFault("the light belongs to another run")
         rng = np.random.default_rng(int.from_bytes(self._entropy.bytes(32), "big"))
-        channel = QuantumChannel(Secret(run.seed), self._profile, rng=rng)
+        self._channel = channel = QuantumChannel(Secret(run.seed), self._profile, rng=rng)
         while True:
             train = wire.decode_light(await quantum.read())
             if not isinstance(train, wire.Train):
                 raise PeerFault("a second run in one stream of light")
             await self._outbox.has_room()
-            channel.attack = self._attack()
+            channel.disturbances = tuple(self._disturbances())
             clicks = await self._in_thread(partial(channel.detect, train.first, train.count))
             await self._act(receiver, classical, receiver.detected, train.first, train.count, clicks)
 
@@ -324,7 +333,28 @@ class Module:
         self._delivered += 1
         self._secret.append((self._clock.monotonic_s(), length_bits))
         self._qber = session.qber
+        self._observe(session)
         self._emit("link.block", sequence=session.next_sequence - 1, secret_bits=length_bits, qber=session.qber)
+
+    def _observe(self, session: Transmitter | Receiver | None) -> None:
+        """Say what the block that has just ended shows of the link."""
+        if session is None or session.seen is None:
+            return
+        (pulses, counts), session.seen = session.seen, None
+        observables = Observables(
+            pulses=pulses,
+            p_key_basis=self._profile.source.p_key_basis,
+            counts=counts,
+            readings=self._channel.take_readings() if self._channel is not None else None,
+            transmitter=self._own_readings() if self._role == "transmitter" else None,
+        )
+        self._emit("link.observed", **observables.fields())
+
+    def _own_readings(self) -> TransmitterReadings:
+        now = quiet_conditions(self._profile)
+        for disturbance in self._disturbances():
+            now = disturbance.conditions(now, 0.0)
+        return transmitter_readings(now, np.random.default_rng(int.from_bytes(self._entropy.bytes(8), "big")))
 
     def _report(self) -> device.LinkReport:
         """How the link is, for the KME. Called once a second."""
@@ -338,7 +368,7 @@ class Module:
             qber=self._qber,
             skr_bps=_rate(self._secret, now_s),
             sifted_bps=_rate(self._sifted, now_s),
-            loss_db=self._profile.fibre.loss_db,
+            loss_db=self._profile.loss_db,
             auth_key_bits=8 * self._auth_bytes,
             blocks=self._delivered,
             blocks_rejected=self._rejected,

@@ -20,6 +20,7 @@ KEY_BASIS: Final = 0
 TEST_BASIS: Final = 1
 SIGNAL: Final = 0
 DECOY: Final = 1
+VACUUM: Final = 2
 
 Bits = NDArray[np.uint8]  # one 0 or 1 per element
 Indices = NDArray[np.int64]  # pulse numbers, ascending
@@ -27,7 +28,7 @@ Indices = NDArray[np.int64]  # pulse numbers, ascending
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What was sent in some pulses: three arrays of 0 and 1 of the same length."""
+    """What was sent in some pulses, as arrays of the same length; intensities are SIGNAL, DECOY or VACUUM."""
 
     bits: Bits
     bases: Bits
@@ -43,6 +44,7 @@ class ChoiceStream:
         self._cipher = Cipher(algorithms.AES256(seed.reveal()), modes.ECB())  # noqa: S305
         self._test_from = round(source.p_key_basis * 2**32)
         self._decoy_from = round(source.p_mu * 2**32)
+        self._vacuum_from = round((1 - source.p_vacuum) * 2**32)
 
     def at(self, indices: Indices) -> Choices:
         """Choices for the pulses `indices` (int64, not negative)."""
@@ -50,8 +52,11 @@ class ChoiceStream:
         counters[:, 0] = indices
         encryptor = self._cipher.encryptor()
         words = np.frombuffer(encryptor.update(counters.tobytes()), np.uint32).reshape(-1, 4)
+        intensities = (words[:, 2] >= self._decoy_from).astype(np.uint8)
+        if self._vacuum_from < 2**32:
+            intensities += words[:, 2] >= self._vacuum_from
         return Choices(
             bits=(words[:, 0] & 1).astype(np.uint8),
             bases=(words[:, 1] >= self._test_from).astype(np.uint8),
-            intensities=(words[:, 2] >= self._decoy_from).astype(np.uint8),
+            intensities=intensities,
         )

@@ -85,6 +85,7 @@ class End(ABC):
         self.run = b""
         self.opened = False
         self.qber = 0.0  # of the last block
+        self.seen: tuple[int, Counts] | None = None  # pulses and counts of the last block, delivered or not
         self.sifted_bits = 0  # key basis, of this run
         self._entropy = standing["entropy"]
         self._keep_sequence = standing["keep_sequence"]
@@ -179,7 +180,9 @@ class End(ABC):
         before = self._buffer.end_pulse
         with self.stages.of("sift", self.profile.distillation.block_sifted_bits):
             raw = self._buffer.cut(self.profile.distillation.block_sifted_bits)
-        duration_s = (self._buffer.end_pulse - before) / self.profile.source.clock_hz
+        pulses = self._buffer.end_pulse - before
+        duration_s = pulses / self.profile.source.clock_hz
+        self.seen = pulses, raw.counts(self.profile.source, (0, 0))
         self._check_qber(raw.qber_test)
         work = self._works[self._cut_sequence] = Work(self._cut_sequence, raw, duration_s)
         self._cut_sequence += 1
@@ -195,6 +198,8 @@ class End(ABC):
             counts = work.raw.counts(self.profile.source, key_errors)
         except ValueError as error:
             raise PeerFault(f"counts of block {work.sequence} cannot be: {error}") from None
+        assert self.seen is not None
+        self.seen = self.seen[0], counts
         self._check_qber(counts.qber)
         self.qber = counts.qber
         return counts

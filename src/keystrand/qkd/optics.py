@@ -1,4 +1,4 @@
-"""The photons: the only simulated part of a link. Weak pulses through a lossy fibre into two gated detectors.
+"""The photons: the only simulated part of a link. Weak pulses through a lossy channel into two gated detectors.
 
 Where the border runs: what the transmitter puts on the quantum channel is a pulse train, that is, the seed of her choices and
 a number of pulses. Real light would carry the choices physically; here `QuantumChannel` holds the seed and nobody else at the
@@ -6,23 +6,29 @@ receiver's end may. The protocol code of the receiver gets `Clicks` (index, basi
 carries pulse trains stands for the fibre: whoever reads it knows what no reader of a fibre can know, and it must not leave
 the machine or the laboratory network.
 
-Only pulses that may click are drawn: geometric gaps at the probability of the brightest pulse, then thinning by what was
-really sent, then dead time. That makes the cost follow the clicks and not the clock.
+Only gates in which something may happen are drawn (`kernels/optics.py`), so the cost follows the clicks and not the clock.
+What attackers and faults do hooks in between source and detector, see `optics_disturb.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from keystrand.core.secret import Secret
 from keystrand.qkd.choices import Bits, ChoiceStream, Indices
+from keystrand.qkd.kernels import optics as kernels
+from keystrand.qkd.optics_channel import Wander, quiet_conditions
+from keystrand.qkd.optics_disturb import Conditions, Disturbance, Light
+from keystrand.qkd.optics_readings import Readings
 from keystrand.qkd.profile import LinkProfile
 
-Floats = NDArray[np.float64]
+NOISE_SIGMAS_MAX: Final = 4.0  # intensity noise is cut off there, so that no pulse is brighter than the bound
+CANDIDATES_MAX: Final = 200_000  # drawn at a time: what they need stays in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,120 +40,95 @@ class Clicks:
     bits: Bits
 
 
-@dataclass(frozen=True, slots=True)
-class Light:
-    """Pulses between fibre and detector: index, basis and bit as encoded, mean photons at the receiver's entrance.
-
-    An attacker may look at all of it; one that reads `photons` instead of counting them is stronger than physics allows.
-    """
-
-    indices: Indices
-    bases: Bits
-    bits: Bits
-    photons: Floats
-
-
-Attack = Callable[[Light, np.random.Generator], Light]
-
-
-def intercept_resend(fraction: float, *, p_key_basis: float = 0.5) -> Attack:
-    """Eve measures `fraction` of the pulses in a basis of her choice and sends what she saw, as bright as it was.
-
-    She is given perfect detectors. With both bases equally likely the error rate rises by a quarter of `fraction` in either
-    basis; an Eve biased to the key basis shows in the test basis instead.
-    """
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"fraction={fraction} is outside 0 .. 1")
-
-    def attack(light: Light, rng: np.random.Generator) -> Light:
-        size = light.indices.size
-        taken = rng.random(size) < fraction
-        eve = (rng.random(size) >= p_key_basis).astype(np.uint8)
-        guess = rng.integers(0, 2, size, dtype=np.uint8)
-        seen = np.where(eve == light.bases, light.bits, guess)
-        return replace(light, bases=np.where(taken, eve, light.bases), bits=np.where(taken, seen, light.bits))
-
-    return attack
-
-
 class QuantumChannel:
-    """Fibre, an attack if any, and the receiver's detectors, for one run. `detect` turns pulse trains into clicks.
+    """Source, channel, what disturbs it, and the receiver's detectors, for one run. `detect` turns pulse trains into clicks.
 
     rng draws detections and the receiver's bases; it must be seeded from the operating system outside of tests.
+    `disturbances` may be exchanged between trains; they act in their order. `readings` are what the receiver's instruments
+    have shown since they were last taken.
     """
 
     def __init__(
-        self, seed: Secret, profile: LinkProfile, *, rng: np.random.Generator, attack: Attack | None = None
+        self,
+        seed: Secret,
+        profile: LinkProfile,
+        *,
+        rng: np.random.Generator,
+        disturbances: Sequence[Disturbance] = (),
     ) -> None:
         self._profile = profile
         self._choices = ChoiceStream(seed, profile.source)
         self._rng = rng
-        self.attack = attack
-        self._blind_until = 0
-        self._means = np.array([profile.source.mu, profile.source.nu]) * profile.fibre.transmittance
+        self._quiet = quiet_conditions(profile)
+        self._wander = Wander(profile, rng)
+        self._state = np.zeros(kernels.STATES, np.int64)
+        self._state[kernels.AFTER_GATE] = kernels.FAR
+        self.disturbances = tuple(disturbances)
+        self.readings = Readings()
+
+    def take_readings(self) -> Readings:
+        """Of all trains since the last call."""
+        taken, self.readings = self.readings, Readings()
+        return taken
 
     def detect(self, first: int, count: int) -> Clicks:
         """Clicks among the pulses first .. first + count - 1. Trains must come in order."""
-        chosen = self._arrivals(first, count)
-        if self.attack is not None:
-            chosen = self.attack(chosen, self._rng)
-        return self._blind(self._measure(self._thin(chosen)))
+        now = self._conditions(count / self._profile.source.clock_hz)
+        step = max(1, int(CANDIDATES_MAX / max(now.candidates, 1e-12)))
+        parts = [self._chunk(now, at, min(first + count, at + step)) for at in range(first, first + count, step)]
+        assert self._state[kernels.OVERFLOWS] == 0, "a disturbance may not make light brighter than it declares"
+        indices, bases, bits = (np.concatenate([part[k] for part in parts]) for k in range(3))
+        return Clicks(indices, bases, bits)
 
-    def _arrivals(self, first: int, count: int) -> Light:
-        """Every pulse that could click, as it leaves the fibre."""
-        indices = first + self._gaps(float(self._click_probability(self._means)[0]), count)
+    def _conditions(self, seconds: float) -> Conditions:
+        """Of the next train: as the profile says, drifted, disturbed."""
+        now = self._wander.step(self._quiet, seconds)
+        for disturbance in self.disturbances:
+            now = disturbance.conditions(now, seconds)
+        brightest = max(now.photons) * (1 + NOISE_SIGMAS_MAX * self._profile.source.intensity_noise)
+        honest = -math.expm1(-max(self._profile.detector.efficiencies) * brightest * now.boost)
+        return replace(now, candidates=min(1.0, max(now.candidates, honest)))
+
+    def _chunk(self, now: Conditions, first: int, stop: int) -> tuple[Indices, Bits, Bits]:
+        light = self._arrivals(now, first, stop)
+        for disturbance in self.disturbances:
+            light = disturbance.light(light, now, self._rng)
+        dark = now.dark_per_gate
+        spare = 64 + int(4 * (stop - first) * sum(dark))
+        size = 2 * light.indices.size + spare + 8 * math.isqrt(spare)
+        gates, bases = np.empty(size, np.int64), np.empty(size, np.uint8)
+        bits, doubles, offsets_s = np.empty(size, np.uint8), np.empty(size, np.uint8), np.empty(size, np.float32)
+        found = kernels.receive(
+            self._rng,
+            first,
+            stop,
+            light.indices,
+            light.bases,
+            light.bits,
+            light.photons,
+            light.numbers,
+            light.weights,
+            light.offsets_s,
+            self._rng.random((2, light.indices.size)),
+            now.figures(),
+            self._state,
+            gates,
+            bases,
+            bits,
+            doubles,
+            offsets_s,
+        )
+        self.readings.add(now, stop - first, bits[:found], doubles[:found], offsets_s[:found])
+        return gates[:found], bases[:found], bits[:found]
+
+    def _arrivals(self, now: Conditions, first: int, stop: int) -> Light:
+        """Every pulse that could click, as it reaches the receiver's entrance undisturbed."""
+        mean = (stop - first) * now.candidates
+        room = np.empty(int(mean + 8 * math.sqrt(mean) + 32), np.int64)
+        indices = room[: kernels.gaps(self._rng, now.candidates, first, stop, room)]
         sent = self._choices.at(indices)
-        return Light(indices, sent.bases, sent.bits, self._means[sent.intensities])
-
-    def _gaps(self, probability: float, count: int) -> Indices:
-        """Ascending positions below count, each present with `probability`."""
-        guess = int(count * probability + 8 * np.sqrt(count * probability) + 16)
-        positions = np.cumsum(self._rng.geometric(probability, guess)) - 1
-        while positions[-1] < count:
-            more = np.cumsum(self._rng.geometric(probability, guess)) + positions[-1]
-            positions = np.concatenate([positions, more])
-        return positions[: np.searchsorted(positions, count)].astype(np.int64)
-
-    def _click_probability(self, photons: Floats) -> Floats:
-        """That at least one of the two detectors clicks."""
-        detector = self._profile.detector
-        dark = 1 - detector.dark_count_probability
-        silent: Floats = dark**2 * np.exp(-detector.efficiency * photons)
-        return 1 - silent
-
-    def _thin(self, light: Light) -> Light:
-        probability = self._click_probability(light.photons) / self._click_probability(self._means)[0]
-        # Compared as it is: an attack that brightens a pulse beyond the brightest would silently lose clicks.
-        assert np.all(probability <= 1 + 1e-12), "an attack may not raise the mean photon number"
-        kept = self._rng.random(light.indices.size) < probability
-        return Light(light.indices[kept], light.bases[kept], light.bits[kept], light.photons[kept])
-
-    def _measure(self, light: Light) -> Clicks:
-        """Which detector clicked, given that one did. A double click becomes a random bit: dropping it would open a door."""
-        size = light.indices.size
-        bases = (self._rng.random(size) >= self._profile.source.p_key_basis).astype(np.uint8)
-        detector, wrong = self._profile.detector, self._profile.fibre.misalignment
-        stray = np.where(bases == light.bases, wrong, 0.5)
-        reach = detector.efficiency * light.photons
-        dark = 1 - detector.dark_count_probability
-        right_silent, wrong_silent = dark * np.exp(-reach * (1 - stray)), dark * np.exp(-reach * stray)
-        some = 1 - right_silent * wrong_silent
-        # P(wrong | some): wrong alone, or half of both
-        errs = ((1 - wrong_silent) * right_silent + 0.5 * (1 - wrong_silent) * (1 - right_silent)) / some
-        bits = light.bits ^ (self._rng.random(size) < errs).astype(np.uint8)
-        return Clicks(light.indices, bases, bits)
-
-    def _blind(self, clicks: Clicks) -> Clicks:
-        """Both detectors stay off for the dead time after every click."""
-        dead = self._profile.dead_gates
-        if dead == 0 or clicks.indices.size == 0:
-            return clicks
-        following = np.searchsorted(clicks.indices, clicks.indices + dead + 1).tolist()
-        kept: list[int] = []
-        place = int(np.searchsorted(clicks.indices, self._blind_until))
-        while place < len(following):
-            kept.append(place)
-            place = following[place]
-        if kept:
-            self._blind_until = int(clicks.indices[kept[-1]]) + dead + 1
-        return Clicks(clicks.indices[kept], clicks.bases[kept], clicks.bits[kept])
+        photons = np.asarray(now.photons)[sent.intensities]
+        if self._profile.source.intensity_noise:
+            drawn = self._rng.standard_normal(indices.size).clip(-NOISE_SIGMAS_MAX, NOISE_SIGMAS_MAX)
+            photons *= 1 + self._profile.source.intensity_noise * drawn
+        return Light.coherent(indices, sent, photons, weight=1 / now.candidates)

@@ -10,7 +10,8 @@ import numpy as np
 from keystrand.core.key import Block
 from keystrand.core.secret import Secret
 from keystrand.qkd.distill.authenticate import AuthKeyPool, Segment, found
-from keystrand.qkd.optics import Attack, QuantumChannel
+from keystrand.qkd.optics import QuantumChannel
+from keystrand.qkd.optics_disturb import Disturbance
 from keystrand.qkd.profile import Distillation, Fibre, LinkProfile
 from keystrand.qkd.session import Receiver, Transmitter
 
@@ -65,7 +66,7 @@ class Pair:
         seed: int = 1,
         profile: LinkProfile = SMALL,
         wire: Wire = honest,
-        attack: Attack | None = None,
+        attack: Disturbance | None = None,
     ) -> None:
         self.alice, self.bob, self.wire = alice, bob, wire
         secret = Secret(SeededEntropy(seed).bytes(32))
@@ -87,7 +88,8 @@ class Pair:
             keep_sequence=bob.keep_sequence,
             **ends,
         )
-        self.channel = QuantumChannel(secret, profile, rng=np.random.default_rng(seed), attack=attack)
+        acting = () if attack is None else (attack,)
+        self.channel = QuantumChannel(secret, profile, rng=np.random.default_rng(seed), disturbances=acting)
 
     def open(self) -> None:
         self._deliver(self.transmitter.open().frames, self.receiver.open().frames)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 
 from keystrand.core.secret import Secret
 from keystrand.qkd.choices import KEY_BASIS, TEST_BASIS, ChoiceStream
-from keystrand.qkd.optics import Attack, Clicks, Light, QuantumChannel, intercept_resend
+from keystrand.qkd.optics import Clicks, QuantumChannel
+from keystrand.qkd.optics_attacks import InterceptResend
+from keystrand.qkd.optics_disturb import Conditions, Disturbance, Light
 from keystrand.qkd.profile import Detector, Fibre, LinkProfile, Source
 
 SEED = bytes(range(32))
@@ -27,8 +30,10 @@ def profile(
     )
 
 
-def shine(link: LinkProfile, attack: Attack | None = None, pulses: int = PULSES) -> Clicks:
-    channel = QuantumChannel(Secret(SEED), link, rng=np.random.default_rng(7), attack=attack)
+def shine(link: LinkProfile, attack: Disturbance | None = None, pulses: int = PULSES) -> Clicks:
+    channel = QuantumChannel(
+        Secret(SEED), link, rng=np.random.default_rng(7), disturbances=(attack,) * (attack is not None)
+    )
     trains = [channel.detect(first, pulses // 4) for first in range(0, pulses, pulses // 4)]
     return Clicks(*(np.concatenate([getattr(t, name) for t in trains]) for name in ("indices", "bases", "bits")))
 
@@ -85,7 +90,7 @@ def test_nothing_clicks_within_the_dead_time_even_across_trains():
 @pytest.mark.proves("R025")
 def test_intercept_resend_adds_a_quarter_of_its_share_to_the_error_rate_and_no_loss():
     link = profile()
-    quiet, tapped = shine(link), shine(link, intercept_resend(0.4))
+    quiet, tapped = shine(link), shine(link, InterceptResend(0.4))
     for basis in (KEY_BASIS, TEST_BASIS):
         # where she hits, errors are 1/4 with either basis: half the time the right one, half the time a coin
         expected = 0.6 * 0.01 + 0.4 * (0.25 + 0.5 * 0.01)
@@ -94,11 +99,12 @@ def test_intercept_resend_adds_a_quarter_of_its_share_to_the_error_rate_and_no_l
 
 
 def test_an_attack_that_brightens_pulses_is_refused():
-    def brighten(light: Light, _rng: np.random.Generator) -> Light:
-        return Light(light.indices, light.bases, light.bits, light.photons * 2)
+    class Brighten(Disturbance):
+        def light(self, light: Light, now: Conditions, rng: np.random.Generator) -> Light:
+            return replace(light, photons=light.photons * 2)
 
-    with pytest.raises(AssertionError, match="photon number"):
-        shine(profile(), brighten)
+    with pytest.raises(AssertionError, match="brighter than it declares"):
+        shine(profile(), Brighten())
 
 
 @given(st.lists(st.integers(0, 2**60), min_size=1, max_size=50, unique=True))

@@ -15,7 +15,7 @@ from tests.unit.qkd.pair import SMALL, Pair, Side
 from keystrand.core.errors import KeystrandError, LinkUnavailable, PeerFault
 from keystrand.qkd.distill import cascade, verify
 from keystrand.qkd.distill.reconcile import BLOCKS_IN_WORK
-from keystrand.qkd.optics import intercept_resend
+from keystrand.qkd.optics_attacks import InterceptResend
 from keystrand.qkd.session import BlockRejected
 from keystrand.qkd.stages import STAGES
 from keystrand.wire import classical as wire
@@ -86,7 +86,7 @@ def test_a_block_states_what_its_hash_and_its_tags_add():
 @pytest.mark.parametrize("fraction", [0.5, 1.0])
 def test_an_eavesdropper_gets_the_block_dropped(fraction):
     alice, bob = Side(), Side()
-    pair = Pair(alice, bob, attack=intercept_resend(fraction))
+    pair = Pair(alice, bob, attack=InterceptResend(fraction))
     with pytest.raises(BlockRejected) as caught:
         pair.run(blocks=1)
     assert caught.value.reason == "qber"
@@ -99,7 +99,7 @@ def test_a_careful_eavesdropper_costs_key_before_the_link_stops():
     lengths = []
     for fraction in (0.0, 0.05):
         alice, bob = Side(), Side()
-        Pair(alice, bob, attack=intercept_resend(fraction)).run(blocks=1)
+        Pair(alice, bob, attack=InterceptResend(fraction)).run(blocks=1)
         lengths.append(bob.blocks[0].length_bits)
     assert lengths[1] < 0.85 * lengths[0]
 
@@ -108,7 +108,7 @@ def test_a_careful_eavesdropper_costs_key_before_the_link_stops():
 def test_no_secret_bits_are_left_below_the_abort_threshold():
     alice, bob = Side(), Side()
     with pytest.raises(BlockRejected) as caught:
-        Pair(alice, bob, attack=intercept_resend(0.3)).run(blocks=1)
+        Pair(alice, bob, attack=InterceptResend(0.3)).run(blocks=1)
     assert caught.value.reason == "no-secret"
     assert alice.blocks == bob.blocks == []
 

@@ -189,6 +189,6 @@ def lim(counts: Counts, *, leak_bits: float, eps_sec: float, eps_cor: float) -> 
 
 def bound_bits(counts: Counts, *, proof: Proof, leak_bits: int, eps_sec: float, eps_cor: float) -> int:
     """The most bits that a block may yield: floor of the chosen bound, never negative, never more than was sifted."""
-    formula = {Proof.WIESEMANN: wiesemann, Proof.RUSCA: rusca}[proof]
+    formula = {Proof.WIESEMANN: wiesemann, Proof.RUSCA: rusca, Proof.LIM: lim}[proof]
     value = formula(counts, leak_bits=leak_bits, eps_sec=eps_sec, eps_cor=eps_cor)
     return max(0, min(math.floor(value), int(sum(counts.key)) - leak_bits))

@@ -1,0 +1,213 @@
+"""Clicks of two gated detectors, event by event: light that may click, dark counts, afterpulses, dead time.
+
+A gate is named by its number. Only gates in which something may happen are visited: candidates for a click of light, drawn at
+a probability that no pulse exceeds and thinned by what was really sent; counts that no signal made, at their own rate for
+each detector; the one afterpulse that may be pending. Between them nothing can click, so nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keystrand.qkd.kernels import kernel
+
+FAR: Final = np.int64(2**62)
+COHERENT: Final = -1  # in `numbers`: a coherent state of mean `photons`
+BRIGHT: Final = (
+    -2
+)  # in `numbers`: bright light into a blinded detector; clicks in the sender's basis only, at `photons`
+
+# Places in the array of figures
+ETA0, ETA1, DARK0, DARK1, STRAY, KEY_BASIS_SHARE, AFTER, AFTER_RATE, JITTER_S, GATE_S, SKEW_S, BLINDED, DEAD_GATES = (
+    range(13)
+)
+FIGURES: Final = 13
+# Places in the array of state
+BUSY_UNTIL, AFTER_GATE, AFTER_DETECTOR, OVERFLOWS = range(4)
+STATES: Final = 4
+WINDOW_GATES: Final = 4096  # blinding is on or off for so many gates at a time
+
+
+@kernel
+def gaps(rng: Any, probability: float, first: int, stop: int, out: NDArray[np.int64]) -> int:
+    """Ascending gates of first .. stop - 1, each present with `probability`, until `out` is full. Returns how many."""
+    if probability <= 0:
+        return 0
+    rate = -math.log1p(-probability)
+    gate, found = first - 1, 0
+    while found < out.size:
+        gate += 1 + int(min(rng.standard_exponential() / rate, 4e18))
+        if gate >= stop or gate < 0:
+            return found
+        out[found] = gate
+        found += 1
+    return found
+
+
+@kernel
+def next_gate(rng: Any, probability: float, gate: int) -> int:
+    """The next gate after `gate` in which something of this probability happens."""
+    if probability <= 0:
+        return int(FAR)
+    return gate + 1 + int(min(rng.standard_exponential() / -math.log1p(-probability), 1e18))
+
+
+@kernel
+def is_blinded(gate: int, share: float) -> bool:
+    """Whether this gate lies in a window in which the detectors are blinded: a share of all, spread by a fixed hash."""
+    if share <= 0:
+        return False
+    word = (gate // WINDOW_GATES) * 2654435761 % 4294967296
+    word = (word ^ (word >> 15)) * 2246822519 % 4294967296
+    return (word ^ (word >> 13)) < share * 4294967296
+
+
+@kernel
+def blinded(gates: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
+    """`is_blinded` of many gates."""
+    out = np.empty(gates.size, np.bool_)
+    for place in range(gates.size):
+        out[place] = is_blinded(gates[place], share)
+    return out
+
+
+@kernel
+def response(offset_s: float, skew_s: float, gate_s: float) -> float:
+    """Efficiency of a detector for light that comes `offset_s` late, against light in time: its gate is a Gaussian of
+    full width `gate_s` at half maximum, `skew_s` late itself."""
+    if offset_s == 0.0:
+        return 1.0
+    width = gate_s / 2.3548200450309493
+    late = (offset_s - skew_s) / width
+    usual = skew_s / width
+    return math.exp(0.5 * (usual * usual - late * late))
+
+
+@kernel
+def light_hits(
+    u: float, weight: float, number: int, photons: float, bit: int, stray: float, eta0: float, eta1: float
+) -> int:
+    """Which detectors a pulse makes click: 0 none, 1 the first, 2 the second, 3 both; -1 where `weight` allows no more.
+
+    u: uniform in 0 .. 1, the only randomness; weight: how likely the pulse is to be asked at all, inverted; stray: share
+    of its photons that go to the detector of the other bit.
+    """
+    share0 = 1.0 - stray if bit == 0 else stray
+    reach0, reach1 = eta0 * photons * share0, eta1 * photons * (1.0 - share0)
+    if number >= 0:  # each of `number` photons arrives with probability `photons`
+        silent0, silent1 = (1.0 - reach0) ** number, (1.0 - reach1) ** number
+        silent = (1.0 - reach0 - reach1) ** number
+    else:
+        silent0, silent1 = math.exp(-reach0), math.exp(-reach1)
+        silent = silent0 * silent1
+    some = (1.0 - silent) * weight
+    if some > 1.0 + 1e-9:
+        return -1
+    if u >= some:
+        return 0
+    u /= weight
+    only0 = silent1 - silent
+    if u < only0:
+        return 1
+    return 2 if u < only0 + silent0 - silent else 3
+
+
+@kernel
+def receive(
+    rng: Any,
+    first: int,
+    stop: int,
+    indices: NDArray[np.int64],
+    bases: NDArray[np.uint8],
+    bits: NDArray[np.uint8],
+    photons: NDArray[np.float64],
+    numbers: NDArray[np.int8],
+    weights: NDArray[np.float64],
+    offsets_s: NDArray[np.float64],
+    uniforms: NDArray[np.float64],
+    figures: NDArray[np.float64],
+    state: NDArray[np.int64],
+    out_gates: NDArray[np.int64],
+    out_bases: NDArray[np.uint8],
+    out_bits: NDArray[np.uint8],
+    out_doubles: NDArray[np.uint8],
+    out_offsets_s: NDArray[np.float32],
+) -> int:
+    """Clicks among the gates first .. stop - 1 into the out arrays, until those are full. Returns how many.
+
+    indices .. offsets_s: candidates for light, ascending; uniforms: two rows of as many; figures, state: as named above;
+    state goes on from call to call.
+    """
+    eta0, eta1 = figures[ETA0], figures[ETA1]
+    p_dark0, p_dark1, share = figures[DARK0], figures[DARK1], figures[BLINDED]
+    dark0, dark1 = next_gate(rng, p_dark0, first - 1), next_gate(rng, p_dark1, first - 1)
+    place, found, dead = 0, 0, int(figures[DEAD_GATES])
+    while found < out_gates.size:
+        gate = min(min(dark0, dark1), state[AFTER_GATE])
+        if place < indices.size:
+            gate = min(gate, indices[place])
+        if gate >= stop:
+            break
+        live, hits, in_time = gate >= state[BUSY_UNTIL], 0, False
+        offset_s = 0.0
+        basis = 255
+        if place < indices.size and indices[place] == gate:
+            if live:
+                basis = 0 if uniforms[1, place] < figures[KEY_BASIS_SHARE] else 1
+                late_s, half_s = offsets_s[place], figures[SKEW_S] / 2
+                stray = figures[STRAY] if basis == bases[place] else 0.5
+                if numbers[place] == BRIGHT:
+                    stray = 0.0
+                if numbers[place] != BRIGHT or basis == bases[place]:
+                    hits = light_hits(
+                        uniforms[0, place],
+                        weights[place],
+                        numbers[place],
+                        photons[place],
+                        bits[place],
+                        stray,
+                        eta0 * response(late_s, -half_s, figures[GATE_S]),
+                        eta1 * response(late_s, half_s, figures[GATE_S]),
+                    )
+                if hits < 0:
+                    state[OVERFLOWS] += 1
+                    hits = 0
+                if hits:
+                    in_time, offset_s = True, late_s
+            place += 1
+        quiet = not live or is_blinded(gate, share)
+        if dark0 == gate:
+            hits |= 0 if quiet else 1
+            dark0 = next_gate(rng, p_dark0, gate)
+        if dark1 == gate:
+            hits |= 0 if quiet else 2
+            dark1 = next_gate(rng, p_dark1, gate)
+        if state[AFTER_GATE] == gate:
+            hits |= 0 if quiet else 1 << state[AFTER_DETECTOR]
+            state[AFTER_GATE] = FAR
+        if hits == 0:
+            continue
+        if basis == 255:
+            basis = 0 if rng.random() < figures[KEY_BASIS_SHARE] else 1
+        double = hits == 3
+        bit = (1 if rng.random() < 0.5 else 0) if double else hits - 1
+        if in_time:
+            offset_s += figures[JITTER_S] * rng.standard_normal()
+        else:
+            offset_s = (rng.random() - 0.5) * figures[GATE_S]
+        out_gates[found] = gate
+        out_bases[found] = basis
+        out_bits[found] = bit
+        out_doubles[found] = double
+        out_offsets_s[found] = offset_s
+        found += 1
+        state[BUSY_UNTIL] = gate + 1 + dead
+        state[AFTER_GATE] = FAR
+        if figures[AFTER] > 0 and rng.random() < figures[AFTER]:
+            state[AFTER_GATE] = next_gate(rng, figures[AFTER_RATE], gate + dead)
+            state[AFTER_DETECTOR] = bit
+    return found
