@@ -173,6 +173,7 @@ class Module:
         self._word, self._detail = "starting", ""
         self._session: Transmitter | Receiver | None = None
         self._channel: QuantumChannel | None = None  # of a receiver
+        self._observed: object = None  # the counts that were told last
         self._rejected = self._delivered = 0
         self._secret: deque[tuple[float, int]] = deque()
         self._sifted: deque[tuple[float, int]] = deque()
@@ -338,9 +339,9 @@ class Module:
 
     def _observe(self, session: Transmitter | Receiver | None) -> None:
         """Say what the block that has just ended shows of the link."""
-        if session is None or session.seen is None:
+        if session is None or session.seen is None or session.seen is self._observed:
             return
-        (pulses, counts), session.seen = session.seen, None
+        self._observed = pulses, counts = session.seen
         observables = Observables(
             pulses=pulses,
             p_key_basis=self._profile.source.p_key_basis,

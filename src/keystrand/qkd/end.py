@@ -50,6 +50,7 @@ class Work:
     sequence: int
     raw: RawBlock
     duration_s: float
+    pulses: int
     seed: bytes = b""  # of what is public and random in error correction
     oracle: reconcile.Oracle | None = None  # at the transmitter, until the tags fit
     corrector: reconcile.Corrector | None = None  # at the receiver, until the tags fit
@@ -182,9 +183,10 @@ class End(ABC):
             raw = self._buffer.cut(self.profile.distillation.block_sifted_bits)
         pulses = self._buffer.end_pulse - before
         duration_s = pulses / self.profile.source.clock_hz
-        self.seen = pulses, raw.counts(self.profile.source, (0, 0))
+        if raw.qber_test > self.profile.distillation.qber_abort:
+            self.seen = pulses, raw.counts(self.profile.source, (0, 0))
         self._check_qber(raw.qber_test)
-        work = self._works[self._cut_sequence] = Work(self._cut_sequence, raw, duration_s)
+        work = self._works[self._cut_sequence] = Work(self._cut_sequence, raw, duration_s, pulses)
         self._cut_sequence += 1
         return work
 
@@ -198,8 +200,7 @@ class End(ABC):
             counts = work.raw.counts(self.profile.source, key_errors)
         except ValueError as error:
             raise PeerFault(f"counts of block {work.sequence} cannot be: {error}") from None
-        assert self.seen is not None
-        self.seen = self.seen[0], counts
+        self.seen = work.pulses, counts
         self._check_qber(counts.qber)
         self.qber = counts.qber
         return counts
