@@ -68,7 +68,7 @@ def choose(profile: LinkProfile) -> Scheme:
     rules, source = profile.distillation, profile.source
     if rules.reconciler is not Scheme.AUTO:
         return rules.reconciler
-    click = 1 - np.exp(-source.mu * profile.fibre.transmittance * profile.detector.efficiency)
+    click = 1 - np.exp(-source.mu * profile.transmittance * profile.detector.efficiency)
     gates = 1 / (1 / max(click * source.clock_hz, 1e-9) + profile.detector.dead_time_s)
     sifted_bps = gates * source.p_key_basis**2
     wait_s = CASCADE_ROUND_TRIPS * ROUND_TRIP_S_PER_KM * profile.fibre.length_km / BLOCKS_IN_WORK
