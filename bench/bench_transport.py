@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 
 from bench.report import Row, publish
+from bench.transport_drill import drill
 from bench.transport_rotate import rotate
 from keystrand.lab.wires import why_not
 
@@ -27,6 +28,8 @@ def main() -> int:
         os.environ["PATH"] = f"{words.path}:{os.environ['PATH']}"
     parts: dict[str, Callable[[str], list[Row]]] = {
         "rotate": lambda kind: rotate(kind, words.seconds, words.rotate_s, words.packets_per_s),
+        "closed": lambda kind: drill(kind, words.runs, "fail-closed"),
+        "fallback": lambda kind: drill(kind, words.runs, "fallback:pqc"),
     }
     met = True
     for part in words.parts:
@@ -42,6 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=600.0, help="of a rotation run")
     parser.add_argument("--rotate-s", type=float, default=2.0)
     parser.add_argument("--packets-per-s", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=100, help="of each drill")
     parser.add_argument("--path", default="")
     return parser.parse_args()
 

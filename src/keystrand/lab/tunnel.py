@@ -137,17 +137,17 @@ class TunnelLab:
 
     def _drain(self) -> int:
         """Draw keys as long as there are any with quantum bits; how many there were."""
-        drawn, empty_s = 0, 0.0
+        drawn, empty_s, size_bits = 0, 0.0, 1024
         with self.drawing(self._sites.file("alpha")) as keys:
             while not empty_s or time.monotonic() - empty_s < EMPTY_S:
                 try:
-                    key = keys.fresh("gateway-bravo", 1024)
+                    key = keys.fresh("gateway-bravo", size_bits)
                 except (KeyUnavailable, Unavailable):
                     key = None
                 if key is not None and key.protection >= Protection.QKD:
                     drawn, empty_s = drawn + 1, 0.0
                 else:
-                    empty_s = empty_s or time.monotonic()
+                    empty_s, size_bits = empty_s or time.monotonic(), 256
                     time.sleep(0.1)
         return drawn
 
