@@ -7,6 +7,7 @@ Needs root. The key managers and both tunnel ends are programs as an operator ru
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from bench.report import Row, publish
 from bench.transport_drill import drill
 from bench.transport_rotate import rotate
+from bench.transport_speed import minimum, throughput
 from keystrand.lab.wires import why_not
 
 KINDS = ("wireguard", "ipsec", "tls")
@@ -28,6 +30,8 @@ def main() -> int:
         os.environ["PATH"] = f"{words.path}:{os.environ['PATH']}"
     parts: dict[str, Callable[[str], list[Row]]] = {
         "rotate": lambda kind: rotate(kind, words.seconds, words.rotate_s, words.packets_per_s),
+        "minimum": lambda kind: asyncio.run(minimum(kind, words.rounds)),
+        "throughput": lambda kind: asyncio.run(throughput(kind, 22.0, 10.0, max(1, words.rounds // 10))),
         "closed": lambda kind: drill(kind, words.runs, "fail-closed"),
         "fallback": lambda kind: drill(kind, words.runs, "fallback:pqc"),
     }
@@ -46,6 +50,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rotate-s", type=float, default=2.0)
     parser.add_argument("--packets-per-s", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=100, help="of each drill")
+    parser.add_argument("--rounds", type=int, default=40, help="of minimum; a tenth as many of throughput")
     parser.add_argument("--path", default="")
     return parser.parse_args()
 

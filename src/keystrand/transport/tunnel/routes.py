@@ -28,14 +28,17 @@ class Routes:
 
         Below it lies a route to nowhere that stays when the interface vanishes: then traffic must not find another way.
         """
-        source = ["src", self.source] if self.source else []
-        via = ["via", self.gateway] if self.gateway else []
-        for network in self.networks:
-            replace = ["ip", _family(network), "route", "replace"]
-            nowhere = [*replace, "unreachable", network]
-            await run(*nowhere, "metric", LAST_RESORT, namespace=self.namespace)
-            way = [*replace, network, *via, "dev", interface, *source] if interface else nowhere
-            await run(*way, namespace=self.namespace)
+        source = f" src {self.source}" if self.source else ""
+        via = f" via {self.gateway}" if self.gateway else ""
+        for family in dict.fromkeys(map(_family, self.networks)):
+            orders = []
+            for network in self.networks:
+                if _family(network) == family:
+                    nowhere = f"route replace unreachable {network}"
+                    orders.append(f"{nowhere} metric {LAST_RESORT}")
+                    orders.append(f"route replace {network}{via} dev {interface}{source}" if interface else nowhere)
+            batch = "\n".join(orders).encode() + b"\n"
+            await run("ip", family, "-batch", "-", stdin=batch, namespace=self.namespace)
 
     async def led(self) -> str:
         """The interface that the first of the networks is led into; empty: none."""

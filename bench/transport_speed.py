@@ -1,0 +1,77 @@
+"""What rotation costs: the daemon's own minimum beside ours, and TCP through a tunnel with and without fresh keys."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import statistics
+import time
+
+from bench.load014 import percentile
+from bench.report import Row
+from bench.transport_ends import Ends, ends
+from keystrand.lab.wires import LOAD_PORT
+
+PAUSE_S = 0.2
+GOAL_SHARE = 0.98
+
+
+async def minimum(kind: str, rounds: int) -> list[Row]:
+    """From a key that both ends have prepared to its use: the daemon alone, and our steps until both ends see it."""
+    alone, ours = [], []
+    async with ends(kind) as both:
+        for _ in range(rounds):
+            alone.append(await both.minimum_ms())
+            await asyncio.sleep(PAUSE_S)
+            await both.prepare()
+            began_s = time.perf_counter()
+            await both.use()
+            ours.append(1e3 * (time.perf_counter() - began_s))
+            await both.retire()
+            await asyncio.sleep(PAUSE_S)
+    name = f"{kind}: prepared to in use at both ends"
+    return [
+        Row(name=name, value=statistics.median(ours), unit="ms, median", better="lower",
+            reference=("the daemon alone", round(statistics.median(alone), 2))),
+        Row(name=name, value=percentile(sorted(ours), 0.99), unit="ms, p99", better="lower",
+            reference=("the daemon alone", round(percentile(sorted(alone), 0.99), 2))),
+    ]  # fmt: skip
+
+
+async def throughput(kind: str, seconds: float, rotate_s: float, rounds: int) -> list[Row]:
+    """Segments with and without rotation take turns, so that the noise of the machine falls on both."""
+    if shutil.which("iperf3") is None:
+        return []
+    still: list[float] = []
+    turning: list[float] = []
+    async with ends(kind) as both:
+        for round_ in range(rounds):
+            for rotating in ((True, False), (False, True))[round_ % 2]:
+                rate = await _mbps(both, seconds, rotate_s if rotating else None)
+                (turning if rotating else still).append(rate)
+    with_, without = statistics.median(turning), statistics.median(still)
+    spread = f"with {min(turning):.0f}-{max(turning):.0f}, without {min(still):.0f}-{max(still):.0f} Mbit/s"
+    return [
+        Row(name=f"{kind}: TCP, a key every {rotate_s:g} s", value=with_, unit="Mbit/s",
+            reference=("without rotation", round(without, 1)), note=spread),
+        Row(name=f"{kind}: share of it that stays", value=with_ / without, unit="", goal=GOAL_SHARE,
+            note=f"medians of {rounds} segments of {seconds:g} s each"),
+    ]  # fmt: skip
+
+
+async def _mbps(both: Ends, seconds: float, rotate_s: float | None) -> float:
+    wires, way = both.wires, both.stage.way
+    host, _, port = way.rpartition(":") if way else (wires.inner["b"], "", str(LOAD_PORT))
+    server = wires.start("b", ["iperf3", "-s", "-1", "-B", wires.inner["b"], "-p", str(LOAD_PORT)])
+    await asyncio.sleep(0.5)
+    command = ["iperf3", "-J", "-c", host, "-p", port, "-B", wires.inner["a"], "-t", str(seconds)]
+    client = wires.start("a", command)
+    told = asyncio.create_task(asyncio.to_thread(client.communicate, None, seconds + 20.0))
+    while not told.done():
+        await asyncio.wait([told], timeout=rotate_s)
+        if rotate_s is not None and not told.done():
+            await both.rotate()
+    server.wait(timeout=5.0)
+    report = json.loads((await told)[0])
+    return float(report["end"]["sum_received"]["bits_per_second"]) / 1e6
