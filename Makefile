@@ -73,6 +73,9 @@ bench-fair: setup ## one greedy SAE beside those that keep to their quota
 bench-distill: setup ## reconcile and verify 10^9 sifted bits, amplify
 	@$(BIN)/python -m bench.bench_distill --bits 1e9
 
+test-mlkem: setup ## IPsec with ML-KEM, by the strongSwan of a Debian sid in a folder (needs root and apt)
+	@root=$$(scripts/strongswan-sid) && STRONGSWAN_ROOT=$$root $(BIN)/pytest -q tests/integration/test_tunnel_ipsec*.py $(ARGS)
+
 tunnel-space: setup ## every order of events between two tunnel ends, within bounds (ARGS="--lost 2 --restarted 1")
 	@$(BIN)/python -m keystrand.testing.tunnelspace $(ARGS)
 

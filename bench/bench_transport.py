@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from bench.report import Row, publish
 from bench.transport_drill import drill
+from bench.transport_many import many
 from bench.transport_rotate import rotate
 from bench.transport_speed import minimum, throughput
 from keystrand.lab.wires import why_not
@@ -36,7 +37,9 @@ def main() -> int:
         "fallback": lambda kind: drill(kind, words.runs, "fallback:pqc"),
     }
     met = True
-    for part in words.parts:
+    if "many" in words.parts:
+        met &= publish("transport_many", many(words.tunnels, 30.0, words.many_seconds))
+    for part in [part for part in words.parts if part != "many"]:
         for kind in words.kinds:
             met &= publish(f"transport_{part}_{kind}", parts[part](kind))
     return 0 if met else 1
@@ -45,12 +48,14 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kinds", nargs="+", default=KINDS)
-    parser.add_argument("--parts", nargs="+", default=("rotate",))
+    parser.add_argument("--parts", nargs="+", default=("rotate", "minimum", "throughput", "closed", "fallback", "many"))
     parser.add_argument("--seconds", type=float, default=600.0, help="of a rotation run")
     parser.add_argument("--rotate-s", type=float, default=2.0)
     parser.add_argument("--packets-per-s", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=100, help="of each drill")
     parser.add_argument("--rounds", type=int, default=40, help="of minimum; a tenth as many of throughput")
+    parser.add_argument("--tunnels", type=int, default=200, help="of many")
+    parser.add_argument("--many-seconds", type=float, default=120.0)
     parser.add_argument("--path", default="")
     return parser.parse_args()
 

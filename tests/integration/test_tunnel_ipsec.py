@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from keystrand.lab import ipsec as lab
 from keystrand.lab.load import MARK
 from keystrand.lab.stage import Stage
 from keystrand.lab.wires import SIDES, Side, Wires, why_not
+from keystrand.testing.daemon_conformance import DAEMON_CHECKS, DaemonCheck, DaemonRig
 from keystrand.testing.keyfolder import KeyFolder
 from keystrand.testing.tunnels import SAES, TunnelPair, place_of
 from keystrand.transport.ipsec import connector
@@ -140,54 +142,6 @@ async def test_a_wrong_key_at_one_end_never_comes_into_use_and_traffic_stays_on_
         assert await reaches(wires)
 
 
-async def test_without_keys_not_a_packet_leaves_in_any_form_until_there_are_keys(wires: Wires, tmp_path: Path) -> None:
-    with_a_way_around(wires)
-    pair = pair_of(tmp_path, wires, replace(TERMS, pace=replace(PACE, hold_s=2.5)))
-    async with pair.running():
-        await pair.rotated(1)
-        source = pair.sources["initiator"]
-        source.left = 0  # type: ignore[attr-defined]
-        await pair.until(lambda p: all(runner.end.blocked for runner in p.runners.values()), 8.0)
-        load = wires.load(seconds=1.0)
-        assert await asyncio.to_thread(wires.capture, "a", 1.5, MARK) == 0
-        assert (await asyncio.to_thread(load.wait, 10.0)).received == 0
-        source.left = None  # type: ignore[attr-defined]
-        await pair.until(lambda p: not any(runner.end.blocked for runner in p.runners.values()))
-        assert await reaches(wires)
-
-
-async def test_a_daemon_that_is_killed_and_comes_back_lets_nothing_around_the_tunnel_and_gets_a_fresh_key(
-    wires: Wires, tmp_path: Path
-) -> None:
-    with_a_way_around(wires)
-    pair = pair_of(tmp_path, wires, replace(TERMS, pace=replace(PACE, rotate_s=60.0, hold_s=120.0)))
-    async with pair.running():
-        await pair.rotated(1)
-        for rotation, side in enumerate(SIDES, start=2):
-            (pid,) = wires.host("ip", "netns", "pids", wires.names[side]).split()
-            os.kill(int(pid), signal.SIGKILL)
-            load = wires.load(seconds=0.8, to=lab.OTHERS[side])
-            assert await asyncio.to_thread(wires.capture, side, 1.0, MARK) == 0
-            await asyncio.to_thread(load.wait, 10.0)
-            await asyncio.to_thread(lab.start, wires, side, tmp_path)
-            await pair.rotated(rotation)
-            assert await reaches(wires)
-
-
-async def test_the_process_that_steers_is_restarted_and_traffic_goes_on(wires: Wires, tmp_path: Path) -> None:
-    async with pair_of(tmp_path, wires).running() as pair:
-        await pair.rotated(2)
-        load = wires.load(seconds=4.5)
-        for role in SIDE:
-            await pair.stop(role)
-            await asyncio.sleep(0.3)
-            await pair.start(role)
-            seen = pair.heard[role].count("tunnel.rotated")
-            await pair.until(lambda p, role=role, seen=seen: p.heard[role].count("tunnel.rotated") > seen, 10.0)
-        report = await asyncio.to_thread(load.wait, 20.0)
-        assert report.lost == 0, report
-
-
 async def test_the_daemon_holds_no_key_once_it_is_in_use_and_keeps_what_others_loaded(
     wires: Wires, tmp_path: Path
 ) -> None:
@@ -273,3 +227,16 @@ async def test_where_the_kernel_does_esp_a_policy_of_its_own_stops_what_no_sa_ta
     await barrier.lift()
     assert not await barrier.blocked()
     assert await reaches(wires)
+
+
+@pytest.mark.proves("R021")
+@pytest.mark.parametrize("check", DAEMON_CHECKS, ids=lambda check: check.__name__)
+async def test_whatever_happens(check: DaemonCheck, wires: Wires, tmp_path: Path) -> None:
+    staged = lab.stage(wires, tmp_path)
+
+    def kill(side: Side) -> Callable[[], object]:
+        (pid,) = wires.host("ip", "netns", "pids", wires.names[side]).split()
+        os.kill(int(pid), signal.SIGKILL)
+        return lambda: lab.start(wires, side, tmp_path)
+
+    await check(DaemonRig(wires, tmp_path, partial(opening, staged), kill))

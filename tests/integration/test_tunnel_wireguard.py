@@ -6,8 +6,9 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from keystrand.lab.stage import Stage
 from keystrand.lab.wireguard import stage
 from keystrand.lab.wires import SIDES, Side, Wires, why_not
 from keystrand.testing.connector_conformance import CHECKS, Check
+from keystrand.testing.daemon_conformance import DAEMON_CHECKS, DaemonCheck, DaemonRig
 from keystrand.testing.tunnels import TunnelPair, place_of
 from keystrand.transport.tunnel.agreement import Pace
 from keystrand.transport.tunnel.contract import Connector, Generation, Place, Role
@@ -136,55 +138,6 @@ async def test_while_the_ends_send_over_different_lanes_neither_lane_is_taken(wi
     assert (await ends["responder"].health()).number == 7
 
 
-async def test_without_keys_not_a_packet_leaves_in_any_form_until_there_are_keys(wires: Wires, tmp_path: Path) -> None:
-    for side, other in (("a", "b"), ("b", "a")):  # a way around the tunnel, which must not be taken
-        wires.run(side, "ip", "route", "add", "default", "via", wires.outer[other])  # type: ignore[arg-type,index]
-    assert await reaches(wires), "in clear, before there is a tunnel"
-    pair = pair_of(tmp_path, wires, replace(TERMS, pace=replace(PACE, hold_s=2.5)))
-    async with pair.running():
-        await pair.rotated(1)
-        source = pair.sources["initiator"]
-        source.left = 0  # type: ignore[attr-defined]
-        await pair.until(lambda p: all(runner.end.blocked for runner in p.runners.values()), 8.0)
-        load = wires.load(seconds=1.0)
-        assert await asyncio.to_thread(wires.capture, "a", 1.5, MARK) == 0
-        assert (await asyncio.to_thread(load.wait, 10.0)).received == 0
-        source.left = None  # type: ignore[attr-defined]
-        await pair.until(lambda p: not any(runner.end.blocked for runner in p.runners.values()))
-        assert await reaches(wires)
-
-
-async def test_a_daemon_that_is_killed_lets_nothing_around_the_tunnel_and_gets_a_fresh_key(
-    wires: Wires, tmp_path: Path
-) -> None:
-    for side, other in (("a", "b"), ("b", "a")):
-        wires.run(side, "ip", "route", "add", "default", "via", wires.outer[other])  # type: ignore[arg-type,index]
-    pair = pair_of(tmp_path, wires, replace(TERMS, pace=replace(PACE, rotate_s=60.0, hold_s=120.0)))
-    async with pair.running():
-        await pair.rotated(1)
-        (pid,) = daemons(wires, "a")
-        os.kill(pid, signal.SIGKILL)
-        load = wires.load(seconds=1.0)
-        assert await asyncio.to_thread(wires.capture, "a", 1.2, MARK) == 0
-        await asyncio.to_thread(load.wait, 10.0)
-        await pair.rotated(2)
-        assert await reaches(wires)
-
-
-async def test_the_process_that_steers_is_restarted_and_traffic_goes_on(wires: Wires, tmp_path: Path) -> None:
-    async with pair_of(tmp_path, wires).running() as pair:
-        await pair.rotated(2)
-        load = wires.load(seconds=4.5)
-        for role in SIDE:
-            await pair.stop(role)
-            await asyncio.sleep(0.3)
-            await pair.start(role)
-            seen = pair.heard[role].count("tunnel.rotated")
-            await pair.until(lambda p, role=role, seen=seen: p.heard[role].count("tunnel.rotated") > seen, 10.0)
-        report = await asyncio.to_thread(load.wait, 20.0)
-        assert report.lost == 0, report
-
-
 async def test_one_interface_comes_up_at_once_and_a_key_that_waits_disturbs_nothing(
     wires: Wires, tmp_path: Path
 ) -> None:
@@ -249,3 +202,16 @@ class WireGuardRig:
 async def test_conformance(check: Check, wires: Wires, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connector, "HANDSHAKE_S", 1.0)
     await check(WireGuardRig(wires, tmp_path))
+
+
+@pytest.mark.proves("R021")
+@pytest.mark.parametrize("check", DAEMON_CHECKS, ids=lambda check: check.__name__)
+async def test_whatever_happens(check: DaemonCheck, wires: Wires, tmp_path: Path) -> None:
+    staged = stage(wires, tmp_path)
+
+    def kill(side: Side) -> Callable[[], object]:
+        for pid in daemons(wires, side):
+            os.kill(pid, signal.SIGKILL)
+        return lambda: None  # the connector starts a fresh one
+
+    await check(DaemonRig(wires, tmp_path, partial(opening, staged), kill))

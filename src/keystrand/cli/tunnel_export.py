@@ -39,6 +39,10 @@ def command(name: str, make: str, kme: str | None, config_file: Path) -> None:
     config = site_of(config_file)
     tunnel = tunnel_of(config, name, config_file)
     click.echo(render(MAKES[make], sheet_of(config, name, tunnel, MAKES[make], _address(kme))), nl=False)
+    if MAKES[make].interface == "014" and config.tls.require_pqc_group:
+        say(
+            "this site lets in only who has X25519MLKEM768 in TLS; for a device without: require_pqc_group = false in [tls]"
+        )
     say("not tested on the device; [tunnel] itself is for a connector: remove it where the device takes over")
 
 

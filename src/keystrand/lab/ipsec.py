@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import tempfile
 import time
 from collections.abc import Mapping
@@ -12,13 +14,16 @@ from keystrand.core.errors import Unavailable
 from keystrand.crypto import pki
 from keystrand.lab.stage import Stage
 from keystrand.lab.wires import SIDES, Side, Wires
+from keystrand.transport.ipsec.barrier import Plane
 
 READY_S: Final = 8.0
 PROGRAM: Final = "/usr/sbin/charon-systemd"
 PLUGINS: Final = (
     "random nonce pem pkcs1 pkcs8 pubkey x509 revocation constraints openssl gcm hmac kdf sha2 aes "
-    "kernel-libipsec kernel-netlink socket-default vici"
+    "{esp} kernel-netlink socket-default vici"
 )
+ROOT: Final = "STRONGSWAN_ROOT"  # environment: another system's files, whose daemon runs in place of this one's
+ESP: Final[Mapping[Plane, str]] = {"daemon": "kernel-libipsec", "kernel": ""}
 OTHERS: Final[Mapping[Side, Side]] = {"a": "b", "b": "a"}
 CONFIGURATION: Final = """\
 charon {{
@@ -32,7 +37,7 @@ charon {{
       socket = unix://{socket}
     }}
     kernel-libipsec {{
-      load = yes
+      load = {userspace}
     }}
   }}
   filelog {{
@@ -51,9 +56,10 @@ charon-systemd : charon {{
 
 def why_not() -> str:
     """Why there is no daemon to drive here; empty where there is one."""
-    if not Path(PROGRAM).exists():
+    root = os.environ.get(ROOT, "")
+    if not Path(root + PROGRAM).exists():
         return "strongSwan is missing: apt-get install charon-systemd strongswan-swanctl libcharon-extra-plugins"
-    if not Path("/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so").exists():
+    if not Path(f"{root}/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so").exists():
         return "strongSwan's own data plane is missing: apt-get install libcharon-extra-plugins"
     return "" if Path("/dev/net/tun").exists() else "there is no /dev/net/tun"
 
@@ -63,14 +69,21 @@ def socket_of(wires: Wires, side: Side) -> Path:
     return Path(tempfile.gettempdir()) / f"{wires.names[side]}.vici"
 
 
-def start(wires: Wires, side: Side, folder: Path) -> int:
+def start(wires: Wires, side: Side, folder: Path, plane: Plane = "daemon") -> int:
     """The daemon of one side, until the wires end; its process ID. Raises Unavailable when it does not come up."""
     socket = socket_of(wires, side)
     socket.unlink(missing_ok=True)
     settings = folder / f"{side}.strongswan.conf"
-    settings.write_text(CONFIGURATION.format(plugins=PLUGINS, socket=socket, log=folder / f"{side}.charon.log"))
+    settings.write_text(
+        CONFIGURATION.format(
+            plugins=PLUGINS.format(esp=ESP[plane]),
+            userspace="yes" if ESP[plane] else "no",
+            socket=socket,
+            log=folder / f"{side}.charon.log",
+        )
+    )
     words = {"STRONGSWAN_CONF": str(settings)}
-    program = wires.start(side, [PROGRAM], log=folder / f"{side}.charon.out", env=words)
+    program = wires.start(side, _command(folder), log=folder / f"{side}.charon.out", env=words)
     began_s = time.monotonic()
     while not socket.exists():
         if program.poll() is not None or time.monotonic() > began_s + READY_S:
@@ -79,20 +92,38 @@ def start(wires: Wires, side: Side, folder: Path) -> int:
     return program.pid
 
 
-def stage(wires: Wires, folder: Path) -> Stage:
+def _command(folder: Path) -> list[str]:
+    """The daemon of this system, or that of another root, which sees the folders that it needs: `ip netns exec` has given it
+    mounts of its own already, so that these end with it."""
+    root = os.environ.get(ROOT, "")
+    if not root:
+        return [PROGRAM]
+    places = " ".join(shlex.quote(str(place)) for place in ("/dev", "/proc", tempfile.gettempdir(), folder))
+    inside = shlex.quote(root)
+    return [
+        "sh",
+        "-c",
+        f'for place in {places}; do mkdir -p {inside}"$place"; mount --rbind "$place" {inside}"$place"; done; '
+        f"exec chroot {inside} {PROGRAM}",
+    ]
+
+
+def stage(wires: Wires, folder: Path, plane: Plane = "daemon") -> Stage:
     """Raises Unavailable where there is no strongSwan."""
     if reason := why_not():
         raise Unavailable(reason)
     ca, _ = pki.create_ca(folder / "ike", "lab")
     for side in SIDES:
         pki.issue(folder / "ike", kind="sae", name=f"gw-{side}", hosts=(f"gw-{side}.example",))
-        start(wires, side, folder)
+        start(wires, side, folder, plane)
     wires.at_end.append(lambda: _sweep(wires))
-    return Stage({side: table(wires, side, folder, ca) for side in SIDES}, note=_note())
+    return Stage({side: table(wires, side, folder, ca) for side in SIDES}, note=NOTES[plane])
 
 
-def _note() -> str:
-    return "userspace ESP (kernel-libipsec of strongSwan)"
+NOTES: Final[Mapping[Plane, str]] = {
+    "daemon": "userspace ESP (kernel-libipsec of strongSwan)",
+    "kernel": "ESP of the kernel",
+}
 
 
 def table(wires: Wires, side: Side, folder: Path, ca: Path) -> str:

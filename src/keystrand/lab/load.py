@@ -20,6 +20,7 @@ HEAD: Final = struct.Struct("!Qd")
 MARK: Final = b"keystrand-plain-text"
 ALL_PROTOCOLS: Final = 3
 GAP_S: Final = 0.25  # silences as long as that are listed
+SO_RCVBUFFORCE: Final = 33  # for root: beyond net.core.rmem_max
 GAPS_MAX: Final = 10_000
 
 
@@ -95,7 +96,7 @@ def receive(address: str) -> dict[str, object]:
     """Until SIGTERM."""
     arrivals = Arrivals()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_194_304)
+        udp.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16_777_216)  # what a busy machine keeps waiting is not lost
         udp.bind(_place(address))
         print("listening", flush=True)
         try:

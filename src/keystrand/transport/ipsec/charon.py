@@ -18,12 +18,14 @@ from keystrand.core.secret import Secret
 from keystrand.transport.ipsec.barrier import Plane
 from keystrand.transport.ipsec.settings import IpsecSettings
 from keystrand.transport.ipsec.vici import Refusal, Tree, Vici, section, text, texts
+from keystrand.transport.tunnel.contract import Role
 
 PPK_DOMAIN: Final = "keystrand"
 CHILD: Final = "net"
 INITIATE_S: Final = 8.0
 END_S: Final = 2.0
 IKE_SUITE, IKE_SUITE_KEM = "aes256gcm16-prfsha384-ecp384", "aes256gcm16-prfsha384-x25519-ke1_mlkem768"
+RANK_FIRST, RANKS = 500_000_000, 3_000_000_000  # priorities of policies: above the daemon's own, below the last resort
 ESP_SUITE: Final = "aes256gcm16"  # each generation has a key exchange of its own, in IKE
 
 
@@ -50,8 +52,8 @@ class IkeSa:
 class Charon:
     """The daemon at one end of one tunnel. Raises Unavailable."""
 
-    def __init__(self, tunnel: str, settings: IpsecSettings) -> None:
-        self._tunnel, self._settings = tunnel, settings
+    def __init__(self, tunnel: str, settings: IpsecSettings, role: Role = "initiator") -> None:
+        self._tunnel, self._settings, self._role = tunnel, settings, role
         self._vici = Vici(settings.socket)
         self._name = re.compile(rf"keystrand-{re.escape(tunnel)}-(\d+)")
 
@@ -101,10 +103,17 @@ class Charon:
         body = {"id": self._secret(number), "type": "PPK", "data": ppk.reveal(), "owners": [ppk_id]}
         await self.forget_secrets(but=number)
         await self._vici.call("load-shared", body)
-        await self._vici.call("load-conn", {self.connection(number): await self._connection(ppk_id)})
+        await self._vici.call("load-conn", {self.connection(number): await self._connection(number, ppk_id)})
         await self.forget_connections(but=number)
 
-    async def _connection(self, ppk_id: str) -> Tree:
+    def _rank(self, number: int) -> Tree:
+        """The responder installs a CHILD_SA before the initiator can read it. So its kernel goes on sending under the one
+        before, whose policy ranks higher, until the initiator, which has both by then, ends that one: none is ever unreadable.
+        Where the daemon itself does ESP it knows no ranks, and sends under the newest at once.
+        """
+        return {"priority": str(RANK_FIRST + number % RANKS)} if self._role == "responder" else {}
+
+    async def _connection(self, number: int, ppk_id: str) -> Tree:
         settings = self._settings
         ike, esp = await self.suites()
         local, remote = self._authentication()
@@ -115,6 +124,7 @@ class Charon:
             "esp_proposals": esp,
             "rekey_time": f"{settings.child_rekey_s}s",
             "start_action": "none",
+            **self._rank(number),
         }
         return {
             "version": "2",

@@ -30,7 +30,7 @@ class Ipsec(Connector):
 
     def __init__(self, place: Place, settings: IpsecSettings) -> None:
         self._place = place
-        self._charon = Charon(place.tunnel, settings)
+        self._charon = Charon(place.tunnel, settings, place.role)
         self._barrier = Barrier(settings.remote_networks, settings.namespace or "")
         self._coming: int | None = None
         self._blocked: bool | None = None  # not known yet

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,10 +21,10 @@ LOOK_S: Final = 1.0
 
 @dataclass
 class Crew:
-    """makings: a fresh runner of each tunnel. sentinel: words for `keystrand`; it outlives us, and knows that by the end of its
-    standard input."""
+    """makings: a fresh runner of each tunnel. sentinel: words for `keystrand`, which outlives us, and knows that by the end of
+    its standard input; none: nobody watches."""
 
-    makings: list[Callable[[], Runner]]
+    makings: Sequence[Callable[[], Runner]]
     sentinel: list[str]
 
     async def run(self) -> None:
@@ -60,7 +60,7 @@ class Crew:
 
     async def _watch(self) -> None:
         """A sentinel stands, always; what ended it does not matter."""
-        while True:
+        while self.sentinel:
             program = self._start()
             try:
                 while program.poll() is None:
