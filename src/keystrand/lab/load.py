@@ -111,8 +111,9 @@ def receive(address: str) -> dict[str, object]:
 def capture(interface: str, seconds: float, needle: bytes) -> dict[str, int]:
     """Frames of any protocol, either way, that hold the needle; and how many there were at all."""
     found = total = 0
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ALL_PROTOCOLS)) as raw:
-        raw.bind((interface, 0))
+    # with a protocol it would hear every interface until it is bound
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
+        raw.bind((interface, ALL_PROTOCOLS))
         until_s = time.monotonic() + seconds
         while (left_s := until_s - time.monotonic()) > 0:
             raw.settimeout(left_s)
