@@ -63,7 +63,7 @@ def show_list(config_file: Path, name: str, token_file: Path | None, limit: int,
         for key in found:
             print_json(key)
     else:
-        show_table(("key ID", "state", "made", "link", "bits", "pair"), map(_row, found))
+        show_table(("key ID", "state", "made", "link", "pair"), map(_row, found))
     if cursor:
         say(f"there are more than {limit}; see --limit")
 
@@ -71,7 +71,7 @@ def show_list(config_file: Path, name: str, token_file: Path | None, limit: int,
 def _row(key: dict[str, Any]) -> tuple[object, ...]:
     pair = f"{key['initiator']} -> {', '.join(key['responders'])}"
     tenant = "" if key["tenant"] == "default" else f"  ({key['tenant']})"
-    return key["key_id"], key["state"], moment(key["created_s"])[5:-1], key["link"], key["size_bits"], pair + tenant
+    return key["key_id"], key["state"], moment(key["created_s"])[5:-1], key["link"], pair + tenant
 
 
 @command.command("show")
@@ -176,7 +176,7 @@ def _carry_out(client: AdminClient, path: str, wish: dict[str, Any], *, as_json:
             say(f"{use['key_id']} is used by {use['sae']}: {use['consumer']}")
         if not cursor:
             break
-    say(f"{moved} keys moved, {given_up} given up before they left")
+    say(f"{moved} moved, {given_up} given up before they left")
 
 
 for _verb, _summary in (

@@ -11,7 +11,7 @@ from keystrand.config.founding import Role, append, card_of, found_site, join_li
 
 SITES = ("alpha", "bravo")
 LINK = "alpha-bravo"
-PORTS_PER_SITE = 7
+PORTS_PER_SITE = 8  # those that every site has, and one for administrators
 
 
 @dataclass(frozen=True, slots=True)
