@@ -23,7 +23,7 @@ def command(file: Path, restored: bool) -> None:
     SIGHUP reads SAEs, tenants and policy of FILE again; anything else needs a restart.
     """
     from keystrand.cli.loop import run_until_stopped
-    from keystrand.node.site import run_site
+    from keystrand.node.run import run_site
 
     config = site_of(file)
     if config.status is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from keystrand.config.admin_checks import check_admin
-from keystrand.config.edge_checks import check_interdomain, check_kmip, check_streams
+from keystrand.config.edge_checks import check_backup, check_interdomain, check_kmip, check_streams
 from keystrand.config.kms import check_kms
 from keystrand.config.lines import Where
 from keystrand.config.module import Channel, ModuleConfig
@@ -288,5 +288,5 @@ def _audit_sinks(config: SiteConfig) -> Iterator[Fault]:
 SiteCheck = Callable[[SiteConfig], Iterator[Fault]]
 SITE_CHECKS: Final[tuple[SiteCheck, ...]] = (
     _names, _files, _peers, _links, _saes, _listens, _gateway, _skip, _audit_sinks,
-    check_kmip, check_kms, check_streams, check_interdomain, check_admin, check_tunnels, check_relay,
+    check_kmip, check_kms, check_streams, check_backup, check_interdomain, check_admin, check_tunnels, check_relay,
 )  # fmt: skip

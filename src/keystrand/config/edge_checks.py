@@ -25,6 +25,16 @@ def check_kmip(config: SiteConfig) -> Iterator[Fault]:
         yield Fault(("kmip", "minimum"), "TLS 1.2 has no ML-KEM group, yet require_pqc_group asks for one", hint)
 
 
+def check_backup(config: SiteConfig) -> Iterator[Fault]:
+    """A folder that is there, and a store that is a file."""
+    if config.backup is None:
+        return
+    if not config.backup.folder.is_dir():
+        yield Fault(("backup", "folder"), f"{config.backup.folder}: no such folder", "make it, or mount it")
+    if getattr(config.site, "store", None) is not None:
+        yield Fault(("backup",), "copies the file of a site that has one", "back a database up by its own means")
+
+
 def check_streams(config: SiteConfig) -> Iterator[Fault]:
     """A stream lives in the memory of one process: behind a balancer, its two ends and its calls would meet others."""
     if config.etsi004 is not None and getattr(config.site, "store", None) is not None:

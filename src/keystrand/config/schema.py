@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from keystrand.config.admin import Admin
 from keystrand.config.audit import Audit
+from keystrand.config.backup import Backup
 from keystrand.config.edges import Etsi004, Interdomain, Kmip, Sdn, Skip
 from keystrand.config.escrow import Escrow
 from keystrand.config.kms import Kms
@@ -220,6 +221,7 @@ class SiteConfig(Section, frozen=True, kw_only=True):
     tunnel: Mapping[str, Tunnel] = {}
     hsm: HsmToken | None = None
     audit: Audit = Audit()
+    backup: Backup | None = None
     admin: Admin | None = None
     escrow: Escrow = Escrow()
     limits: Limits = Limits()

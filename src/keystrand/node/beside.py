@@ -5,11 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from keystrand.core.clock import Clock
 from keystrand.core.errors import KeystrandError
 from keystrand.core.events import Event, Sink
 from keystrand.kme.jobs import JobStatus
+from keystrand.node.engine import Engine
+
+
+class Part(Protocol):
+    """What of a site has such a job."""
+
+    job: Beside
+
+    async def run(self, engine: Engine, /) -> None: ...
 
 
 class Beside:

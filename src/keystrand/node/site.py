@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from collections import ChainMap
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +28,7 @@ from keystrand.net.frames import serve_frames
 from keystrand.net.http_server import HttpServer
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.admin import Place, PolicyPaper, policy_in_force, serve_admin
+from keystrand.node.beside import Part
 from keystrand.node.devices import Devices
 from keystrand.node.edges import Edges, Server
 from keystrand.node.engine import Engine
@@ -41,14 +41,14 @@ from keystrand.node.policy_file import read_again
 from keystrand.node.readings import Readings
 from keystrand.node.relaying import Relaying
 from keystrand.node.replicas import OneProcess, Replica, open_place
-from keystrand.node.rollback import check_site, keep_mark
+from keystrand.node.rollback import keep_mark
 from keystrand.node.sealing import sealer_of
 from keystrand.node.tunnels import TunnelPrograms
 from keystrand.node.withdrawal import Withdrawals
 from keystrand.observe.audit import AuditLog
 from keystrand.observe.feed import Feed
 from keystrand.observe.gauges import Gauges, LinkGauge
-from keystrand.observe.logs import LogSink, configure_logs
+from keystrand.observe.logs import LogSink
 from keystrand.observe.metrics import Metrics
 from keystrand.store.sql import SqlStore
 
@@ -109,6 +109,7 @@ class SiteNode:
         self.border = Border(config, self.sink)
         self.engine = Engine(self._kme, self._perform, self._store_failed, self._store_back, turns=self.replica.turns)
         self.withdrawals = self._withdrawals()
+        self.beside: list[Part] = [self.withdrawals] if self.withdrawals else []  # whoever runs the site may add more
         self.audit_sinks = self.engine.gate = audit_sinks(config, self.store, self.clock, self.sink)
         modules = {name: link.module for name, link in config.links.items()}
         self.devices = Devices(modules, self.engine, config.limits, self.sink)
@@ -258,7 +259,7 @@ class SiteNode:
             )
             self._servers.append(server)
         self._servers += await Edges(config, self.engine, self.contexts, self.sink, self._gauges, self.border).open()
-        beside = (self.withdrawals.job,) if self.withdrawals else ()
+        beside = tuple(part.job for part in self.beside)
         place = Place(config, self.store, self.clock, self.feed, self._gauges, beside)
         self._servers += await serve_admin(place, self.engine, self.sink, self._adopt)
         self.sink.emit(Event("site.started", self.clock.now_s(), {"site": config.site.name}))
@@ -294,8 +295,7 @@ class SiteNode:
                 jobs = [self.engine.run(), self.notary.run(), self._tick(), self._read()]
                 jobs.append(self.replica.run(self.engine, self.sink))
                 jobs.append(self.border.run(self.engine))
-                if self.withdrawals is not None:
-                    jobs.append(self.withdrawals.run(self.engine))
+                jobs += [part.run(self.engine) for part in self.beside]
                 jobs += [self.lines.keep(line) for line in self.lines.neighbours()]
                 if self.audit_sinks is not None:
                     jobs.append(self.audit_sinks.run())
@@ -361,23 +361,3 @@ def _verifier(path: Path) -> Verifier:
         return Verifier.parse(path.read_text().strip())
     except (OSError, ValueError, KeystrandError) as error:
         raise ConfigError(f"cannot read an audit verification key: {error}", path=str(path)) from None
-
-
-async def run_site(config: SiteConfig, *, restored: bool = False, file: Path | None = None) -> None:
-    """Run a site until SIGTERM or SIGINT; SIGHUP reads the policy of `file` again.
-
-    restored: its store was put back from a backup, so a new epoch begins.
-    """
-    configure_logs(level=config.log.level, form=config.log.format)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    epoch = await check_site(config, restored=restored)
-    node = SiteNode(config)
-    if restored:
-        node.begin_epoch(epoch)
-    if file is not None:
-        node.tunnels = TunnelPrograms(config, file, node.clock, node.sink)
-        loop.add_signal_handler(signal.SIGHUP, node.read_policy_soon, file)
-    await node.run(stop)

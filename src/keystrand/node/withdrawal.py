@@ -96,7 +96,7 @@ class Withdrawals:
     def _put(self, export: Export) -> None:
         self._papers.put(PAPER, export.name, self._clock.now_s(), msgspec.json.encode(export).decode())
 
-    async def run(self, engine: Engine) -> None:
+    async def run(self, engine: Engine, /) -> None:
         """Until cancelled."""
         self._engine = engine
         await self.job.run()
