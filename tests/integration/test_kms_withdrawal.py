@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from kmip_estate import HERE, LEGACY, Estate
 from test_admin_site import admins, found
-from test_kmip_export import free_port, wait_until_up
+from test_kmip_export import wait_until_up
 from test_site_pair import Running, running, settled
 
 from keystrand.cli.program import run
@@ -21,7 +21,7 @@ from keystrand.config.load import site_faults
 from keystrand.core.errors import UnknownKey
 from keystrand.core.register import Scope
 from keystrand.core.states import Change
-from keystrand.lab.pair import Pair
+from keystrand.lab.pair import Pair, free_base_port
 from keystrand.transport.kmip import KmipClient
 from keystrand.wire import kmip_attributes as attributes
 from keystrand.wire.kmip_names import State
@@ -45,7 +45,7 @@ class Manager:
     """PyKMIP's server over one database, started and killed at will."""
 
     def __init__(self, folder: Path) -> None:
-        self.estate, self.folder, self.port = Estate(folder), folder / "kms", free_port()
+        self.estate, self.folder, self.port = Estate(folder), folder / "kms", free_base_port(1, start=26_000)
         self.folder.mkdir()
         self._program: subprocess.Popen[bytes] | None = None
 
