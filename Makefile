@@ -85,6 +85,13 @@ bench-transport: setup ## tunnels of each kind: loss, latency, throughput, drill
 authz: setup ## every cell of the authorisation matrix, over mutual TLS
 	@$(BIN)/python tests/integration/authz_estate.py
 
+bench-link: setup ## distillation: each stage on one core, the whole link on two
+	@$(BIN)/python -m bench.bench_link $(ARGS)
+
+cover-kernels: setup ## the tests of the kernels with NUMBA_DISABLE_JIT=1, for coverage of what is compiled
+	@NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q tests/unit/qkd/test_kernels.py tests/unit/qkd/test_amplify.py \
+		tests/unit/qkd/test_ldpc.py -k "twin or textbook or vectors or gather or stream or halves or weave or syndromes"
+
 audit-faults: setup ## break a required audit sink while keys are drawn (N=10000)
 	@$(BIN)/python -m keystrand.testing.faultysink --instants $(or $(N),10000)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keystrand.cli import link_run
 from keystrand.cli.cards import CARD, FINGERPRINT, compare
 from keystrand.cli.options import FILE, config_option, json_option, print_json, site_of
 from keystrand.cli.terminal import say
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 @click.group()
 def command() -> None:
     """Join this site to another by a QKD link."""
+
+
+command.add_command(link_run.run)
 
 
 @command.command("add")

@@ -30,8 +30,8 @@ from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.meeting import Dialling, Frames, Listening, Meeting
 from keystrand.node.module_state import LinkStateFile
 from keystrand.node.outbox import Outbox
-from keystrand.qkd.distill import cascade
 from keystrand.qkd.distill.authenticate import AuthKeyPool
+from keystrand.qkd.distill.warm import warm_up
 from keystrand.qkd.observables import Observables
 from keystrand.qkd.optics import QuantumChannel
 from keystrand.qkd.optics_channel import quiet_conditions
@@ -120,17 +120,6 @@ def _kme(config: ModuleConfig, sink: Sink) -> ConnectKme:
     return connect
 
 
-def warm_up() -> None:
-    """Compile the kernels, so that the first block does not wait for it."""
-    bits, seed = np.zeros(256, np.uint8), bytes(32)
-    oracle = cascade.Oracle(bits, qber_estimate=0.05, seed=seed)
-    noisy = bits.copy()
-    noisy[::50] = 1
-    corrector = cascade.Corrector(noisy, qber_estimate=0.05, seed=seed)
-    while (query := corrector.ask()) is not None:
-        corrector.hear(oracle.answer(query))
-
-
 def train_pulses(profile: LinkProfile) -> int:
     """Pulses of one train: TRAIN_S of light, less where more than TRAIN_CLICKS_MAX would click."""
     per_pulse = (
@@ -191,7 +180,7 @@ class Module:
 
     async def _runs(self) -> None:
         """One run after the other, with a pause that grows while nothing comes of them."""
-        await self._in_thread(warm_up)
+        await self._in_thread(partial(warm_up, self._profile))
         await self._outbox.greeted.wait()
         pause_s = PAUSE_FIRST_S
         while True:

@@ -134,6 +134,16 @@ class End(ABC):
             self._react(message)
         return self._outcome()
 
+    def sifted(self, first: int, count: int, sifted: Sifted) -> Outcome:
+        """Take in a train that was sifted elsewhere, as modules do that sift in hardware; both ends alike and in order."""
+        self._count_train(first, count, sifted)
+        self._start()
+        return self._outcome()
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Begin what can be begun without being asked."""
+
     @abstractmethod
     def _react(self, message: wire.AnyClassical) -> None:
         """What only this end does with a message; the other end has other ones."""

@@ -81,6 +81,9 @@ class Transmitter(End):
         """Sent, and not yet heard of."""
         return self._sent_pulses - self._pulses
 
+    def _start(self) -> None:
+        """A transmitter waits to be asked."""
+
     def _react(self, message: wire.AnyClassical) -> None:
         match message:
             case wire.Detections():
@@ -119,7 +122,9 @@ class Transmitter(End):
         work.seed = message.seed
         estimate = estimate_qber(work.raw)
         with self.stages.of("reconcile", work.raw.bits.size):
-            work.oracle = reconcile.oracle(self.scheme, work.raw.bits, qber_estimate=estimate, seed=work.seed)
+            work.oracle = reconcile.oracle(
+                self.scheme, work.raw.bits, qber_estimate=estimate, seed=work.seed, entropy=self._entropy
+            )
         return work
 
     def _hear_verify(self, message: wire.Verify) -> None:
@@ -198,8 +203,7 @@ class Receiver(End):
                 self._hear_tag(message)
             case _:
                 raise PeerFault(f"{type(message).__name__} is not for a receiver")
-        while self._may_cut():
-            self._begin()
+        self._start()
 
     def _hear_sifting(self, message: wire.Sifting) -> None:
         if not self._unsifted or self._unsifted[0][0] != message.first:
@@ -208,6 +212,10 @@ class Receiver(End):
         with self.stages.of("sift"):
             sifted = conclude(clicks, message)
         self._count_train(first, count, sifted)
+
+    def _start(self) -> None:
+        while self._may_cut():
+            self._begin()
 
     def _begin(self) -> None:
         self.pool.check()

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from keystrand.core.clock import Entropy
 from keystrand.qkd.distill import cascade, ldpc
 from keystrand.qkd.profile import LinkProfile, Scheme
 
@@ -34,8 +35,11 @@ class Corrector(Protocol):
     """The receiver's side: `ask`, send, `hear` the answer, until `ask` returns None."""
 
     leak_bits: int
-    errors: int
     round_trips: int
+
+    @property
+    def errors(self) -> int:
+        """Bits corrected so far."""
 
     @property
     def corrected(self) -> Bits:
@@ -51,15 +55,17 @@ class Corrector(Protocol):
         """Plan further work, because verification failed. Raises PeerFault where the block is lost."""
 
 
-def oracle(scheme: Scheme, sifted: Bits, *, qber_estimate: float, seed: bytes) -> Oracle:
+def oracle(scheme: Scheme, sifted: Bits, *, qber_estimate: float, seed: bytes, entropy: Entropy) -> Oracle:
     """The transmitter's side of `scheme` (not AUTO)."""
-    kind = {Scheme.CASCADE: cascade.Oracle, Scheme.LDPC: ldpc.Oracle}[scheme]
-    return kind(sifted, qber_estimate=qber_estimate, seed=seed)
+    if scheme is Scheme.CASCADE:
+        return cascade.Oracle(sifted, qber_estimate=qber_estimate, seed=seed)
+    private = entropy.bytes(ldpc.Layout.plan(sifted.size, qber_estimate).private_bytes())
+    return ldpc.Oracle(sifted, qber_estimate=qber_estimate, seed=seed, private=private)
 
 
 def corrector(scheme: Scheme, sifted: Bits, *, qber_estimate: float, seed: bytes) -> Corrector:
     """The receiver's side of `scheme` (not AUTO)."""
-    kind = {Scheme.CASCADE: cascade.Corrector, Scheme.LDPC: ldpc.Corrector}[scheme]
+    kind = cascade.Corrector if scheme is Scheme.CASCADE else ldpc.Corrector
     return kind(sifted, qber_estimate=qber_estimate, seed=seed)
 
 

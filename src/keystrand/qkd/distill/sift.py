@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keystrand.core.errors import PeerFault
-from keystrand.qkd.choices import TEST_BASIS, Bits, ChoiceStream
+from keystrand.qkd.choices import KEY_BASIS, TEST_BASIS, Bits, ChoiceStream
 from keystrand.qkd.distill.estimate import Counts
+from keystrand.qkd.kernels import sift as kernel
 from keystrand.qkd.optics import Clicks
 from keystrand.qkd.profile import Source
 from keystrand.wire.classical import Detections, Sifting
@@ -115,7 +116,7 @@ class RawBlock:
 
     def counts(self, source: Source, key_errors: tuple[int, int]) -> Counts:
         """All counts of the block. Raises ValueError where there are more errors than bits."""
-        decoys = int(self.intensities.sum())
+        decoys = int(np.count_nonzero(self.intensities))
         return Counts(
             intensities=(source.mu, source.nu),
             shares=(source.p_mu, 1 - source.p_mu),
@@ -142,33 +143,21 @@ class SiftedBuffer:
     def cut(self, size_bits: int) -> RawBlock:
         """Exactly `size_bits` bits of the key basis, as the proofs want it, and the test clicks that lie between them."""
         assert self.key_bits >= size_bits > 0
-        taken, lacking = [], size_bits
-        while lacking:
+        key, decoys, seen = np.empty(size_bits, np.uint8), np.empty(size_bits, np.uint8), np.zeros((2, 2), np.int64)
+        filled = 0
+        while filled < size_bits:
             part, self.end_pulse = self._parts.popleft()
-            held = _key_bits(part)
-            if held >= lacking:
-                end = int(np.flatnonzero(part.bases != TEST_BASIS)[lacking - 1]) + 1
-                self._parts.appendleft((part.part(end, None), self.end_pulse))
-                part, held = part.part(None, end), lacking
-            taken.append(part)
-            lacking -= held
+            clicks = (part.bits, part.bases, part.intensities, part.errors)
+            filled, used = kernel.divide(*clicks, key, decoys, filled, seen)
+        if used < part.bits.size:
+            self._parts.appendleft((part.part(used, None), self.end_pulse))
         self.key_bits -= size_bits
-        names = Sifted.__dataclass_fields__
-        return _raw(Sifted(*(np.concatenate([getattr(part, name) for part in taken]) for name in names)))
+        (signals, weak), (wrong, wrong_weak) = seen.tolist()
+        return RawBlock(key, decoys, (signals, weak), (wrong, wrong_weak))
 
 
 def _key_bits(sifted: Sifted) -> int:
-    return int(np.count_nonzero(sifted.bases != TEST_BASIS))
-
-
-def _raw(sifted: Sifted) -> RawBlock:
-    test = sifted.bases == TEST_BASIS
-    return RawBlock(
-        sifted.bits[~test],
-        sifted.intensities[~test],
-        _by_intensity(test, sifted.intensities),
-        _by_intensity(sifted.errors[test], sifted.intensities[test]),
-    )
+    return int(np.count_nonzero(sifted.bases == KEY_BASIS))
 
 
 def _by_intensity(which: Bits, intensities: Bits) -> tuple[int, int]:
