@@ -33,9 +33,10 @@ from keystrand.node.rollback import Witnessed, ask_witness, beside, check_before
 from keystrand.node.roots import hsm_of, root_of
 from keystrand.observe.audit import GENESIS, origin
 from keystrand.observe.audit_verify import rows_of, verify
+from keystrand.store.blocks import BLOCK_COLUMN
 from keystrand.store.rows import BLOCK_COLUMNS, COPY_COLUMNS, identity
 from keystrand.store.schema import MIGRATIONS
-from keystrand.store.sql import BLOCK_COLUMN, COPY_COLUMN
+from keystrand.store.sql import COPY_COLUMN
 from keystrand.store.sqlite import SqliteAuditFile
 
 DAY_S: Final = 86_400.0

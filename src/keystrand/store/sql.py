@@ -15,13 +15,14 @@ from operator import itemgetter
 from typing import Final
 
 from keystrand.core.errors import IllegalTransition
-from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, Drawn, OpenRequest, PeerRecord, PoolBlock, Wants
+from keystrand.core.pool import Account, Copy, DeviceBlock, Drawn, OpenRequest, PeerRecord, Wants
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 from keystrand.crypto.seal import Sealer
 from keystrand.store import statements
 from keystrand.store.ahead import BUSY_MAX, Busy, Found, gather, merged
 from keystrand.store.audit import SqlAudit
+from keystrand.store.blocks import SqlBlocks
 from keystrand.store.database import Database
 from keystrand.store.handovers import SqlHandovers
 from keystrand.store.ledger import LIVING, check_move
@@ -29,8 +30,6 @@ from keystrand.store.papers import SqlPapers
 from keystrand.store.register import SqlRegister
 from keystrand.store.rows import (
     NO_SEGMENTS,
-    block_of,
-    block_row,
     copy_of,
     copy_row,
     epoch_of,
@@ -42,12 +41,11 @@ from keystrand.store.rows import (
 )
 from keystrand.store.working import Journal, Row, Waiting, oldest
 
-BLOCK_COLUMN: Final = "blocks.material"
 COPY_COLUMN: Final = "copies.material"
 COPIES_REMEMBERED: Final = 4096  # keys: most are fetched within a second of being set aside
 
 
-class SqlStore(SqlAudit):
+class SqlStore(SqlBlocks, SqlAudit):
     """Implements KeyStore, and what the audit log and the witness need.
 
     Raises StoreUnavailable whenever the database fails, and then remembers nothing.
@@ -78,8 +76,9 @@ class SqlStore(SqlAudit):
         self._epoch: dict[str, int] = {}
         self._peers: dict[str, PeerRecord] = {}
         self._requests: dict[str, OpenRequest] | None = None  # all of them: a few thousand at most
-        self._free: dict[tuple[str, str], int] = {}  # until a block changes
-        self._read: dict[str, Row] = {}  # blocks of this transaction, sealed
+        self._free: dict[tuple[str, str], int] = {}
+        self._read: dict[str, Row] = {}
+        self._changed: dict[str, Row | None] = {}
         self._copies: dict[str, dict[str, Waiting]] = {}  # of the latest keys, and of those of this transaction
         self._absent: set[str] = set()  # keys without copies, as read in this transaction
         self._added: dict[tuple[str, str], list[tuple[str, str]]] = {}  # copies of this transaction, by request
@@ -132,6 +131,7 @@ class SqlStore(SqlAudit):
             raise
         self._journal.clear()
         self._read.clear()
+        self._changed.clear()
         self._absent.clear()
         self._added.clear()
         self._ahead = Found()
@@ -156,7 +156,6 @@ class SqlStore(SqlAudit):
                 yield
         except BaseException:
             self._journal.undo(mark)
-            self._free.clear()
             self._read.clear()
             self._absent.clear()
             self._ahead = Found(sealed=self._ahead.sealed)
@@ -199,80 +198,6 @@ class SqlStore(SqlAudit):
     def next_sequence(self, link: str) -> int:
         row = self._db.row("SELECT max(sequence) FROM device_blocks WHERE link = ?", (link,))
         return 0 if row is None or row[0] is None else int(row[0]) + 1
-
-    # pool blocks
-
-    def add_block(self, block: PoolBlock, material: Secret) -> None:
-        self._free.clear()
-        row = block_row(block)
-        sealed = self._sealer.seal(BLOCK_COLUMN, identity(row), material.reveal())
-        self._db.write(statements.INSERT_BLOCK, (*row, block.free_bits, sealed))
-
-    def block(self, block_id: str) -> PoolBlock | None:
-        row = self._block_row(block_id)
-        return block_of(row) if row else None
-
-    def _block_row(self, block_id: str) -> Row | None:
-        """With its sealed material; within a transaction it is read once."""
-        row = self._read.get(block_id)
-        if row is None:
-            row = self._db.row(statements.BLOCK_SEALED, (block_id,))
-            if row is not None and self._db.in_transaction:
-                self._read[block_id] = row
-        return row
-
-    def block_material(self, block_id: str) -> Secret:
-        row = self._block_row(block_id)
-        if row is None:
-            raise KeyError(block_id)
-        return self._sealer.open(BLOCK_COLUMN, identity(row[:-1]), row[-1])
-
-    def put_block(self, block: PoolBlock, material: Secret | None = None) -> None:
-        self._free.clear()
-        # the seal covers the facts, so new facts need a new seal even where the material stays
-        plain = self.block_material(block.block_id) if material is None else material
-        row = block_row(block)
-        sealed = self._sealer.seal(BLOCK_COLUMN, identity(row), plain.reveal())
-        facts = (*row[5:9], row[10], block.free_bits, sealed)
-        self._read.pop(block.block_id, None)
-        if not self._db.write(statements.UPDATE_BLOCK, (*facts, *row[:5], row[9])):
-            raise _absent(self.block(block.block_id), block.block_id)
-        self._read[block.block_id] = (*row, sealed)
-
-    def drop_block(self, block_id: str) -> None:
-        self._free.clear()
-        self._read.pop(block_id, None)
-        self._db.write("DELETE FROM blocks WHERE block_id = ?", (block_id,))
-
-    def blocks(
-        self, *, link: str | None = None, sequence: int | None = None, state: BlockState | None = None
-    ) -> list[PoolBlock]:
-        wanted = {"link": link, "sequence": sequence}
-        given = {name: value for name, value in wanted.items() if value is not None}
-        # the state as a literal: a partial index serves no parameter
-        stated = [f"state = '{state.value}'"] if state is not None else []
-        where = " AND ".join([*(f"{name} = ?" for name in given), *stated]) or "TRUE"
-        rows = self._db.rows(
-            f"{statements.SELECT_BLOCK} WHERE {where} ORDER BY link, sequence, piece", tuple(given.values())
-        )
-        return [block_of(row) for row in rows]
-
-    def free_blocks(self, link: str, owner: str, limit: int) -> list[PoolBlock]:
-        where = "link = ? AND owner = ? AND state = 'confirmed' AND free_bits > 0 ORDER BY sequence, piece LIMIT ?"
-        return [
-            block_of(row) for row in self._db.rows(f"{statements.SELECT_BLOCK} WHERE {where}", (link, owner, limit))
-        ]
-
-    def free_bits(self, link: str, owner: str) -> int:
-        known = self._free.get((link, owner))
-        if known is None:
-            row = self._db.row("SELECT free_bits FROM pools WHERE link = ? AND owner = ?", (link, owner))
-            known = self._free[link, owner] = int(row[0]) if row else 0
-        return known
-
-    def blocks_before(self, ingested_s: float, limit: int) -> list[PoolBlock]:
-        where = "ingested_s < ? ORDER BY ingested_s, link, sequence, piece LIMIT ?"
-        return [block_of(row) for row in self._db.rows(f"{statements.SELECT_BLOCK} WHERE {where}", (ingested_s, limit))]
 
     # lends
 
@@ -488,7 +413,3 @@ class SqlStore(SqlAudit):
     def links(self) -> list[str]:
         kept = {row[0] for row in self._db.rows("SELECT DISTINCT link FROM ledger")}
         return sorted(kept | self._moved.keys())
-
-
-def _absent(block: PoolBlock | None, block_id: str) -> Exception:
-    return KeyError(block_id) if block is None else IllegalTransition(f"block {block_id} cannot change its place")

@@ -15,11 +15,12 @@ from keystrand.core.register import Scope
 from keystrand.core.states import State
 from keystrand.crypto.seal import RootKey, Sealer
 from keystrand.store import postgres_schema, sqlite
+from keystrand.store.blocks import BLOCK_COLUMN
 from keystrand.store.database import Database
 from keystrand.store.register import FIXED, key_row
 from keystrand.store.rows import BLOCK_COLUMNS, COPY_COLUMNS, block_row, copy_row, identity
 from keystrand.store.schema import MIGRATIONS
-from keystrand.store.sql import BLOCK_COLUMN, COPY_COLUMN, SqlStore
+from keystrand.store.sql import COPY_COLUMN, SqlStore
 from keystrand.store.sqlite import SqliteDatabase
 from keystrand.testing.postgres import postgres_server, why_not
 
