@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +13,7 @@ from keystrand.lab.stage import Stage
 from keystrand.lab.wires import SIDES, Side, Wires
 from keystrand.transport.macsec.userspace import SOCKETS
 
+READY_S: Final = 8.0
 OTHERS: Final[dict[Side, Side]] = {"a": "b", "b": "a"}
 NOTES: Final = {
     "kernel": "MACsec of the kernel",
@@ -27,7 +31,9 @@ def plane_here(wires: Wires) -> str:
     return "kernel"
 
 
-def stage(wires: Wires, folder: Path, *, cipher: str = "gcm-aes-256", plane: str = "") -> Stage:
+def stage(
+    wires: Wires, folder: Path, *, cipher: str = "gcm-aes-256", plane: str = "", extra: Mapping[Side, str] | None = None
+) -> Stage:
     """Raises Unavailable where there is neither MACsec nor /dev/net/tun."""
     plane = plane or plane_here(wires)
     if plane == "userspace":
@@ -47,8 +53,34 @@ def stage(wires: Wires, folder: Path, *, cipher: str = "gcm-aes-256", plane: str
             "plane": plane,
         }
         lines = [f'{name} = "{value}"' for name, value in words.items()]
-        tables[side] = "\n".join([*lines, f'networks = ["{wires.inner[other]}/32"]'])
+        lines += [f'networks = ["{wires.inner[other]}/32"]', (extra or {}).get(side, "")]
+        tables[side] = "\n".join(lines)
     return Stage(tables, note=NOTES[plane])
+
+
+def mka_stage(wires: Wires, folder: Path, program: str = "/usr/sbin/wpa_supplicant") -> Stage:
+    """With a wpa_supplicant at each side, over the kernel's MACsec. Raises Unavailable where there is none."""
+    if plane_here(wires) != "kernel":
+        raise Unavailable("MKA needs the kernel's MACsec", hint="make test-kernel boots a kernel that has it")
+    if not Path(program).exists():
+        raise Unavailable("wpa_supplicant is missing", hint="apt-get install wpasupplicant")
+    extra: dict[Side, str] = {}
+    for side in SIDES:
+        control, settings = Path(tempfile.gettempdir()) / wires.names[side], folder / f"{side}.wpa.conf"
+        settings.write_text(f"ctrl_interface={control}\neapol_version=3\nap_scan=0\n")
+        words = [program, "-i", "wire", "-D", "macsec_linux", "-c", str(settings)]
+        wires.start(side, words, log=folder / f"{side}.wpa.log")
+        extra[side] = f'keys = "mka"\ncontrol = "{control / "wire"}"'
+        _await(control / "wire", folder / f"{side}.wpa.log")
+    return stage(wires, folder, cipher="gcm-aes-128", plane="kernel", extra=extra)
+
+
+def _await(socket: Path, log: Path) -> None:
+    until_s = time.monotonic() + READY_S
+    while not socket.exists():
+        if time.monotonic() > until_s:
+            raise Unavailable("wpa_supplicant does not come up", hint=f"see {log}")
+        time.sleep(0.02)
 
 
 def _sweep(wires: Wires) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 from keystrand.core.errors import Unavailable
 from keystrand.crypto.macsec import SALT_BYTES, Extended, Sak
 from keystrand.transport.macsec.door import ASSOCIATIONS, Door, Kernel, Mouth, SaKey, State, key_identifier
+from keystrand.transport.macsec.mka import Mka
 from keystrand.transport.macsec.proof import FIRST_PN, Proof, only_proofs
 from keystrand.transport.macsec.settings import MacsecSettings, faults_of
 from keystrand.transport.macsec.userspace import Userspace
@@ -220,7 +221,7 @@ class Macsec(Connector):
 
 
 def _open(place: Place, settings: MacsecSettings) -> Connector:
-    return Macsec(place, settings)
+    return (Mka if settings.keys == "mka" else Macsec)(place, settings)
 
 
 KIND = Kind(name=NAME, settings=MacsecSettings, open=_open, faults=faults_of, stage="keystrand.lab.macsec:stage")

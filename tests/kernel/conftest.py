@@ -1,0 +1,30 @@
+"""Data planes of a real kernel, under our connectors: run by `make test-kernel`, inside a kernel that it boots."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from keystrand.lab.wires import Wires
+
+collect_ignore_glob = [] if os.environ.get("KEYSTRAND_GUEST") else ["*.py"]
+
+
+@pytest.fixture
+def wires() -> Iterator[Wires]:
+    with Wires() as joined:
+        yield joined
+
+
+@pytest.fixture
+def figure() -> Callable[..., None]:
+    """Prints what was measured, as one line."""
+
+    def tell(what: str, **facts: Any) -> None:
+        print(f"\nfigure: {what} {json.dumps(facts)}", flush=True)
+
+    return tell
