@@ -46,6 +46,7 @@ class Macsec(Connector):
         self._coming: tuple[int, Proof] | None = None
         self._answering: asyncio.Task[None] | None = None
         self._going: asyncio.Task[None] | None = None
+        self._led = False  # by us: who led them before may have led them elsewhere
         self._octets_before: tuple[int, int] | None = None  # generation in use, and octets before it
 
     # a key comes -----------------------------------------------------------------------------------------------------
@@ -105,8 +106,7 @@ class Macsec(Connector):
     async def _accepted(self, an: int, number: int) -> bool:
         """Has our interface taken a frame under this key?"""
         state = await self._door.state()
-        rx = state.rx.get(an) if state is not None else None
-        return rx is not None and rx.number == number and rx.accepted > 0
+        return state is not None and _has_accepted(state, an, number)
 
     async def activate(self, number: int) -> None:
         state = await self._there()
@@ -114,16 +114,18 @@ class Macsec(Connector):
             if self._coming is None or self._coming[0] != number or state.holds(number % ASSOCIATIONS) != {number}:
                 raise Unavailable(f"key {number} is not prepared")
             await self._coming[1].ask()
-        await self._follow(number)
+        await self._follow(state, number)
 
     async def confirm(self, number: int) -> None:
         """That the initiator sends under it, it has told; that it can, the proof has."""
-        if not await self._accepted(number % ASSOCIATIONS, number):
+        state = await self._there()
+        if not _has_accepted(state, number % ASSOCIATIONS, number):
             raise Unavailable(f"nothing has come under key {number} yet")
-        await self._follow(number)
+        await self._follow(state, number)
 
-    async def _follow(self, number: int) -> None:
-        state, an = await self._there(), number % ASSOCIATIONS
+    async def _follow(self, state: State, number: int) -> None:
+        """Send under it. state: as it was found just now."""
+        an = number % ASSOCIATIONS
         if an not in state.tx or state.tx[an].number != number:
             raise Unavailable(f"key {number} is not in the interface")
         if state.encoding != an:
@@ -132,8 +134,9 @@ class Macsec(Connector):
             await self._door.forget_neighbours()
         if self._octets_before is None or self._octets_before[0] != number:
             self._octets_before = number, state.octets
-        if self._settings.networks:
+        if self._settings.networks and not self._led:
             await self._routes.lead(self._settings.interface)
+            self._led = True
 
     async def _there(self) -> State:
         state = await self._door.state()
@@ -172,6 +175,7 @@ class Macsec(Connector):
         await self._end_proof()
         if (state := await self._door.state()) is not None:
             await self._door.forget(state, range(ASSOCIATIONS))
+        self._led = False
         if self._settings.networks:
             await self._routes.lead(None)
 
@@ -218,6 +222,11 @@ class Macsec(Connector):
         if self._going is not None and not self._going.done():
             self._going.cancel()
             await asyncio.gather(self._going, return_exceptions=True)
+
+
+def _has_accepted(state: State, an: int, number: int) -> bool:
+    rx = state.rx.get(an)
+    return rx is not None and rx.number == number and rx.accepted > 0
 
 
 def _open(place: Place, settings: MacsecSettings) -> Connector:

@@ -108,21 +108,21 @@ class Door:
         self.peer_sci = bytes.fromhex(settings.peer_mac.replace(":", "")) + PORT.to_bytes(2, "big")
 
     async def make(self) -> State:
-        """There and up afterwards; a new one has no key and lets nothing pass. Raises Unavailable for a foreign one."""
+        """There afterwards; a new one is up, has no key and lets nothing pass. Raises Unavailable for a foreign one."""
         state = await self.state()
         if state is None:
             await self._mouth.make()
             await self._mouth.order([f"macsec add {self._peer} on"])
             state = await self.state()
+            for address in self._settings.addresses:
+                await run("ip", "address", "replace", address, "dev", self._interface, namespace=self._namespace)
+            await run("ip", "link", "set", self._interface, "up", namespace=self._namespace)
         want = (self._settings.cipher, True, True, "strict")
         if state is None or state.shape != want or state.peers != (self.peer_sci,):
             raise Unavailable(
                 f"{self._interface} is there, and is not what this tunnel needs ({want[0]}, encrypt, strict, one peer)",
                 hint=f"if nobody else needs it: ip link delete {self._interface}",
             )
-        for address in self._settings.addresses:
-            await run("ip", "address", "replace", address, "dev", self._interface, namespace=self._namespace)
-        await run("ip", "link", "set", self._interface, "up", namespace=self._namespace)
         return state
 
     async def state(self) -> State | None:

@@ -160,6 +160,8 @@ class Mka(Connector):
         raise Unavailable(f"no SAK under CAK {number} within {SECURED_S:g} s", hint=hint)
 
     async def _lead(self) -> None:
+        """wpa_supplicant takes the interface down with each MKA that ends, and routes go with it."""
+        await run("ip", "link", "set", self._settings.interface, "up", namespace=self._namespace)
         if self._settings.networks:
             await self._routes.lead(self._settings.interface)
 
