@@ -8,7 +8,7 @@ POINTS ?= 250000
 ARGS ?=
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba_cache
 
-.PHONY: help setup system check test demo simulate planted crash kill docs clean
+.PHONY: help setup system check test test-kernel demo simulate planted crash kill docs clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 24
@@ -48,6 +48,9 @@ crash: setup ## cut every operation short at every write (POINTS=250000), and fi
 
 kill: setup ## kill -9 the sites of a loaded pair, again and again (N=10000)
 	@$(BIN)/python -m keystrand.testing.crash.kill --kills $(N)
+
+test-kernel: setup ## MACsec, WireGuard and ESP of a real kernel, which it boots (root, apt; some minutes)
+	@scripts/test-kernel $(ARGS)
 
 bench-main-job: setup ## keys per second, gateway against its peers
 	@$(BIN)/python -m bench.bench_main_job $(ARGS)
@@ -99,4 +102,4 @@ docs: setup ## generate the reference pages from the code
 	@for page in docs/*.py; do $(BIN)/python $$page; done
 
 clean: ## remove what was made here
-	rm -rf .venv .tools .numba_cache .mypy_cache .ruff_cache .pytest_cache bench/out demo dist
+	rm -rf .venv .tools .kernels .numba_cache .mypy_cache .ruff_cache .pytest_cache bench/out demo dist

@@ -1,7 +1,7 @@
 """Keys of MACsec at work: a SAK over frames (IEEE 802.1AE-2018), and what MKA derives from a CAK (IEEE 802.1X-2020).
 
 SAK: GCM-AES-128 and GCM-AES-256. The nonce is SCI || PN (14.5), or with extended packet numbers (SSCI || 64-bit PN) xor the
-salt (14.7). MKA: the key derivation function is AES-CMAC in counter mode (6.2.1), the labels are those of 6.2.2 and 9.3.3.
+salt (14.7). MKA: the key derivation function is AES-CMAC in counter mode (6.2.1), the labels are those of 9.3.3.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ SALT_BYTES: Final = 12
 PN_MAX: Final = 2**32 - 1
 XPN_MAX: Final = 2**64 - 1
 CKN_BYTES: Final = 16  # so much of a CKN goes into KEK and ICK
-LABEL_KEK: Final = b"IEEE8021 KEK"
 LABEL_ICK: Final = b"IEEE8021 ICK"
 
 
@@ -90,11 +89,6 @@ def kdf(key: Secret, label: bytes, context: bytes, length_bits: int) -> Secret:
         block = bytes([turn]) + label + b"\0" + context + length_bits.to_bytes(2, "big")
         out += _cmac(key, block)
     return Secret(out[: length_bits // 8])
-
-
-def key_encrypting_key(cak: Secret, ckn: bytes) -> Secret:
-    """KEK, as long as the CAK (9.3.3)."""
-    return kdf(cak, LABEL_KEK, _short(ckn), 8 * len(cak))
 
 
 def icv_key(cak: Secret, ckn: bytes) -> Secret:

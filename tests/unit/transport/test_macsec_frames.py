@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from keystrand.core.errors import BadRequest, Tampered
 from keystrand.core.secret import Secret
-from keystrand.crypto.macsec import Extended, Sak, icv_key, key_encrypting_key
+from keystrand.crypto.macsec import Extended, Sak, check_icv, icv_key, kdf
 from keystrand.transport.macsec.frames import protect, validate
+from keystrand.wire import mka
 from keystrand.wire.macsec import parse
 
 VECTORS = json.loads(Path("tests/vectors/macsec.json").read_text())
@@ -40,8 +41,31 @@ def test_frames_are_those_of_the_standard(vector: dict[str, Any]) -> None:
 @pytest.mark.parametrize("vector", VECTORS["mka"], ids=lambda vector: vector["ckn"])
 def test_mka_keys_are_those_of_another_implementation(vector: dict[str, str]) -> None:
     cak, ckn = Secret(bytes.fromhex(vector["cak"])), bytes.fromhex(vector["ckn"])
-    assert key_encrypting_key(cak, ckn).reveal().hex() == vector["kek"]
+    assert kdf(cak, b"IEEE8021 KEK", ckn, 128).reveal().hex() == vector["kek"]
     assert icv_key(cak, ckn).reveal().hex() == vector["ick"]
+
+
+def test_an_mkpdu_of_wpa_supplicant_is_read_and_its_icv_is_ours() -> None:
+    told = VECTORS["mkpdu"]
+    frame, ckn = bytes.fromhex(told["frame"]), bytes.fromhex(told["ckn"])
+    ick = icv_key(Secret(bytes.fromhex(told["cak"])), ckn)
+    heard = mka.parse(frame)
+    assert (heard.ckn, heard.priority, heard.number, heard.sci) == (ckn, 16, 1, frame[6:12] + b"\0\1")
+    check_icv(ick, heard.signed, heard.icv)
+    for place in range(18, len(heard.signed)):
+        changed = bytearray(heard.signed)
+        changed[place] ^= 1
+        with pytest.raises(Tampered):
+            check_icv(ick, bytes(changed), heard.icv)
+
+
+def test_an_mkpdu_that_was_cut_off_or_is_none_is_refused() -> None:
+    frame = bytes.fromhex(VECTORS["mkpdu"]["frame"])
+    for length in range(len(frame)):
+        with pytest.raises(BadRequest):
+            mka.parse(frame[:length])
+    with pytest.raises(BadRequest, match="not an MKPDU"):
+        mka.parse(frame[:15] + b"\x03" + frame[16:])  # an EAPOL-Key
 
 
 @given(st.binary(min_size=14, max_size=200), st.integers(0, 3), st.integers(1, 2**32 - 1), st.booleans(), st.booleans())
