@@ -79,11 +79,15 @@ def took_ms(pair: TunnelPair) -> list[float]:
     ]
 
 
-async def under_load(pair: TunnelPair, wires: Wires, *, seconds: float, packets_per_s: int = 1000) -> Seen:
-    """From the first key on."""
-    await pair.until(lambda p: p.heard["responder"].count("tunnel.rotated") > 0, timeout_s=FIRST_S)
-    load = wires.load(packets_per_s=packets_per_s, seconds=seconds)
-    clear = await asyncio.to_thread(wires.capture, "b", 2.0, MARK)
-    report = await asyncio.to_thread(load.wait, seconds + 60.0)
+async def under_load(
+    pair: TunnelPair, wires: Wires, *, rotations: int, packets_per_s: int = 1000, seconds_max: float = 180.0
+) -> Seen:
+    """From the first key on, until so many more have come into use; two seconds of what leaves the port are looked at."""
+    seen = pair.heard["responder"]
+    await pair.until(lambda p: seen.count("tunnel.rotated") > 0, timeout_s=FIRST_S)
+    load = wires.load(packets_per_s=packets_per_s, seconds=seconds_max)
+    clear = await asyncio.to_thread(wires.capture, "a", 2.0, MARK)
+    await pair.until(lambda p: seen.count("tunnel.rotated") > rotations, timeout_s=seconds_max)
+    report = await asyncio.to_thread(load.stop)
     missed = sum(heard.count("tunnel.missed") for heard in pair.heard.values())
-    return Seen(report, pair.heard["responder"].count("tunnel.rotated") - 1, missed, clear)
+    return Seen(report, seen.count("tunnel.rotated") - 1, missed, clear)

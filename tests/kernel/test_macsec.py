@@ -30,9 +30,8 @@ async def test_keys_change_under_a_thousand_packets_a_second(
 ) -> None:
     pair = pair_of(KIND, stage(wires, tmp_path, cipher=cipher, plane="kernel"), tmp_path, rotate_s=0.8)
     async with pair.running():
-        seen = await under_load(pair, wires, seconds=30.0)
+        seen = await under_load(pair, wires, rotations=20)
         seen.tell(figure, f"MACsec {cipher}, kernel", took_ms(pair))
-    assert seen.rotations >= 20
     assert seen.report.sent >= 2200
     assert (seen.report.lost, seen.missed, seen.frames_in_clear) == (0, 0, 0)
 

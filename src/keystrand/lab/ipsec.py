@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import socket
 import tempfile
 import time
 from collections.abc import Mapping
@@ -71,25 +72,30 @@ def socket_of(wires: Wires, side: Side) -> Path:
 
 def start(wires: Wires, side: Side, folder: Path, plane: Plane = "daemon") -> int:
     """The daemon of one side, until the wires end; its process ID. Raises Unavailable when it does not come up."""
-    socket = socket_of(wires, side)
-    socket.unlink(missing_ok=True)
+    control = socket_of(wires, side)
+    control.unlink(missing_ok=True)
     settings = folder / f"{side}.strongswan.conf"
     settings.write_text(
         CONFIGURATION.format(
             plugins=PLUGINS.format(esp=ESP[plane]),
             userspace="yes" if ESP[plane] else "no",
-            socket=socket,
+            socket=control,
             log=folder / f"{side}.charon.log",
         )
     )
     words = {"STRONGSWAN_CONF": str(settings)}
     program = wires.start(side, _command(folder), log=folder / f"{side}.charon.out", env=words)
     began_s = time.monotonic()
-    while not socket.exists():
+    while not _listens(control):
         if program.poll() is not None or time.monotonic() > began_s + READY_S:
             raise Unavailable("charon-systemd does not come up", hint=f"see {folder / f'{side}.charon.log'}")
         time.sleep(0.02)
     return program.pid
+
+
+def _listens(place: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(place)) == 0
 
 
 def _command(folder: Path) -> list[str]:

@@ -6,6 +6,7 @@ JSON. A packet carries its number, the monotonic time at which it left (one cloc
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -17,6 +18,7 @@ from types import FrameType
 from typing import Final
 
 HEAD: Final = struct.Struct("!Qd")
+STOP: Final = {signal.SIGTERM}
 MARK: Final = b"keystrand-plain-text"
 ALL_PROTOCOLS: Final = 3
 GAP_S: Final = 0.25  # silences as long as that are listed
@@ -38,23 +40,22 @@ def _place(text: str) -> tuple[str, int]:
 
 
 def send(source: str, target: str, packets_per_s: int, seconds: float, size_bytes: int) -> dict[str, int]:
-    """A packet that cannot leave (no route) counts as sent: it is lost."""
+    """Until the time is over or SIGTERM comes. A packet that cannot leave (no route) counts as sent: it is lost."""
     sent = refused = 0
     body = (MARK * (1 + size_bytes // len(MARK)))[: max(size_bytes - HEAD.size, len(MARK))]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.bind((source, 0))
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP)  # it is heard between two packets only: each is counted once
         began_s = time.monotonic()
-        try:
-            while (due_s := began_s + sent / packets_per_s) < began_s + seconds:
-                time.sleep(max(0.0, due_s - time.monotonic()))
-                sent += 1
-                try:
-                    udp.sendto(HEAD.pack(sent, time.monotonic()) + body, _place(target))
-                except OSError:
-                    refused += 1
-            time.sleep(0.5)  # for the last packets on their way
-        except Stopped:
-            pass
+        while (due_s := began_s + sent / packets_per_s) < began_s + seconds:
+            if signal.sigtimedwait(STOP, max(0.0, due_s - time.monotonic())) is not None:
+                break
+            sent += 1
+            try:
+                udp.sendto(HEAD.pack(sent, time.monotonic()) + body, _place(target))
+            except OSError:
+                refused += 1
+    time.sleep(0.5)  # for the last packets on their way
     return {"sent": sent, "refused": refused}
 
 
@@ -104,7 +105,10 @@ def receive(address: str) -> dict[str, object]:
                 packet = udp.recv(65_535)
                 arrivals.take(packet, time.monotonic())
         except Stopped:
-            pass
+            udp.setblocking(False)
+        with contextlib.suppress(BlockingIOError):  # what has come already
+            while True:
+                arrivals.take(udp.recv(65_535), time.monotonic())
     return arrivals.report()
 
 

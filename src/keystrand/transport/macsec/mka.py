@@ -28,6 +28,7 @@ from keystrand.wire import mka
 KIND_NAME: Final = "macsec"
 SECURED_S: Final = 15.0  # hellos come every 2 s, a peer is given up after 6 s
 LOOK_S: Final = 0.1
+KEEP_S: Final = 0.5
 ONLY_EAPOL: Final[Filter] = (
     (0x28, 0, 0, 12),
     (0x15, 0, 1, mka.ETHERTYPE),
@@ -60,6 +61,7 @@ class Mka(Connector):
             namespace=self._namespace,
         )
         self._following: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._prepared = 0
 
     async def prepare(self, generation: Generation) -> None:
@@ -127,9 +129,7 @@ class Mka(Connector):
             wire.close()
 
     async def _stop_following(self) -> None:
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        await _end(self._following)
         self._following = None
 
     async def activate(self, number: int) -> None:
@@ -164,6 +164,16 @@ class Mka(Connector):
         await run("ip", "link", "set", self._settings.interface, "up", namespace=self._namespace)
         if self._settings.networks:
             await self._routes.lead(self._settings.interface)
+            if self._keeping is None:
+                self._keeping = asyncio.get_running_loop().create_task(self._keep())
+
+    async def _keep(self) -> None:
+        """Bring back routes that went with an MKA that ended by itself, as after a pulled wire, once there is a SAK again."""
+        while True:
+            await asyncio.sleep(KEEP_S)
+            with contextlib.suppress(Unavailable):
+                if (await self._supplicant.state()).secured and await self._routes.led() != self._settings.interface:
+                    await self._lead()
 
     async def retire(self, number: int) -> None:
         await self._supplicant.remove(*[n for n in await self._supplicant.networks() if n < number])
@@ -180,6 +190,8 @@ class Mka(Connector):
     async def block(self) -> None:
         """Without MKA the interface has no SAK, and lets nothing pass."""
         await self._stop_following()
+        await _end(self._keeping)
+        self._keeping = None
         if self._settings.networks:
             await self._routes.lead(None)
         await self._supplicant.remove(*await self._supplicant.networks())
@@ -191,7 +203,7 @@ class Mka(Connector):
         except Unavailable as problem:
             return Health(up=False, facts={"problem": str(problem)})
         return Health(
-            up=state.secured,
+            up=state.secured and state.number > 0,
             number=state.number,
             facts={
                 "plane": "kernel",
@@ -204,3 +216,11 @@ class Mka(Connector):
     async def close(self) -> None:
         """The tunnel stays."""
         await self._stop_following()
+        await _end(self._keeping)
+        self._keeping = None
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
