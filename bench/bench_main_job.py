@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.lean import LeanClient
 from bench.load014 import LoadResult, load, percentile
 from bench.report import Row, publish
 from keystrand.config.load import load_module, load_site
@@ -31,19 +32,34 @@ from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.testing.feeder import Feeder
 
 CONNECTIONS = 16
+CONNECTIONS_MAX = 128
 SIZE_BITS = 256
 
 
-def client_of(config: SiteConfig, port: int | None = None) -> HttpClient:
+def contexts_of(config: SiteConfig) -> TlsContexts:
     gateway = config.gateway
     assert gateway is not None
     files = TlsFiles(gateway.certificate, gateway.private_key, config.tls.trust, config.tls.revoked)
+    return TlsContexts(files, TlsPolicy())
+
+
+def client_of(config: SiteConfig, port: int | None = None) -> HttpClient:
     return HttpClient(
         "127.0.0.1",
         port or config.etsi014.listen.port,
-        TlsContexts(files, TlsPolicy()),
+        contexts_of(config),
         expect=("kme", config.site.kme_id),
         connections_max=CONNECTIONS,
+    )
+
+
+def lean_client_of(config: SiteConfig, port: int | None = None) -> LeanClient:
+    return LeanClient(
+        "127.0.0.1",
+        port or config.etsi014.listen.port,
+        contexts_of(config),
+        expect=("kme", config.site.kme_id),
+        connections_max=CONNECTIONS_MAX,
     )
 
 
@@ -63,15 +79,15 @@ async def wait_ready(configs: dict[str, SiteConfig], programs: Programs, bits: i
             raise SystemExit("the sites did not get ready")
 
 
-async def measure_limit(config: SiteConfig, requests: int) -> float:
-    """Requests per second of the constant answer."""
+async def measure_limit(config: SiteConfig, requests: int, connections: int = CONNECTIONS) -> float:
+    """Requests per second of the constant answer, with the client of the load."""
     port = free_base_port(1, start=19_800)
     server = subprocess.Popen(
         [sys.executable, "-m", "bench.limit_server", str(config.site.state_dir.parent / "site.toml"), str(port)]
     )
-    client = client_of(config, port)
+    knocking, client = client_of(config, port), lean_client_of(config, port)
     try:
-        await _until_up(client)
+        await _until_up(knocking)
         left = requests
 
         async def line() -> None:
@@ -81,9 +97,10 @@ async def measure_limit(config: SiteConfig, requests: int) -> float:
                 await client.request("POST", "/api/v1/keys/gateway-bravo/enc_keys", b'{"number":1,"size":256}')
 
         begun_s = asyncio.get_running_loop().time()
-        await asyncio.gather(*(line() for _ in range(CONNECTIONS)))
+        await asyncio.gather(*(line() for _ in range(connections)))
         return requests / (asyncio.get_running_loop().time() - begun_s)
     finally:
+        await knocking.close()
         await client.close()
         server.terminate()
         server.wait()
@@ -118,6 +135,7 @@ class Run:
     pairs: int
     number: int = 1
     pairs_per_s: float = 0.0
+    connections: int = CONNECTIONS
 
     @property
     def bits(self) -> int:
@@ -133,12 +151,12 @@ class Outcome:
 
 
 @asynccontextmanager
-async def running(pair: Pair, configs: dict[str, SiteConfig], bits: int) -> AsyncIterator[dict[str, HttpClient]]:
+async def running(pair: Pair, configs: dict[str, SiteConfig], bits: int) -> AsyncIterator[dict[str, LeanClient]]:
     """Both sites up, their pools filled for `bits` at either end; yields a client for each."""
     programs = Programs(pair.folder)
     for name, file in pair.site_files.items():
         programs.start(name, "serve", str(file))
-    clients = {name: client_of(config) for name, config in configs.items()}
+    clients = {name: lean_client_of(config) for name, config in configs.items()}
     feeder = Feeder([load_module(file) for file in pair.module_files.values()])
     try:
         await wait_ready(configs, programs, 0)
@@ -166,7 +184,7 @@ async def measure(pair: Pair, configs: dict[str, SiteConfig], runs: Sequence[Run
     return outcomes[1:]
 
 
-async def _load(clients: dict[str, HttpClient], run: Run) -> LoadResult:
+async def _load(clients: dict[str, LeanClient], run: Run) -> LoadResult:
     return await load(
         clients["alpha"],
         clients["bravo"],
@@ -175,7 +193,7 @@ async def _load(clients: dict[str, HttpClient], run: Run) -> LoadResult:
         pairs=run.pairs,
         number=run.number,
         pairs_per_s=run.pairs_per_s,
-        connections=CONNECTIONS,
+        connections=run.connections,
         size_bits=SIZE_BITS,
     )
 

@@ -36,7 +36,7 @@ from keystrand.node.site import SiteNode
 from keystrand.observe.audit import canonical, link
 from keystrand.store.register import key_row
 from keystrand.store.rows import COPY_COLUMNS, copy_row, identity
-from keystrand.store.sql import COPY_COLUMN
+from keystrand.store.sealed import COPY_COLUMN
 from keystrand.store.sqlite import SqliteDatabase
 
 KEY_BYTES = 32

@@ -30,7 +30,7 @@ from keystrand.node.sealing import sealer_of
 from keystrand.node.site import open_store
 from keystrand.store.register import key_row
 from keystrand.store.rows import copy_row, identity
-from keystrand.store.sql import COPY_COLUMN
+from keystrand.store.sealed import COPY_COLUMN
 from keystrand.store.statements import INSERT_COPY, UPSERT_LEDGER
 
 SERVICES = 50  # SAEs at bravo that the SAEs of alpha draw keys with

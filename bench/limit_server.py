@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from keystrand.config.load import load_site
 from keystrand.net.http_server import HttpServer
+from keystrand.net.http_whole import Reply
 from keystrand.node.site import Sinks, tls_contexts
 
 ANSWER = b'{"keys":[{"key_ID":"00000000-0000-4000-8000-000000000000","key":"' + b"A" * 43 + b'="}]}'
@@ -23,9 +24,14 @@ async def constant(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": ANSWER})
 
 
+def whole(scope: Scope, body: bytes, reply: Reply) -> None:
+    reply(200, [(b"content-type", b"application/json")], ANSWER)
+
+
 async def main() -> None:
     config = load_site(Path(sys.argv[1]))
-    server = HttpServer(constant, "127.0.0.1", int(sys.argv[2]), contexts=tls_contexts(config.tls, Sinks(())))
+    contexts = tls_contexts(config.tls, Sinks(()))
+    server = HttpServer(constant, "127.0.0.1", int(sys.argv[2]), contexts=contexts, whole=whole)
     await server.start()
     await asyncio.Event().wait()
 

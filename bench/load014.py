@@ -10,8 +10,9 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from keystrand.testing.conformance.target import Caller
+from bench.lean import materials
 from keystrand.wire import etsi014 as wire
 
 
@@ -49,9 +50,22 @@ class _Tally:
         self.refusals[status] = self.refusals.get(status, 0) + 1
 
 
+class Answer(Protocol):
+    @property
+    def status(self) -> int: ...
+    @property
+    def body(self) -> bytes: ...
+
+
+class Poster(Protocol):
+    """A client with one SAE's certificate, connected to that SAE's KME."""
+
+    async def request(self, method: str, path: str, body: bytes | None = None, /) -> Answer: ...
+
+
 async def load(
-    initiator: Caller,
-    responder: Caller,
+    initiator: Poster,
+    responder: Poster,
     *,
     initiator_id: str,
     responder_id: str,
@@ -86,23 +100,23 @@ async def load(
     )
 
 
-async def _pair(tally: _Tally, initiator: Caller, responder: Caller, draw: str, pick_up: str, body: bytes) -> None:
+async def _pair(tally: _Tally, initiator: Poster, responder: Poster, draw: str, pick_up: str, body: bytes) -> None:
     begun_s = time.perf_counter()
     drawn = await initiator.request("POST", draw, body)
     tally.enc_s.append(time.perf_counter() - begun_s)
     if drawn.status != 200:
         tally.refuse(drawn.status)
         return
-    ours = wire.parse_container(drawn.body)
+    ours = materials(drawn.body)
     begun_s = time.perf_counter()
-    picked = await responder.request("POST", pick_up, wire.print_key_ids([key.key_id for key in ours]))
+    picked = await responder.request("POST", pick_up, wire.print_key_ids(ours))
     tally.dec_s.append(time.perf_counter() - begun_s)
     if picked.status != 200:
         tally.refuse(picked.status)
         return
-    theirs = {key.key_id: key.material for key in wire.parse_container(picked.body)}
+    theirs = materials(picked.body)
     tally.pairs += 1
-    tally.mismatches += sum(not ours_.material.matches(theirs[ours_.key_id]) for ours_ in ours)
+    tally.mismatches += sum(theirs.get(key_id) != key for key_id, key in ours.items())
 
 
 def table(result: LoadResult) -> str:
@@ -116,7 +130,7 @@ def table(result: LoadResult) -> str:
 
 
 def main() -> None:
-    from keystrand.api.etsi014 import etsi014_app
+    from keystrand.api.etsi014 import Etsi014
     from keystrand.core.events import Event
     from keystrand.core.limits import Limits
     from keystrand.testing.asgi import AsgiCaller
@@ -127,7 +141,7 @@ def main() -> None:
             """Nobody watches a bench of the edge."""
 
     network = MemoryNetwork({"sae-a": "alpha", "sae-b": "bravo"}, stored_bits=1 << 40)
-    alpha, bravo = (etsi014_app(network.at(site), limits=Limits(), sink=Deaf()) for site in ("alpha", "bravo"))
+    alpha, bravo = (Etsi014(network.at(site), limits=Limits(), sink=Deaf()) for site in ("alpha", "bravo"))
     callers = AsgiCaller(alpha, "sae-a"), AsgiCaller(bravo, "sae-b")
     print(table(asyncio.run(load(*callers, initiator_id="sae-a", responder_id="sae-b", pairs=10_000))))
 

@@ -56,7 +56,7 @@ async def draw(site: Running) -> Response:
 def delivered(site: Running, name: str) -> list[str]:
     """IDs of the keys that the audit log of a site says were handed out, oldest first."""
     records = [json.loads(record) for _, record, _ in rows_of(site.nodes[name].store)]
-    return [record["key_id"] for record in records if record["kind"] == "key.delivered"]
+    return [key_id for record in records if record["kind"] == "key.delivered" for key_id in record["key_ids"]]
 
 
 async def drain_disk(site: Running) -> tuple[list[str], Response]:

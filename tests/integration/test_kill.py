@@ -52,7 +52,7 @@ def test_a_key_may_be_gone_only_where_a_kill_cut_off_its_delivery() -> None:
 
 def test_the_books_show_a_byte_in_two_keys() -> None:
     rows = [
-        (n, b'{"kind":"key.delivered","key_id":"key-%d","segments":["link/0/0+%d:64"]}' % (n, 8 * n), b"")
+        (n, b'{"kind":"key.delivered","key_ids":["key-%d"],"segments":["0:link/0/0+%d:64"]}' % (n, 8 * n), b"")
         for n in (1, 2)
     ]
     assert len(claims([rows])) == 7

@@ -53,7 +53,8 @@ def served(config: SiteConfig) -> None:
     node = SiteNode(config)
     with closing(node.store), node.store.transaction():
         for key_id in ("k1", "k2"):
-            node.store.add_copy(copy(key_id, link=LINK, segments=(Segment(f"{LINK}/0/0", 0, 256),)), Secret(b"k" * 32))
+            place = (Segment(f"{LINK}/0/0", 0, 256),)
+            node.store.add_copies(copy(link=LINK), [(key_id, place, Secret(b"k" * 32))])
             node.store.register.add(record_of(key_id, LINK, State.ACTIVE))
             node.store.move_bits(LINK, Account.INGESTED, Account.RESERVED, 256)
         node.store.finish_copy("k2", copy().recipient, Step.DELIVERED)

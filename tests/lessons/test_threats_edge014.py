@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from keystrand.api.etsi014 import etsi014_app
+from keystrand.api.etsi014 import Etsi014
 from keystrand.core.events import Event
 from keystrand.core.limits import Limits
 from keystrand.testing.asgi import AsgiCaller, Reply
@@ -31,9 +31,7 @@ class Edges:
 
     def __init__(self) -> None:
         self.network = MemoryNetwork(SITES)
-        self.apps = {
-            site: etsi014_app(self.network.at(site), limits=Limits(), sink=Deaf()) for site in ("alpha", "bravo")
-        }
+        self.apps = {site: Etsi014(self.network.at(site), limits=Limits(), sink=Deaf()) for site in ("alpha", "bravo")}
         self.key_id = ""
 
     def caller(self, name: str, kind: str | None = "sae", **options: object) -> AsgiCaller:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from keystrand.api.etsi014 import etsi014_app
+from keystrand.api.etsi014 import Etsi014
 from keystrand.core.events import Event
 from keystrand.core.limits import Limits
 from keystrand.crypto import pki
@@ -40,7 +40,7 @@ class Served:
             pki.issue(folder, kind=kind, name=name, hosts=(HERE,))
         self.folder = folder
         self.network = MemoryNetwork({"sae-a": "alpha", "sae-d": "alpha", "sae-b": "bravo"})
-        app = etsi014_app(self.network.at("alpha"), limits=LIMITS, sink=Deaf())
+        app = Etsi014(self.network.at("alpha"), limits=LIMITS, sink=Deaf())
         self.server = HttpServer(app, HERE, contexts=self.contexts("kme-kme-a"), limits=LIMITS)
 
     def contexts(self, holder: str) -> TlsContexts:

@@ -6,20 +6,23 @@ a stranger cannot even learn which paths exist.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
 
 from keystrand.api import reports
 from keystrand.api.exchange import (
     Answer,
-    App,
+    Headers,
     Receive,
     Refusal,
     Scope,
     Send,
     caller_of,
+    check_json,
+    headers_of,
     message,
     path_parts,
     query_params,
@@ -49,17 +52,17 @@ class KeyService(Protocol):
     The material of returned keys belongs to the edge, which wipes it once the answer is built.
     """
 
-    async def status(self, caller: str, other: str, /) -> PoolStatus: ...
+    def status(self, caller: str, other: str, /) -> Awaitable[PoolStatus]: ...
 
-    async def get_key(
+    def get_key(
         self, caller: str, other: str, /, *, number: int | None, size_bits: int | None, additional: tuple[str, ...]
-    ) -> list[Key]: ...
+    ) -> Awaitable[list[Key]]: ...
 
-    async def get_key_with_ids(self, caller: str, other: str, key_ids: tuple[str, ...], /) -> list[Key]: ...
+    def get_key_with_ids(self, caller: str, other: str, key_ids: tuple[str, ...], /) -> Awaitable[list[Key]]: ...
 
-    async def note_use(self, caller: str, key_id: str, report: UseReport, /) -> KeyStand: ...
+    def note_use(self, caller: str, key_id: str, report: UseReport, /) -> Awaitable[KeyStand]: ...
 
-    async def note_tunnel(self, caller: str, tunnel: str, report: TunnelReport, /) -> None: ...
+    def note_tunnel(self, caller: str, tunnel: str, report: TunnelReport, /) -> Awaitable[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class _Request:
     caller: str
     subject: str
     scope: Scope
-    receive: Receive
+    body: bytes = b""
 
     @property
     def is_get(self) -> bool:
@@ -88,56 +91,87 @@ class _Request:
         return check_name(self.subject, what="SAE ID")
 
 
-Route = Callable[[_Edge, _Request], Awaitable[Answer]]
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """ask: read the request and begin to serve it; tell: the answer of what comes of that. Both raise what refuses."""
+
+    methods: tuple[str, ...]
+    ask: Callable[[_Edge, _Request], Awaitable[Any]]
+    tell: Callable[[Any], Answer]
+    by_quota: bool = False  # who has drawn its quota is sent away before the body is read
 
 
-def etsi014_app(service: KeyService, *, limits: Limits, sink: Sink, clock: Clock | None = None) -> App:
+class Etsi014:
     """The ASGI application of the SAE listener. Serve it only behind mutual TLS that sets the TLS extension."""
-    time = clock or SystemClock()
-    edge = _Edge(service, limits, sink, time, Turnstile(time, sink))
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, service: KeyService, *, limits: Limits, sink: Sink, clock: Clock | None = None) -> None:
+        time = clock or SystemClock()
+        self._edge = _Edge(service, limits, sink, time, Turnstile(time, sink))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise ValueError(f"{scope['type']} is not served here")
-        await send_answer(send, await _answer(edge, scope, receive))
+        await send_answer(send, await self._answer(scope, receive))
 
-    return app
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        request = None
+        try:
+            route, request = _routed(self._edge, scope)
+            if not request.is_get:
+                body = await read_body(scope, receive, bytes_max=self._edge.limits.http_body_bytes_max)
+                request = replace(request, body=body)
+            return route.tell(await route.ask(self._edge, request))
+        except Exception as error:  # the edge answers whatever happens; the event says what
+            return _refused(self._edge, scope, error, request)
+
+    def whole(self, scope: Scope, body: bytes, reply: Callable[[int, Headers, bytes], None]) -> None:
+        """The same for a POST whose body is there already: `reply` is called once, with status, headers and body."""
+
+        def settle(begun: asyncio.Future[Any]) -> None:
+            try:
+                answer = route.tell(begun.result())
+            except (Exception, asyncio.CancelledError) as error:
+                answer = _refused(self._edge, scope, error, request)
+            reply(answer.status, headers_of(answer), answer.body)
+
+        try:
+            route, request = _routed(self._edge, scope)
+            check_json(scope, body)
+            asyncio.ensure_future(route.ask(self._edge, replace(request, body=body))).add_done_callback(settle)
+        except Exception as error:
+            answer = _refused(self._edge, scope, error)
+            reply(answer.status, headers_of(answer), answer.body)
 
 
-async def _answer(edge: _Edge, scope: Scope, receive: Receive) -> Answer:
-    try:
-        caller = caller_of(scope)
-        return await _route(edge, caller, scope, receive)
-    except Refusal as refusal:
-        return refusal.answer
-    except Exception as error:  # the edge answers whatever happens; the event says what
-        return _refused(edge, scope, error)
-
-
-async def _route(edge: _Edge, caller: str, scope: Scope, receive: Receive) -> Answer:
+def _routed(edge: _Edge, scope: Scope) -> tuple[_Route, _Request]:
+    caller = caller_of(scope)
     found = _match(path_parts(scope))
     if found is None:
-        return message(404, "no such path")
-    methods, route, subject = found
-    if scope["method"] not in methods:
-        return message(405, f"use {' or '.join(methods)}", allow=", ".join(methods))
-    return await route(edge, _Request(caller, subject, scope, receive))
+        raise Refusal(message(404, "no such path"))
+    route, subject = found
+    if scope["method"] not in route.methods:
+        raise Refusal(message(405, f"use {' or '.join(route.methods)}", allow=", ".join(route.methods)))
+    if route.by_quota:
+        edge.turnstile.check(caller, subject)
+    return route, _Request(caller, subject, scope)
 
 
-def _match(parts: list[str] | None) -> tuple[tuple[str, ...], Route, str] | None:
+def _match(parts: list[str] | None) -> tuple[_Route, str] | None:
     match parts:
         case ["api", "v1", "keys", subject, verb] if verb in KEY_ROUTES:
-            return (*KEY_ROUTES[verb], subject)
-        case ["keystrand", "v1", "transfers", subject]:
-            return ("POST",), _report, subject
-        case ["keystrand", "v1", "tunnels", subject]:
-            return ("POST",), _tunnel, subject
+            return KEY_ROUTES[verb], subject
+        case ["keystrand", "v1", "transfers" | "tunnels" as kind, subject]:
+            return REPORT_ROUTES[kind], subject
         case ["keystrand", "v1", "keys", subject, "use"]:
-            return ("POST",), _use, subject
+            return REPORT_ROUTES["use"], subject
     return None
 
 
-def _refused(edge: _Edge, scope: Scope, error: Exception) -> Answer:
+def _refused(edge: _Edge, scope: Scope, error: BaseException, request: _Request | None = None) -> Answer:
+    if isinstance(error, Refusal):
+        return error.answer
+    if isinstance(error, QuotaExceeded) and request is not None:
+        edge.turnstile.shut(request.caller, request.subject, error)
     status = status_of(error)
     fields: dict[str, Scalar] = {"status": status, "reason": type(error).__name__, "method": str(scope["method"])[:16]}
     edge.sink.emit(Event("request.refused", edge.clock.now_s(), fields))
@@ -151,47 +185,41 @@ def _refused(edge: _Edge, scope: Scope, error: Exception) -> Answer:
 # the three methods ---------------------------------------------------------------------------------------------------
 
 
-async def _status(edge: _Edge, request: _Request) -> Answer:
+def _status(edge: _Edge, request: _Request) -> Awaitable[PoolStatus]:
     if query_params(request.scope):
         raise BadRequest("Get status takes no parameters")
-    return Answer(200, wire.print_status(await edge.service.status(request.caller, request.sae())))
+    return edge.service.status(request.caller, request.sae())
 
 
-async def _get_key(edge: _Edge, request: _Request) -> Answer:
-    edge.turnstile.check(request.caller, request.subject)
-    ask = await _key_request(edge, request)
+def _get_key(edge: _Edge, request: _Request) -> Awaitable[list[Key]]:
+    ask = _key_request(request)
     wire.require_supported(ask)
-    try:
-        keys = await edge.service.get_key(
-            request.caller, request.sae(), number=ask.number, size_bits=ask.size_bits, additional=ask.additional
-        )
-    except QuotaExceeded as error:
-        edge.turnstile.shut(request.caller, request.subject, error)
-        raise
-    return _container(keys)
+    return edge.service.get_key(
+        request.caller, request.sae(), number=ask.number, size_bits=ask.size_bits, additional=ask.additional
+    )
 
 
-async def _get_key_with_ids(edge: _Edge, request: _Request) -> Answer:
-    key_ids = await _key_ids(edge, request)
-    return _container(await edge.service.get_key_with_ids(request.caller, request.sae(), key_ids))
+def _get_key_with_ids(edge: _Edge, request: _Request) -> Awaitable[list[Key]]:
+    key_ids = _key_ids(request)
+    return edge.service.get_key_with_ids(request.caller, request.sae(), key_ids)
 
 
-async def _key_request(edge: _Edge, request: _Request) -> wire.KeyRequest:
+def _key_request(request: _Request) -> wire.KeyRequest:
     if request.is_get:
         return wire.key_request_from_query(query_params(request.scope))
-    return wire.parse_key_request(await _body(edge, request))
+    return wire.parse_key_request(_body(request))
 
 
-async def _key_ids(edge: _Edge, request: _Request) -> tuple[str, ...]:
+def _key_ids(request: _Request) -> tuple[str, ...]:
     if request.is_get:
         return wire.key_ids_from_query(query_params(request.scope))
-    return wire.parse_key_ids(await _body(edge, request))
+    return wire.parse_key_ids(_body(request))
 
 
-async def _body(edge: _Edge, request: _Request) -> bytes:
+def _body(request: _Request) -> bytes:
     if query_params(request.scope):
         raise BadRequest("a POST takes its parameters from the body, not from the query")
-    return await read_body(request.scope, request.receive, bytes_max=edge.limits.http_body_bytes_max)
+    return request.body
 
 
 def _container(keys: list[Key]) -> Answer:
@@ -202,8 +230,8 @@ def _container(keys: list[Key]) -> Answer:
             key.material.wipe()
 
 
-async def _report(edge: _Edge, request: _Request) -> Answer:
-    body = await _body(edge, request)
+async def _report(edge: _Edge, request: _Request) -> None:
+    body = _body(request)
     event = reports.transfer_event(request.caller, request.subject, body, at_s=edge.clock.now_s())
     edge.sink.emit(event)
     key_id = event.fields.get("key_id")
@@ -211,25 +239,28 @@ async def _report(edge: _Edge, request: _Request) -> Answer:
         with suppress(KeystrandError):  # telemetry: a key that is gone does not make the report wrong
             use = UseReport(consumer=f"transfer {request.subject}", uses=1)
             await edge.service.note_use(request.caller, str(key_id), use)
-    return Answer(204)
 
 
-async def _tunnel(edge: _Edge, request: _Request) -> Answer:
-    report = reports.tunnel_report(request.subject, await _body(edge, request))
+async def _tunnel(edge: _Edge, request: _Request) -> None:
+    report = reports.tunnel_report(request.subject, _body(request))
     if report.happened in AUDITED:
         await edge.service.note_tunnel(request.caller, request.subject, report)
     edge.sink.emit(reports.tunnel_event(request.caller, request.subject, report, at_s=edge.clock.now_s()))
-    return Answer(204)
 
 
-async def _use(edge: _Edge, request: _Request) -> Answer:
+def _use(edge: _Edge, request: _Request) -> Awaitable[KeyStand]:
     """Whoever says what a key is used for hears what became of it."""
-    key_id, report = check_key_id(request.subject), keyuse.parse_use(await _body(edge, request))
-    return Answer(200, keyuse.print_stand(await edge.service.note_use(request.caller, key_id, report)))
+    key_id, report = check_key_id(request.subject), keyuse.parse_use(_body(request))
+    return edge.service.note_use(request.caller, key_id, report)
 
 
-KEY_ROUTES: Final[dict[str, tuple[tuple[str, ...], Route]]] = {
-    "status": (("GET",), _status),
-    "enc_keys": (("GET", "POST"), _get_key),
-    "dec_keys": (("GET", "POST"), _get_key_with_ids),
+KEY_ROUTES: Final = {
+    "status": _Route(("GET",), _status, lambda status: Answer(200, wire.print_status(status))),
+    "enc_keys": _Route(("GET", "POST"), _get_key, _container, by_quota=True),
+    "dec_keys": _Route(("GET", "POST"), _get_key_with_ids, _container),
+}
+REPORT_ROUTES: Final = {
+    "transfers": _Route(("POST",), _report, lambda _: Answer(204)),
+    "tunnels": _Route(("POST",), _tunnel, lambda _: Answer(204)),
+    "use": _Route(("POST",), _use, lambda stand: Answer(200, keyuse.print_stand(stand))),
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
@@ -18,6 +18,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 TLS_EXTENSION: Final = "keystrand.tls"
 _PERCENT: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -109,18 +110,29 @@ async def read_body(scope: Scope, receive: Receive, *, bytes_max: int) -> bytes:
         more = event.get("more_body", False)
         if len(chunks) > bytes_max:
             raise Refusal(message(413, f"the body is longer than {bytes_max} bytes", close=True))
-    if chunks and not _JSON_TYPE.fullmatch(header(scope, b"content-type") or b""):
-        raise Refusal(message(415, "the body is not application/json in UTF-8"))
+    check_json(scope, chunks)
     return bytes(chunks)
 
 
-async def send_answer(send: Send, answer: Answer, *, content_type: bytes = b"application/json") -> None:
-    """Every answer with content says its length, and every answer forbids to be stored."""
+def check_json(scope: Scope, body: bytes | bytearray) -> None:
+    """Raises Refusal: 415 for a body whose content type is not JSON."""
+    if body and not _JSON_TYPE.fullmatch(header(scope, b"content-type") or b""):
+        raise Refusal(message(415, "the body is not application/json in UTF-8"))
+
+
+def headers_of(answer: Answer, content_type: bytes = b"application/json") -> list[tuple[bytes, bytes]]:
+    """All headers but the length: every answer forbids to be stored."""
     headers = [(b"cache-control", b"no-store"), *answer.headers]
-    if answer.status != 204:  # RFC 9110, 8.6: 204 has none
-        headers.append((b"content-length", b"%d" % len(answer.body)))
     if answer.body:
         headers.append((b"content-type", content_type))
+    return headers
+
+
+async def send_answer(send: Send, answer: Answer, *, content_type: bytes = b"application/json") -> None:
+    """Every answer with content says its length."""
+    headers = headers_of(answer, content_type)
+    if answer.status != 204:  # RFC 9110, 8.6: 204 has none
+        headers.append((b"content-length", b"%d" % len(answer.body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
 
@@ -133,19 +145,19 @@ def message(status: int, text: str, *, close: bool = False, allow: str = "") -> 
     return Answer(status, json.dumps({"message": text}).encode(), tuple(headers))
 
 
-def status_of(error: Exception) -> int:
+def status_of(error: BaseException) -> int:
     """The one table from errors to HTTP: 401 no permission, 400 the request's fault, 503 everything of ours."""
     if isinstance(error, NotPermitted):
         return 401
     return 400 if isinstance(error, BadRequest) else 503
 
 
-def retry_after(error: Exception) -> tuple[tuple[bytes, bytes], ...]:
+def retry_after(error: BaseException) -> tuple[tuple[bytes, bytes], ...]:
     """Retry-After in whole seconds, at least 1, for what is worth repeating."""
     seconds = error.retry_after_s if isinstance(error, Unavailable) else 1.0
     return ((b"retry-after", b"%d" % max(1, min(3600, round(seconds)))),)
 
 
-def words_of(error: Exception) -> str:
+def words_of(error: BaseException) -> str:
     """What the caller may read: our own words, or nothing of an inner fault."""
     return str(error) if isinstance(error, BadRequest | Unavailable) else "the KME cannot serve this now"

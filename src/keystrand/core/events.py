@@ -42,7 +42,7 @@ KINDS: Final = MappingProxyType(
         "block.expired": _N,
         # keys
         "key.reserved": _D,
-        "key.delivered": _D,  # one per key: the audit log has it, the program log need not
+        "key.delivered": _D,  # keys, key_id (the first): the audit log has them all, the program log need not
         "key.refused": _N,
         "key.burnt": _W,
         "key.expired": _N,

@@ -34,16 +34,18 @@ def skeleton(name: str) -> str:
     return name.lower().translate(_LOOKS)
 
 
+_KEY_ID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", re.ASCII)
+
+
 def check_key_id(text: str) -> str:
     """The canonical lower-case form of a key ID (a UUID of any version, in its 36-character text form)."""
     try:
-        parsed = uuid.UUID(text)
+        if _KEY_ID.fullmatch(text):
+            return text.lower()
+        uuid.UUID(text)
     except (ValueError, AttributeError, TypeError):
         raise BadRequest("key_ID is not a UUID") from None
-    canonical = str(parsed)
-    if canonical != text.lower():
-        raise BadRequest("key_ID is not a UUID in its 8-4-4-4-12 form")
-    return canonical
+    raise BadRequest("key_ID is not a UUID in its 8-4-4-4-12 form")
 
 
 URN: Final = "urn:keystrand:"

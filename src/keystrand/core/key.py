@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from keystrand.core.protection import Protection, Strand
 from keystrand.core.secret import Secret
@@ -44,8 +45,7 @@ class Block:
         return self.material.length_bits
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Segment:
+class Segment(NamedTuple):
     """`length_bits` bits of pool block `block_id` from bit `offset_bits` on. Both are multiples of 8."""
 
     block_id: str

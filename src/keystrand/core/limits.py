@@ -30,7 +30,7 @@ class Limits:
     peer_frame_bytes_max: int = 4_194_304
     device_frame_bytes_max: int = 4_194_304
     pending_requests_max: int = 4096
-    stock_keys_max: int = 256  # keys agreed ahead of demand, per pair of SAEs that draws often
+    stock_keys_max: int = 1024  # keys agreed ahead of demand, per pair of SAEs that draws often
     stock_from_per_s: float = 80.0  # which means from so many requests per second on
     stock_idle_s: float = 5.0  # what nobody drew for so long is given up at both ends
     tombstones_max: int = 100_000

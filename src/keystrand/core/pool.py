@@ -116,9 +116,11 @@ class OpenRequest:
     released: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copy:
-    """One recipient's copy of a key that waits at this KME. Its material is kept beside it and erased on delivery."""
+class Copy(NamedTuple):
+    """One recipient's copy of a key that waits at this KME. Its material is kept beside it and erased on delivery.
+
+    A tuple because one is made for every key.
+    """
 
     key_id: str
     recipient: str

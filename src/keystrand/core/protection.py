@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum, StrEnum
+from functools import cache
 
 
 class Strand(StrEnum):
@@ -34,14 +35,7 @@ class Protection(IntEnum):
     @classmethod
     def of(cls, strands: Iterable[Strand]) -> Protection:
         """The level that these strands give together."""
-        have = frozenset(strands)
-        if {Strand.QKD, Strand.PQC} <= have:
-            return cls.HYBRID
-        if Strand.QKD in have:
-            return cls.QKD
-        if Strand.PQC in have:
-            return cls.PQC
-        return cls.CLASSICAL if have else cls.NONE
+        return _level_of(frozenset(strands))
 
     @classmethod
     def parse(cls, word: str) -> Protection:
@@ -50,6 +44,23 @@ class Protection(IntEnum):
             return cls[word.upper()]
         except KeyError:
             raise ValueError(f"{word!r} is none of {', '.join(level.label for level in cls)}") from None
+
+
+@cache
+def _level_of(strands: frozenset[Strand]) -> Protection:
+    if {Strand.QKD, Strand.PQC} <= strands:
+        return Protection.HYBRID
+    if Strand.QKD in strands:
+        return Protection.QKD
+    if Strand.PQC in strands:
+        return Protection.PQC
+    return Protection.CLASSICAL if strands else Protection.NONE
+
+
+@cache
+def names_of(strands: frozenset[Strand]) -> tuple[str, ...]:
+    """The words of these strands, sorted: as records, messages and rows have them."""
+    return tuple(sorted(strand.value for strand in strands))
 
 
 def strands_for(required: Protection) -> frozenset[Strand]:

@@ -9,7 +9,7 @@ key of the `qkd` strand alone is not passed through it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from cryptography.hazmat.primitives import hashes
@@ -23,6 +23,7 @@ from keystrand.core.secret import Secret
 SIZE_BYTES_MAX: Final = 255 * 48  # RFC 5869, 2.3, with SHA-384
 
 _LABEL: Final = LABELS["combine/strands"]
+_SHA384: Final = hashes.SHA384()
 _NAMES: Final = frozenset(strand.value for strand in Strand)
 
 
@@ -33,10 +34,18 @@ def frame(piece: bytes) -> bytes:
 
 def info(lengths_bytes: Mapping[str, int], context: Iterable[bytes], size_bytes: int) -> bytes:
     """Everything public that the key is bound to: label, strands with their lengths, context, size in bits."""
+    bound = [frame(piece) for piece in context]
+    return _named(lengths_bytes, len(bound)) + b"".join(bound) + _sized(size_bytes)
+
+
+def _named(lengths_bytes: Mapping[str, int], context_pieces: int) -> bytes:
     pieces = [frame(_LABEL), len(lengths_bytes).to_bytes(4, "big")]
     pieces += [frame(name.encode()) + length.to_bytes(4, "big") for name, length in sorted(lengths_bytes.items())]
-    bound = [frame(piece) for piece in context]
-    return b"".join([*pieces, len(bound).to_bytes(4, "big"), *bound, (8 * size_bytes).to_bytes(4, "big")])
+    return b"".join([*pieces, context_pieces.to_bytes(4, "big")])
+
+
+def _sized(size_bytes: int) -> bytes:
+    return (8 * size_bytes).to_bytes(4, "big")
 
 
 def combine(
@@ -58,7 +67,7 @@ def combine(
         return _unchanged(parts[Strand.QKD], size_bytes)
     ordered = {str(name): parts[name].reveal() for name in sorted(parts)}
     bound = info({name: len(part) for name, part in ordered.items()}, context, size_bytes)
-    return Secret(HKDF(hashes.SHA384(), size_bytes, None, bound).derive(b"".join(ordered.values())))
+    return Secret(HKDF(_SHA384, size_bytes, None, bound).derive(b"".join(ordered.values())))
 
 
 def _check(parts: Mapping[str, Secret], strands: Collection[str] | None) -> None:
@@ -77,8 +86,52 @@ def _unchanged(part: Secret, size_bytes: int) -> Secret:
     return Secret(part.reveal())
 
 
-class StrandCombiner:
-    """`combine` as the object that the key service asks for."""
+def combine_each(
+    names: Sequence[bytes],
+    pieces: Sequence[Secret | None],
+    strand: Secret | None,
+    *,
+    context: Sequence[bytes],
+    size_bytes: int,
+) -> list[Secret]:
+    """Many keys that share all but name and link bits: for each name what `combine` gives in the context (name, *context).
 
-    def combine(self, parts: Mapping[str, Secret], *, context: Iterable[bytes], size_bytes: int) -> Secret:
-        return combine(parts, context=context, size_bytes=size_bytes)
+    pieces: the `qkd` strand of each, None where the keys have none; strand: the `pqc` strand that they share, if they have
+    one. What is the same for all is framed once. Raises StrandUnavailable.
+    """
+    if not names:
+        return []
+    first = pieces[0]
+    if len({None if piece is None else len(piece) for piece in pieces}) != 1:
+        raise StrandUnavailable("keys that are made together have strands of the same sizes")
+    parts: dict[str, Secret] = {}
+    if strand is not None:
+        parts[Strand.PQC] = strand
+    if first is not None:
+        parts[Strand.QKD] = first
+    _check(parts, None)
+    if strand is None:
+        return [_unchanged(piece, size_bytes) for piece in pieces if piece is not None]
+    before = _named({name: len(part) for name, part in parts.items()}, 1 + len(context))
+    after = b"".join(map(frame, context)) + _sized(size_bytes)
+    shared, keys = strand.reveal(), []
+    for name, piece in zip(names, pieces, strict=True):
+        bound = b"".join((before, frame(name), after))
+        given = shared if piece is None else shared + piece.reveal()
+        keys.append(Secret(HKDF(_SHA384, size_bytes, None, bound).derive(given)))
+    return keys
+
+
+class StrandCombiner:
+    """`combine_each` as the object that the key service asks for."""
+
+    def combine_each(
+        self,
+        names: Sequence[bytes],
+        pieces: Sequence[Secret | None],
+        strand: Secret | None,
+        *,
+        context: Sequence[bytes],
+        size_bytes: int,
+    ) -> list[Secret]:
+        return combine_each(names, pieces, strand, context=context, size_bytes=size_bytes)

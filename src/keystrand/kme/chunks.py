@@ -99,10 +99,7 @@ class Chunks:
         plan = [segments for segments, _ in parts]
         message = self._message(ask, chosen, link, plan, epoch.strand_id if epoch else "")
         secret = epoch.secret if epoch else None
-        materials = [
-            ordinary._weave(ask, message, wire, piece, secret)
-            for wire, (_, piece) in zip(message.keys, parts, strict=True)
-        ]
+        materials = ordinary.weave(message, [piece for _, piece in parts], secret, ask.peer)
         self._send(ask, message, materials)
         quotas.spend(ask)
         if epoch:
@@ -143,18 +140,22 @@ class Chunks:
         if request is None or request.void:
             return
         strands = frozenset(Strand(name) for name in flight.message.strands)
-        for wire, material in zip(flight.message.keys, flight.materials, strict=True):
-            self.site.store.add_copy(self._copy(flight.ask, wire, strands, request), material)
+        keys = [
+            (wire.key_id, tuple(Segment(*parts) for parts in wire.segments), material)
+            for wire, material in zip(flight.message.keys, flight.materials, strict=True)
+        ]
+        self.site.store.add_copies(self._alike(flight.ask, strands, request), keys)
+        for material in flight.materials:
             material.wipe()
         self.reservations.enter(request.peer, flight.message, list(flight.message.keys))
         self.site.store.drop_request(request.request_id)
         del self._flights[message.request_id]
         self._settled(Outcome(flight.ask, agreed=True))
 
-    def _copy(self, ask: ChunkAsk, wire: WireKey, strands: frozenset[Strand], request: OpenRequest) -> Copy:
+    def _alike(self, ask: ChunkAsk, strands: frozenset[Strand], request: OpenRequest) -> Copy:
         now_s = self.site.clock.now_s()
         return Copy(
-            key_id=wire.key_id,
+            key_id="",
             recipient=ask.initiator,
             initiator=ask.initiator,
             peer=ask.peer,
@@ -162,7 +163,7 @@ class Chunks:
             request_id=request.request_id,
             length_bits=ask.size_bits,
             strands=strands,
-            segments=tuple(Segment(*parts) for parts in wire.segments),
+            segments=(),
             step=Step.READY,
             reserved_s=now_s,
             expires_s=now_s + ask.ttl_s,

@@ -21,6 +21,7 @@ from keystrand.core.register import LEVEL, KeyRecord, Stage
 from keystrand.core.secret import Secret
 from keystrand.core.states import State
 from keystrand.kme.ask import CHECKS, Draft, require_local
+from keystrand.kme.delivery import Delivery
 from keystrand.kme.pickup import UNKNOWN
 from keystrand.kme.register import Register
 from keystrand.kme.site import Refuse, Reply, Site
@@ -297,20 +298,16 @@ class Interdomain:
         """State and audit record change in this transaction; the runner lets the key out after it (I4, I5)."""
         taken = self.handovers.release(record.key_id, now_s=self.site.clock.now_s())
         key = Key(key_id=taken.key_id, material=taken.material, strands=STRANDS)
-        facts = self._facts((), record.peer, record.parties)
-        del facts["key_ids"]
-        size_bits = key.material.length_bits
-        self.site.record("key.delivered", key_id=key.key_id, recipient=recipient, size_bits=size_bits, **facts)
-        self.site.emit(
-            "key.delivered",
-            key_id=key.key_id,
-            initiator=record.parties.initiator,
-            responder=record.parties.targets[0],
+        Delivery(
+            key_ids=[key.key_id],
             recipient=recipient,
-            size_bits=size_bits,
-            protection=key.protection.label,
+            initiator=record.parties.initiator,
+            responders=record.parties.targets,
+            peer=record.peer,
             link="",
-        )
+            size_bits=key.material.length_bits,
+            strands=STRANDS,
+        ).tell(self.site)
         return key
 
     def _fail(self, key_id: str, reason: str) -> None:

@@ -11,9 +11,10 @@ from keystrand.core.protection import Protection, Strand
 from keystrand.core.secret import Secret
 from keystrand.core.states import Move, Step, advance_step
 from keystrand.kme.ask import accepts, require_local
+from keystrand.kme.delivery import Delivery, spelt
 from keystrand.kme.pool import BATCH_MAX, Pool
 from keystrand.kme.register import Register
-from keystrand.kme.reservation import key_context
+from keystrand.kme.reservation import weave
 from keystrand.kme.site import Site
 from keystrand.kme.strands import Strands
 from keystrand.wire.peer import Refused, Reserve, Reserved, Void, Voided
@@ -71,7 +72,7 @@ class Pickups:
             return "sealed"
         if Strand.PQC in message.strands and self.strands.of_peer(peer, message.strand_id) is None:
             return "strand"
-        if any(self.site.store.copies(key.key_id) for key in message.keys):
+        if self.site.store.has_copies([key.key_id for key in message.keys]):
             return "taken"
         segments = [Segment(*parts) for key in message.keys for parts in key.segments]
         return self.pool.fault_in(segments, peer, message.link)
@@ -136,31 +137,27 @@ class Pickups:
             size_bits=message.size_bits,
             strands=strands,
         )
-        for wire in message.keys:
-            mine = tuple(Segment(*parts) for parts in wire.segments)
-            parts = {"qkd": Secret(b"".join(pieces[s] for s in mine))} if mine else {}
-            if strand is not None:
-                parts["pqc"] = strand
-            sites = (peer, self.site.name)
-            context = key_context(message.initiator, message.responders, sites, message.strand_id, wire.key_id)
-            material = self.site.combiner.combine(parts, context=context, size_bytes=message.size_bits // 8)
-            for recipient in recipients:
-                copy = Copy(
-                    key_id=wire.key_id,
-                    recipient=recipient,
-                    initiator=message.initiator,
-                    peer=peer,
-                    link=message.link,
-                    request_id=message.request_id,
-                    length_bits=message.size_bits,
-                    strands=strands,
-                    segments=mine,
-                    step=Step.READY,
-                    reserved_s=now_s,
-                    expires_s=min(now_s + message.ttl_s, end_s),
-                    tenant=tenant,
-                )
-                self.site.store.add_copy(copy, material)
+        alike = Copy(
+            key_id="",
+            recipient="",
+            initiator=message.initiator,
+            peer=peer,
+            link=message.link,
+            request_id=message.request_id,
+            length_bits=message.size_bits,
+            strands=strands,
+            segments=(),
+            step=Step.READY,
+            reserved_s=now_s,
+            expires_s=min(now_s + message.ttl_s, end_s),
+            tenant=tenant,
+        )
+        mine = [tuple(Segment(*parts) for parts in key.segments) for key in message.keys]
+        link_bits = [Secret(b"".join([pieces[s] for s in own])) if own else None for own in mine]
+        woven = weave(self.site, message, link_bits, strand, (peer, self.site.name))
+        keys = [(key.key_id, own, material) for key, own, material in zip(message.keys, mine, woven, strict=True)]
+        for recipient in recipients:
+            self.site.store.add_copies(alike._replace(recipient=recipient), keys)
         # one record for all: what is set aside together stands or falls together, until its keys are delivered one by one
         self.site.record(
             "key.reserved",
@@ -169,11 +166,7 @@ class Pickups:
             responders=message.responders,
             peer=peer,
             link=message.link,
-            segments=[
-                f"{number}:{block}+{offset}:{length}"
-                for number, key in enumerate(message.keys)
-                for block, offset, length in key.segments
-            ],
+            segments=spelt(message.keys),
             request_id=message.request_id,
         )
         self.site.emit("key.reserved", peer=peer, link=message.link, keys=len(message.keys))
@@ -202,7 +195,7 @@ class Pickups:
         found = [self._copy_for(caller, other, key_id) for key_id in key_ids]
         if any(copy is None for copy in found):
             raise UnknownKey(UNKNOWN)
-        return [self._hand_out(copy) for copy in found if copy is not None]
+        return self._hand_out([copy for copy in found if copy is not None])
 
     def _copy_for(self, caller: str, other: str, key_id: str) -> Copy | None:
         copies = self.site.store.copies(key_id)
@@ -217,33 +210,28 @@ class Pickups:
         waiting = mine.step in WAITING and self.site.clock.now_s() < mine.expires_s
         return mine if waiting else None
 
-    def _hand_out(self, copy: Copy) -> Key:
-        material = self.site.store.copy_material(copy.key_id, copy.recipient)
-        self.finish(copy, Move.DELIVER)
-        protection = Protection.of(copy.strands).label
-        self.site.record(
-            "key.delivered",
-            key_id=copy.key_id,
-            recipient=copy.recipient,
-            initiator=copy.initiator,
-            peer=copy.peer,
-            link=copy.link,
-            size_bits=copy.length_bits,
-            protection=protection,
-            strands=sorted(s.value for s in copy.strands),
-            request_id=copy.request_id,
-        )
-        self.site.emit(
-            "key.delivered",
-            key_id=copy.key_id,
-            initiator=copy.initiator,
-            responder=copy.recipient,
-            recipient=copy.recipient,
-            size_bits=copy.length_bits,
-            protection=protection,
-            link=copy.link,
-        )
-        return Key(key_id=copy.key_id, material=material, strands=copy.strands)
+    def _hand_out(self, copies: list[Copy]) -> list[Key]:
+        """The keys of copies that leave together, each recorded in this transaction (invariants I4, I5)."""
+        keys, together = [], dict[str, list[Copy]]()
+        for copy in copies:
+            material = self.site.store.copy_material(copy.key_id, copy.recipient)
+            self.finish(copy, Move.DELIVER)
+            keys.append(Key(key_id=copy.key_id, material=material, strands=copy.strands))
+            together.setdefault(copy.request_id, []).append(copy)
+        for same in together.values():
+            first = same[0]
+            Delivery(
+                key_ids=[copy.key_id for copy in same],
+                recipient=first.recipient,
+                initiator=first.initiator,
+                responders=(first.recipient,),
+                peer=first.peer,
+                link=first.link,
+                size_bits=first.length_bits,
+                strands=first.strands,
+                request_id=first.request_id,
+            ).tell(self.site)
+        return keys
 
     # the end of a copy ---------------------------------------------------------------------------------------------
 
@@ -254,10 +242,9 @@ class Pickups:
 
     def finish(self, copy: Copy, move: Move) -> bool:
         """Erase a copy; with the last one of a key, its bits leave the reserved account. True: nobody here had that key."""
-        self.site.store.finish_copy(copy.key_id, copy.recipient, advance_step(copy.step, move))
+        steps = self.site.store.finish_copy(copy.key_id, copy.recipient, advance_step(copy.step, move))
         if copy.peer == self.site.name:
             return False  # the initiator here had it, and its bits were accounted for then
-        steps = [c.step for c in self.site.store.copies(copy.key_id)]
         if UNSPENT.intersection(steps):
             return False
         if copy.segments:

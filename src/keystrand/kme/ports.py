@@ -6,10 +6,11 @@ service's effects out. If anything raises, the transaction is rolled back and th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from keystrand.core.key import Segment
 from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, Drawn, OpenRequest, PeerRecord, PoolBlock
 from keystrand.core.register import KeyRecord, Origin, Scope, Stage, Tally, Use
 from keystrand.core.secret import Secret
@@ -110,12 +111,17 @@ class KeyStore(Protocol):
     def drop_tombstones_before(self, at_s: float) -> None: ...
 
     # copies waiting for their recipients
-    def add_copy(self, copy: Copy, material: Secret) -> None: ...
+    def add_copies(
+        self, alike: Copy, keys: Sequence[tuple[str, tuple[Segment, ...], Secret]]
+    ) -> None: ...  # new ones, the same but for key ID and segments
     def copies(self, key_id: str) -> list[Copy]: ...
+    def has_copies(self, key_ids: Sequence[str]) -> bool: ...  # of any of these keys
     def copies_of_request(self, peer: str, request_id: str) -> list[Copy]: ...
     def copy_material(self, key_id: str, recipient: str) -> Secret: ...  # raises KeyError, Tampered
     def step_copy(self, key_id: str, recipient: str, step: Step) -> None: ...  # between READY and WITHHELD
-    def finish_copy(self, key_id: str, recipient: str, step: Step) -> None: ...  # erases the material
+    def finish_copy(
+        self, key_id: str, recipient: str, step: Step
+    ) -> list[Step]: ...  # erases the material; the steps of all copies of that key, now
     def copies_before(self, expires_s: float, limit: int) -> list[Copy]: ...  # READY, WITHHELD or RESERVED ones
     # all that wait, a portion at a time and by no means one by one: the last key ID of the next `limit` copies, "" at the end
     def waiting_until(self, after: str, limit: int) -> str: ...
@@ -156,6 +162,16 @@ class Kem(Protocol):
 
 
 class Combiner(Protocol):
-    """Weaves the strands of one key into its material."""
+    """Weaves the strands of keys into their material."""
 
-    def combine(self, parts: Mapping[str, Secret], *, context: Iterable[bytes], size_bytes: int) -> Secret: ...
+    def combine_each(
+        self,
+        names: Sequence[bytes],
+        pieces: Sequence[Secret | None],
+        strand: Secret | None,
+        *,
+        context: Sequence[bytes],
+        size_bytes: int,
+    ) -> list[
+        Secret
+    ]: ...  # one key for each name: its piece of link bits and the ML-KEM strand, bound to name and context

@@ -7,7 +7,7 @@ ask ─ allocate, durable ─▶ Reserve ─▶ peer durable ─▶ Reserved ─
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
@@ -30,6 +30,7 @@ from keystrand.core.protection import Protection, Strand, strands_for
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 from keystrand.kme.ask import Ask
+from keystrand.kme.delivery import Delivery, spelt
 from keystrand.kme.draws import Draws
 from keystrand.kme.fallback import Fallbacks
 from keystrand.kme.pool import BATCH_MAX, Pool
@@ -37,18 +38,23 @@ from keystrand.kme.quota import Quotas
 from keystrand.kme.register import Register
 from keystrand.kme.share import Shares
 from keystrand.kme.site import Refuse, Reply, Site
-from keystrand.kme.stock import Batch, Stock
+from keystrand.kme.stock import Batch, Shelf, Stock, Waiter
 from keystrand.kme.strands import Strands
 from keystrand.wire.peer import Refused, Reserve, Reserved, Void, Voided, WireKey
 
 SPARE_FACTOR = 8  # a link has bits to spare for keys ahead of demand when it could serve so many such batches
 
 
-def key_context(
-    initiator: str, responders: tuple[str, ...], sites: tuple[str, str], message_id: str, key_id: str
-) -> list[bytes]:
-    """What both ends bind into a combined key: names, sites in the order initiator, responder; strand epoch; key ID."""
-    return [text.encode() for text in (key_id, initiator, *responders, *sites, message_id)]
+def weave(
+    site: Site, message: Reserve, pieces: Sequence[Secret | None], strand: Secret | None, sites: tuple[str, str]
+) -> list[Secret]:
+    """The material of the keys of a Reserve, in their order: the same at both ends.
+
+    Bound into each: its ID, the SAEs, `sites` (initiator's, responder's), the strand epoch. pieces: link bits of each key.
+    """
+    context = [text.encode() for text in (message.initiator, *message.responders, *sites, message.strand_id)]
+    names = [key.key_id.encode() for key in message.keys]
+    return site.combiner.combine_each(names, pieces, strand, context=context, size_bytes=message.size_bits // 8)
 
 
 def _void(requests: list[OpenRequest]) -> Void:
@@ -96,13 +102,13 @@ class Reservations:
 
         stocked: whether the peer is there, so that what it agreed to still holds.
         """
-        if len(self._pending) >= self.site.limits.pending_requests_max:
+        if len(self._pending) + self.stock.waiting >= self.site.limits.pending_requests_max:
             raise Unavailable("too many requests are waiting for the peer KME")
         self.quotas.check(ask)
         shelf = self.stock.shelf(ask)
-        if stocked and shelf.keys >= ask.number:
-            keys = [key for batch, share in shelf.pick(ask.number) for key in self._release(batch, share)]
-            self.site.outbox.append(Reply(ticket, keys))
+        if stocked and shelf.spare >= ask.number:
+            shelf.wait(Waiter(ticket, ask))
+            self._serve(shelf)
         else:
             self._reserve(ticket, ask)
         self.quotas.spend(ask)
@@ -111,6 +117,12 @@ class Reservations:
             # a failure ahead of demand must not undo what was just released: memory could not follow
             with suppress(Unavailable), self.site.store.savepoint():
                 self._restock(ask, missing)
+
+    def _serve(self, shelf: Shelf) -> None:
+        """Let keys go to those who wait for them, if they are there."""
+        for waiter in shelf.served():
+            keys = [key for batch, share in shelf.pick(waiter.ask.number) for key in self._release(batch, share)]
+            self.site.outbox.append(Reply(waiter.ticket, keys))
 
     def _restock(self, ask: Ask, number: int) -> None:
         """Agree on `number` keys ahead of demand, at the level that the policy wants, from a link with bits to spare."""
@@ -136,16 +148,10 @@ class Reservations:
         message = self._message(
             ask, chosen, link, [segments for segments, _ in parts], epoch.strand_id if epoch else ""
         )
+        woven = self.weave(message, [piece for _, piece in parts], epoch.secret if epoch else None, ask.peer)
         keys = deque(
-            (
-                Key(
-                    key_id=wire.key_id,
-                    material=self._weave(ask, message, wire, piece, epoch.secret if epoch else None),
-                    strands=chosen,
-                ),
-                wire,
-            )
-            for wire, (_, piece) in zip(message.keys, parts, strict=True)
+            (Key(key_id=wire.key_id, material=material, strands=chosen), wire)
+            for wire, material in zip(message.keys, woven, strict=True)
         )
         self.site.store.add_request(
             OpenRequest(
@@ -164,7 +170,7 @@ class Reservations:
         now_s = self.site.clock.monotonic_s()
         limits = self.site.limits
         self._pending[message.request_id] = Batch(
-            ticket, ask, message, keys, now_s + limits.peer_reply_timeout_s, now_s + limits.peer_retry_s
+            ticket, ask, message, keys, now_s, now_s + limits.peer_reply_timeout_s, now_s + limits.peer_retry_s
         )
         self.site.send(ask.peer, message)
 
@@ -264,11 +270,11 @@ class Reservations:
             ),
         )
 
-    def _weave(self, ask: Ask, message: Reserve, wire: WireKey, piece: Secret | None, strand: Secret | None) -> Secret:
-        parts = {name: part for name, part in (("qkd", piece), ("pqc", strand)) if part is not None}
-        sites = (self.site.name, ask.peer)
-        context = key_context(ask.initiator, ask.responders, sites, message.strand_id, wire.key_id)
-        return self.site.combiner.combine(parts, context=context, size_bytes=ask.size_bits // 8)
+    def weave(
+        self, message: Reserve, pieces: Sequence[Secret | None], strand: Secret | None, peer: str
+    ) -> list[Secret]:
+        """The material of the keys that we ask `peer` for, in their order."""
+        return weave(self.site, message, pieces, strand, (self.site.name, peer))
 
     # the peer answers ----------------------------------------------------------------------------------------------
 
@@ -282,7 +288,7 @@ class Reservations:
             return
         del self._pending[message.request_id]
         if batch.ticket is None:
-            self.stock.put(batch)
+            self._serve(self.stock.put(batch, self.site.clock.monotonic_s()))
         else:
             self.site.outbox.append(Reply(batch.ticket, self._release(batch, len(batch.keys))))
 
@@ -299,13 +305,13 @@ class Reservations:
         else:
             store.drop_request(request.request_id)
         leaving = [batch.keys.popleft() for _ in range(number)]
-        self.enter(request.peer, batch.message, [wire for _, wire in leaving])
-        local = [r for r in ask.responders if self.site.policy.site_of[r] == self.site.name]
-        for key, wire in leaving:
-            self._record_delivery(ask, key, wire, request)
-            for recipient in local:
-                self._keep_local_copy(ask, key, recipient, request)
-        return [key for key, _ in leaving]
+        wires = [wire for _, wire in leaving]
+        self.enter(request.peer, batch.message, wires)
+        self._record_delivery(batch, wires)
+        keys = [key for key, _ in leaving]
+        for recipient in [r for r in ask.responders if self.site.policy.site_of[r] == self.site.name]:
+            self._keep_local_copies(batch, keys, recipient)
+        return keys
 
     def enter(self, peer: str, message: Reserve, keys: list[WireKey]) -> None:
         """Put keys of a request that the peer has agreed to into the register."""
@@ -319,50 +325,39 @@ class Reservations:
             strands=frozenset(Strand(name) for name in message.strands),
         )
 
-    def _record_delivery(self, ask: Ask, key: Key, wire: WireKey, request: OpenRequest) -> None:
-        self.site.record(
-            "key.delivered",
-            key_id=key.key_id,
+    def _record_delivery(self, batch: Batch, keys: Sequence[WireKey]) -> None:
+        ask, message = batch.ask, batch.message
+        Delivery(
+            key_ids=[key.key_id for key in keys],
             recipient=ask.initiator,
             initiator=ask.initiator,
             responders=ask.responders,
             peer=ask.peer,
-            link=request.link,
+            link=message.link,
             size_bits=ask.size_bits,
-            protection=key.protection.label,
-            strands=sorted(s.value for s in key.strands),
-            segments=[f"{block}+{offset}:{length}" for block, offset, length in wire.segments],
-            request_id=request.request_id,
-        )
-        self.site.emit(
-            "key.delivered",
-            key_id=key.key_id,
-            initiator=ask.initiator,
-            responder=ask.responders[0],
-            recipient=ask.initiator,
-            size_bits=ask.size_bits,
-            protection=key.protection.label,
-            link=request.link,
-        )
+            strands=batch.strands,
+            request_id=message.request_id,
+            segments=spelt(keys),
+        ).tell(self.site)
 
-    def _keep_local_copy(self, ask: Ask, key: Key, recipient: str, request: OpenRequest) -> None:
-        now_s = self.site.clock.now_s()
-        copy = Copy(
-            key_id=key.key_id,
+    def _keep_local_copies(self, batch: Batch, keys: Sequence[Key], recipient: str) -> None:
+        ask, now_s = batch.ask, self.site.clock.now_s()
+        alike = Copy(
+            key_id="",
             tenant=ask.tenant,
             recipient=recipient,
             initiator=ask.initiator,
             peer=self.site.name,  # marks that the link's bits are accounted for already
-            link=request.link,
-            request_id=request.request_id,
+            link=batch.message.link,
+            request_id=batch.message.request_id,
             length_bits=ask.size_bits,
-            strands=key.strands,
+            strands=batch.strands,
             segments=(),
             step=Step.READY,
             reserved_s=now_s,
             expires_s=now_s + min(self.site.limits.key_ttl_s, self.register.terms(ask.initiator, ask.responders)[2]),
         )
-        self.site.store.add_copy(copy, key.material)
+        self.site.store.add_copies(alike, [(key.key_id, (), key.material) for key in keys])
 
     def hear_refused(self, peer: str, message: Refused) -> None:
         batch = self._pending.get(message.request_id)
@@ -392,18 +387,28 @@ class Reservations:
             return
         if batch.ticket is None:
             self.stock.shelf(batch.ask).coming -= len(batch.keys)
+            self._turn_away(reason)
         else:
-            error: KeystrandError = PeerUnavailable(
-                f"{batch.ask.peer} did not agree to the key ({reason}); its bits are burnt",
-                hint="repeat the request; if it persists, see `keystrand status`",
-            )
-            self.site.outbox.append(Refuse(batch.ticket, error))
+            self._refuse(batch.ticket, batch.ask, reason)
         batch.wipe()
+
+    def _refuse(self, ticket: object, ask: Ask, reason: str) -> None:
+        error: KeystrandError = PeerUnavailable(
+            f"{ask.peer} did not agree to the key ({reason}); its bits are burnt",
+            hint="repeat the request; if it persists, see `keystrand status`",
+        )
+        self.site.outbox.append(Refuse(ticket, error))
+
+    def _turn_away(self, reason: str) -> None:
+        """Refuse those who wait for keys that will not come."""
+        for waiter in self.stock.unserved():
+            self._refuse(waiter.ticket, waiter.ask, reason)
 
     def _give_up_stock(self, batches: list[Batch], reason: str) -> None:
         for batch in batches:
             batch.wipe()
             self._give_up(batch.message.request_id, reason)
+        self._turn_away(reason)
 
     def count_where(self, is_meant: Meant) -> int:
         """How many keys `give_up_where` would burn."""

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from keystrand.core.key import Key
 from keystrand.core.limits import Limits
+from keystrand.core.protection import Strand
 from keystrand.kme.ask import Ask
 from keystrand.wire.peer import Reserve, WireKey
 
-HORIZON_S = 0.05  # a shelf holds about so much of the present demand: several times an answer of the peer
+HORIZON_S = 0.05  # a shelf holds at least so much of the present demand
+ANSWERS = 2.0  # and at least what is asked for while the peer answers so often
 MEMORY_S = 0.5  # demand is averaged over about so long
 
 Terms = tuple[str, tuple[str, ...], int, int]
@@ -39,8 +41,13 @@ class Batch:
     ask: Ask
     message: Reserve
     keys: deque[tuple[Key, WireKey]] = field(repr=False)
+    asked_s: float
     deadline_s: float
     repeat_s: float
+
+    @property
+    def strands(self) -> frozenset[Strand]:
+        return frozenset(Strand(name) for name in self.message.strands)
 
     def wipe(self) -> None:
         for key, _ in self.keys:
@@ -48,16 +55,27 @@ class Batch:
         self.keys.clear()
 
 
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """A request that keys on their way to the shelf will serve: sooner than keys of its own would come."""
+
+    ticket: object
+    ask: Ask
+
+
 @dataclass(slots=True)
 class Shelf:
-    """Agreed keys of one kind, oldest batch first."""
+    """Agreed keys of one kind, oldest batch first, and who waits for more of them."""
 
     batches: deque[Batch] = field(default_factory=deque)
     keys: int = 0
     coming: int = 0  # keys that the peer was asked to agree to
+    waiting: deque[Waiter] = field(default_factory=deque)
+    promised: int = 0  # keys that those who wait will take
     rate_per_s: float = 0.0
     requests_per_s: float = 0.0
     asked_s: float = 0.0
+    answer_s: float = 0.0  # how long the peer takes to agree, about
 
     def note(self, number: int, now_s: float) -> None:
         """Somebody asked for `number` keys."""
@@ -70,9 +88,32 @@ class Shelf:
         """How many keys to agree on now: none while the shelf is half full, and none without a steady demand."""
         if self.requests_per_s < limits.stock_from_per_s:
             return 0
-        target = min(limits.stock_keys_max, math.ceil(self.rate_per_s * HORIZON_S))
-        have = self.keys + self.coming
-        return target - have if 2 * have <= target else 0
+        horizon_s = max(HORIZON_S, ANSWERS * self.answer_s)
+        target = min(limits.stock_keys_max, math.ceil(self.rate_per_s * horizon_s))
+        return target - self.spare if 2 * self.spare <= target else 0
+
+    @property
+    def spare(self) -> int:
+        """Keys that are here or coming, and that nobody waits for; negative where what was promised will not come."""
+        return self.keys + self.coming - self.promised
+
+    def wait(self, waiter: Waiter) -> None:
+        self.waiting.append(waiter)
+        self.promised += waiter.ask.number
+
+    def served(self) -> Iterator[Waiter]:
+        """Those who wait, first come first served, while there are keys for them; pick these before the next."""
+        while self.waiting and self.waiting[0].ask.number <= self.keys:
+            yield self._leave(self.waiting.popleft())
+
+    def unserved(self) -> Iterator[Waiter]:
+        """Those, last come first, for whom too few keys are on their way now."""
+        while self.spare < 0:
+            yield self._leave(self.waiting.pop())
+
+    def _leave(self, waiter: Waiter) -> Waiter:
+        self.promised -= waiter.ask.number
+        return waiter
 
     def pick(self, number: int) -> list[tuple[Batch, int]]:
         """Whole batches and a part of the last one that make `number` keys; the shelf counts them as gone."""
@@ -101,12 +142,24 @@ class Stock:
             shelf = self._shelves[terms] = Shelf()
         return shelf
 
-    def put(self, batch: Batch) -> None:
+    def put(self, batch: Batch, now_s: float) -> Shelf:
         """The peer has agreed to this batch."""
         shelf = self.shelf(batch.ask)
+        shelf.answer_s += (now_s - batch.asked_s - shelf.answer_s) / 4
         shelf.batches.append(batch)
         shelf.keys += len(batch.keys)
         shelf.coming -= len(batch.keys)
+        return shelf
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for keys on their way."""
+        return sum(len(shelf.waiting) for shelf in self._shelves.values())
+
+    def unserved(self) -> Iterator[Waiter]:
+        """Those of all shelves for whom too few keys are on their way now; they wait no longer."""
+        for shelf in self._shelves.values():
+            yield from shelf.unserved()
 
     def idle(self, asked_before_s: float) -> list[Batch]:
         """Batches that nobody draws from any more; they and their shelves are forgotten here."""

@@ -23,6 +23,7 @@ from keystrand.core.protection import Protection
 from keystrand.core.states import Move
 from keystrand.kme.ask import peer_for, require_local
 from keystrand.kme.chunks import ChunkAsk, Chunks, Outcome
+from keystrand.kme.delivery import Delivery
 from keystrand.kme.pickup import WAITING, Pickups
 from keystrand.kme.reservation import Reservations
 from keystrand.kme.site import Site
@@ -266,25 +267,17 @@ class Streams:
             self._tell(stream)
 
     def _record(self, stream: Stream, index: int, copy: Copy) -> None:
-        fields: dict[str, Scalar] = {
-            "key_id": copy.key_id,
-            "recipient": copy.recipient,
-            "initiator": copy.initiator,
-            "size_bits": copy.length_bits,
-            "protection": Protection.of(copy.strands).label,
-            "link": copy.link,
-        }
-        self.site.record(
-            "key.delivered",
-            **fields,
+        Delivery(
+            key_ids=[copy.key_id],
+            recipient=copy.recipient,
+            initiator=copy.initiator,
+            responders=(stream.remote if copy.initiator == stream.local else stream.local,),
             peer=copy.peer,
+            link=copy.link,
+            size_bits=copy.length_bits,
+            strands=copy.strands,
             request_id=copy.request_id,
-            ksid=stream.ksid,
-            index=index,
-            strands=sorted(strand.value for strand in copy.strands),
-        )
-        responder = stream.remote if copy.initiator == stream.local else stream.local
-        self.site.emit("key.delivered", **fields, responder=responder)
+        ).tell(self.site, ksid=stream.ksid, index=index)
 
     # agreeing ahead ------------------------------------------------------------------------------------------------
 

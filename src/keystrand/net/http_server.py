@@ -11,7 +11,7 @@ import ipaddress
 import logging
 import weakref
 from collections.abc import Callable, Sized
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -20,12 +20,14 @@ from uvicorn.server import ServerState
 
 from keystrand.core.errors import ConfigError
 from keystrand.core.limits import Limits
+from keystrand.net.http_whole import Whole, WholeCycle
 from keystrand.net.tls import ServerSide
 from keystrand.net.tls_transport import PEER, TlsTransport, accepting
 
 SWEEP_S: Final = 0.5
 HEADER_BYTES_MAX: Final = 32_768
 STOP_GRACE_S: Final = 5.0
+STOP_LOOK_S: Final = 0.01
 PIPELINE_MAX: Final = 16  # requests that a client may send before it has the answer to the first
 BACKLOG: Final = 1024
 
@@ -50,8 +52,17 @@ class _Flow(FlowControl):
 class HttpConnection(HttpToolsProtocol):
     """One connection. `waits` says for what of the client since `since_s`, so that the sweep can end what lingers."""
 
-    def __init__(self, config: uvicorn.Config, state: ServerState, app_state: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        state: ServerState,
+        app_state: dict[str, Any],
+        whole: Whole | None = None,
+        body_bytes_max: int = 0,
+    ) -> None:
         super().__init__(config, state, app_state, asyncio.get_running_loop())
+        self._whole = whole
+        self._body_bytes_max = body_bytes_max
         self.waits: str | None = "idle"
         self.since_s = self.loop.time()
         self.stalled_s: float | None = None  # since when the client does not read
@@ -100,7 +111,35 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._wait("body")  # for all of it: bytes that trickle in buy no time
-        super().on_headers_complete()
+        if self._whole is not None and self._fits_whole():
+            self._begin_whole(self._whole)
+        else:
+            super().on_headers_complete()
+
+    def _fits_whole(self) -> bool:
+        parser = self.parser
+        cycle: RequestResponseCycle | None = self.cycle
+        if not (cycle is None or cycle.response_complete) or self.flow.write_paused or self.expect_100_continue:
+            return False
+        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+            return False
+        names = [name for name, _ in self.headers]
+        lengths = [value for name, value in self.headers if name == b"content-length"]
+        if len(lengths) != 1 or b"transfer-encoding" in names or b"upgrade" in names or not self.url.startswith(b"/"):
+            return False
+        return lengths[0].isdigit() and len(lengths[0]) < 10 and int(lengths[0]) <= self._body_bytes_max
+
+    def _begin_whole(self, whole: Whole) -> None:
+        if self.transport.is_closing():
+            raise ValueError("nobody would get the answer")
+        raw_path, _, query = self.url.partition(b"?")
+        scope = cast(dict[str, Any], self.scope)
+        scope.update(method="POST", path=raw_path.decode("latin-1"), raw_path=raw_path, query_string=query)
+        self.cycle = WholeCycle(self, scope, whole)  # type: ignore[assignment]  # as uvicorn has it
+
+    @property
+    def is_answering(self) -> bool:
+        return isinstance(self.cycle, WholeCycle) and not self.cycle.response_complete
 
     def on_message_complete(self) -> None:
         self.waits = None
@@ -130,11 +169,19 @@ class HttpConnection(HttpToolsProtocol):
 class HttpServer:
     """`start`, then `port`; `stop` is graceful for STOP_GRACE_S. Without contexts: plain HTTP, loopback only.
 
+    whole: answers those requests that come whole and small (net/http_whole.py); the app answers all others.
     Raises ConfigError for a plain listener that is not on loopback, and where the address cannot be had.
     """
 
     def __init__(
-        self, app: App, host: str, port: int = 0, *, contexts: ServerSide | None, limits: Limits | None = None
+        self,
+        app: App,
+        host: str,
+        port: int = 0,
+        *,
+        contexts: ServerSide | None,
+        limits: Limits | None = None,
+        whole: Whole | None = None,
     ) -> None:
         if contexts is None and not _is_loopback(host):
             raise ConfigError(
@@ -143,6 +190,7 @@ class HttpServer:
         self._host, self._port = host, port
         self._contexts = contexts
         self._limits = limits or Limits()
+        self._whole = whole
         self._config = _config(app, self._limits)
         self._state = ServerState()
         self._lifespan = self._config.lifespan_class(self._config)
@@ -183,6 +231,9 @@ class HttpServer:
             connection.shutdown()
         if self._state.tasks:
             await asyncio.wait(list(self._state.tasks), timeout=grace_s)
+        end_s = asyncio.get_running_loop().time() + grace_s
+        while any(map(_is_answering, self._state.connections)) and asyncio.get_running_loop().time() < end_s:
+            await asyncio.sleep(STOP_LOOK_S)
         await asyncio.sleep(0)  # the last answers and their close_notify leave with the turn of the loop
         self._cut_all()
         await asyncio.gather(self._sweeper, *self._state.tasks, return_exceptions=True)
@@ -192,7 +243,9 @@ class HttpServer:
     def _accept(self) -> asyncio.BaseProtocol:
         if len(self._transports) >= self._limits.http_connections_max:
             return _Refusal()
-        connection = HttpConnection(self._config, self._state, self._lifespan.state)
+        connection = HttpConnection(
+            self._config, self._state, self._lifespan.state, self._whole, self._limits.http_body_bytes_max
+        )
         outer: asyncio.BaseProtocol = connection
         if self._contexts is not None:
             outer = accepting(self._contexts, self._limits, connection)
@@ -216,6 +269,10 @@ class HttpServer:
                 outer.abort()
             elif isinstance(outer, HttpConnection) and outer.transport is not None:
                 outer.transport.abort()
+
+
+def _is_answering(connection: object) -> bool:
+    return isinstance(connection, HttpConnection) and connection.is_answering
 
 
 class _Refusal(asyncio.Protocol):

@@ -16,13 +16,34 @@ _WRITE_CHUNK_BYTES: Final = 1 << 24
 _MORE: Final = (SSL.WantReadError, SSL.WantWriteError)
 
 
+class Records:
+    """Where the records of a stream end: five bytes of header each, the last two of them the length (RFC 8446 §5.1)."""
+
+    __slots__ = ("_head", "_left")
+
+    def __init__(self) -> None:
+        self._left = 0  # bytes of the last record that are still to come
+        self._head = b""  # of a header that was cut
+
+    def is_one(self, wire: bytes) -> bool:
+        """Whether `wire`, which comes next in the stream, is one record from its first byte to its last."""
+        begins = not (self._left or self._head)
+        data = self._head + wire if self._head else wire
+        at, records = self._left, 0
+        while at + 5 <= len(data):
+            at += 5 + (data[at + 3] << 8 | data[at + 4])
+            records += 1
+        self._left, self._head = max(0, at - len(data)), bytes(data[at:])
+        return begins and records == 1 and not (self._left or self._head)
+
+
 class TlsEngine:
     """`vet` turns a finished handshake into the peer or raises; until then no plaintext passes either way.
 
     Any error is final: `failure` says why, and nothing is decrypted any more.
     """
 
-    __slots__ = ("_connection", "_handshake_bytes_left", "_vet", "failure", "finished", "peer")
+    __slots__ = ("_connection", "_handshake_bytes_left", "_records", "_vet", "failure", "finished", "peer")
 
     def __init__(
         self, connection: SSL.Connection, vet: Callable[[SSL.Connection], TlsPeer], *, handshake_bytes_max: int
@@ -30,6 +51,7 @@ class TlsEngine:
         self._connection = connection
         self._vet = vet
         self._handshake_bytes_left = handshake_bytes_max
+        self._records = Records()
         self.peer: TlsPeer | None = None
         self.finished = False  # the peer sent close_notify: what came before it is whole
         self.failure: KeystrandError | None = None
@@ -88,10 +110,11 @@ class TlsEngine:
             self._handshake_bytes_left -= len(wire)
             if self._handshake_bytes_left < 0:
                 raise PeerFault("the TLS handshake is longer than allowed")
+        is_one = self._records.is_one(wire)
         self._connection.bio_write(wire)
         if self.peer is None and not self._shake_hands():
             return b""
-        return self._decrypt()
+        return self._decrypt(is_one)
 
     def _shake_hands(self) -> bool:
         try:
@@ -104,11 +127,13 @@ class TlsEngine:
             raise PeerFault(f"the certificate cannot be read: {problem}") from None
         return True
 
-    def _decrypt(self) -> bytes:
+    def _decrypt(self, is_one: bool) -> bytes:
         chunks = []
         try:
             while not self.finished:
                 chunks.append(self._connection.recv(RECORD_BYTES_MAX))
+                if is_one:
+                    return chunks[0]  # to hear that there is no more costs as much as the record did
         except _MORE:
             pass
         except SSL.ZeroReturnError:

@@ -36,7 +36,7 @@ from keystrand.observe.audit_verify import rows_of, verify
 from keystrand.store.blocks import BLOCK_COLUMN
 from keystrand.store.rows import BLOCK_COLUMNS, COPY_COLUMNS, identity
 from keystrand.store.schema import MIGRATIONS
-from keystrand.store.sql import COPY_COLUMN
+from keystrand.store.sealed import COPY_COLUMN
 from keystrand.store.sqlite import SqliteAuditFile
 
 DAY_S: Final = 86_400.0

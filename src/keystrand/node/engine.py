@@ -83,30 +83,30 @@ class Engine:
 
     # asking --------------------------------------------------------------------------------------------------------
 
-    async def call(
+    def call(
         self,
         operation: Callable[[Kme], T],
         *,
         refused: Callable[[Kme, KeystrandError], None] | None = None,
         wants: Wants | None = None,
-    ) -> T:
+    ) -> asyncio.Future[T]:
         """The operation's result, once what it did is durable. Raises what it raised; then it did nothing."""
         waiter: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._put(Call(operation, waiter, refused, wants=wants))
-        return await waiter  # type: ignore[return-value]
+        return waiter  # type: ignore[return-value]
 
-    async def ask(
+    def ask(
         self,
         operation: Callable[[Kme, object], None],
         *,
         refused: Callable[[Kme, KeystrandError], None] | None = None,
-    ) -> object:
+    ) -> asyncio.Future[object]:
         """As `call`, for an operation that is answered later by a Reply or Refuse to the ticket that it is given."""
         ticket: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._put(Call(lambda kme: operation(kme, ticket), ticket, refused, late=True))
         self._tickets.add(ticket)
         ticket.add_done_callback(self._tickets.discard)
-        return await ticket
+        return ticket
 
     def post(self, operation: Callable[[Kme], object], wants: Wants | None = None) -> None:
         """Do it with the next batch; nobody waits, so a refusal is dropped, and so is what comes after the end."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -33,8 +33,8 @@ class EngineKeys:
         self._heed = heed
         self._links = links
 
-    async def status(self, caller: str, other: str, /) -> PoolStatus:
-        return await self._engine.call(lambda kme: self._outlook(kme, other, kme.status(caller, other)))
+    def status(self, caller: str, other: str, /) -> Awaitable[PoolStatus]:
+        return self._engine.call(lambda kme: self._outlook(kme, other, kme.status(caller, other)))
 
     def _outlook(self, kme: Kme, other: str, status: PoolStatus) -> PoolStatus:
         """With what a planner of transfers wants to know beside the standard's counts: how fast the pool fills."""
@@ -48,16 +48,16 @@ class EngineKeys:
         }
         return replace(status, extension=status.extension | facts)
 
-    async def get_key(
+    def get_key(
         self, caller: str, other: str, /, *, number: int | None, size_bits: int | None, additional: tuple[str, ...]
-    ) -> list[Key]:
+    ) -> Awaitable[list[Key]]:
         def begin(kme: Kme, ticket: object) -> None:
             kme.get_key(ticket, caller, other, number=number, size_bits=size_bits, additional=additional)
 
-        return cast(list[Key], await self._engine.ask(begin, refused=_note("enc_keys", caller, other)))
+        return cast(Awaitable[list[Key]], self._engine.ask(begin, refused=_note("enc_keys", caller, other)))
 
-    async def get_key_with_ids(self, caller: str, other: str, key_ids: tuple[str, ...], /) -> list[Key]:
-        return await self._engine.call(
+    def get_key_with_ids(self, caller: str, other: str, key_ids: tuple[str, ...], /) -> Awaitable[list[Key]]:
+        return self._engine.call(
             lambda kme: kme.get_key_with_ids(caller, other, key_ids),
             refused=_note("dec_keys", caller, other),
             wants=Wants(key_ids),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections import ChainMap
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp as App
 from starlette.types import Message, Receive, Scope
 from starlette.types import Send as Sending
 
-from keystrand.api.etsi014 import KEY_ROUTES, etsi014_app
+from keystrand.api.etsi014 import KEY_ROUTES, Etsi014
 from keystrand.config.schema import SiteConfig, Tls
 from keystrand.console.page import LOOPBACK_HOSTS, status_app
 from keystrand.core.clock import Clock, SystemClock, SystemEntropy
@@ -26,6 +27,7 @@ from keystrand.kme.service import Kme
 from keystrand.kme.site import Effect, Emit, Link, Send, Site
 from keystrand.net.frames import serve_frames
 from keystrand.net.http_server import HttpServer
+from keystrand.net.http_whole import Headers, Reply, Whole
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.admin import Place, PolicyPaper, policy_in_force, serve_admin
 from keystrand.node.beside import Part
@@ -54,6 +56,7 @@ from keystrand.store.sql import SqlStore
 
 TICK_S = 0.25
 READING_S = 1.0
+COLLECTOR = (10_000, 20, 20)  # new objects between two looks at the youngest; its looks between two at the older
 VERBS = frozenset({*KEY_ROUTES, "use"})
 
 
@@ -226,13 +229,14 @@ class SiteNode:
         config, limits = self.config, self.config.limits
         heed = self.withdrawals.note if self.withdrawals else None
         keys = EngineKeys(self.engine, heed, lambda: self._link_gauges)
-        app = etsi014_app(keys, limits=limits, sink=self.sink, clock=self.clock)
+        app = Etsi014(keys, limits=limits, sink=self.sink, clock=self.clock)
         etsi014 = HttpServer(
             self._timed(app),
             config.etsi014.listen.host,
             config.etsi014.listen.port,
             contexts=self.contexts,
             limits=limits,
+            whole=self._timed_whole(app),
         )
         await etsi014.start()
         self._servers.append(etsi014)
@@ -281,15 +285,33 @@ class SiteNode:
 
             await app(scope, receive, noting if scope["type"] == "http" else send)
             if scope["type"] == "http":
-                verb = scope["path"].rpartition("/")[2]
-                verb = verb if verb in VERBS else "other"  # a caller must not choose labels
-                self.metrics.observe_request(verb, status, self.clock.monotonic_s() - began_s)
+                self._observe(scope, status, self.clock.monotonic_s() - began_s)
 
         return timed
+
+    def _timed_whole(self, app: Etsi014) -> Whole:
+        """The same for requests that come whole."""
+        now_s = self.clock.monotonic_s
+
+        def timed(scope: Scope, body: bytes, reply: Reply) -> None:
+            began_s = now_s()
+
+            def noting(status: int, headers: Headers, answer: bytes) -> None:
+                reply(status, headers, answer)
+                self._observe(scope, status, now_s() - began_s)
+
+            app.whole(scope, body, noting)
+
+        return timed
+
+    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
+        verb = scope["path"].rpartition("/")[2]
+        self.metrics.observe_request(verb if verb in VERBS else "other", status, seconds)  # a caller chooses no labels
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set."""
         await self.start()
+        _settle_memory()
         try:
             async with asyncio.TaskGroup() as tasks:
                 jobs = [self.engine.run(), self.notary.run(), self._tick(), self._read()]
@@ -354,6 +376,13 @@ class SiteNode:
     def _gauges(self, kme: Kme) -> Gauges:
         expiry_s = self.contexts.own_not_after_s - self.clock.now_s()
         return self.readings.read(kme, self.notary.gauge, expiry_s)
+
+
+def _settle_memory() -> None:
+    """What stands now stays: the collector of cycles need not look at it again, nor at every few hundred new objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTOR)
 
 
 def _verifier(path: Path) -> Verifier:

@@ -184,9 +184,11 @@ class Feed:
     def _note_delivery(self, event: Event) -> None:
         fields = event.fields
         pair = (str(fields.get("initiator", "")), str(fields.get("responder", "")), str(fields.get("protection", "")))
-        self._delivered += 1
+        keys = fields.get("keys", 1)
+        number = keys if isinstance(keys, int) else 1
+        self._delivered += number
         if pair in self._pairs or len(self._pairs) < self._history.pairs:
-            self._pairs[pair] = self._pairs.get(pair, 0) + 1
+            self._pairs[pair] = self._pairs.get(pair, 0) + number
         self._deliveries.append({"at_s": event.at_s, **fields})
 
     def _note_block(self, event: Event) -> None:

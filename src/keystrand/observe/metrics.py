@@ -77,7 +77,7 @@ _COUNTS: Final[dict[str, tuple[_Count, ...]]] = {
     ),
     "link.block_rejected": (_Count("qkd_blocks_rejected_total", ("link", "reason")),),
     "block.ingested": (_Count("pool_ingested_bits_total", ("link",), "bits"),),
-    "key.delivered": (_Count("keys_delivered_total", ("initiator", "responder", "protection")),),
+    "key.delivered": (_Count("keys_delivered_total", ("initiator", "responder", "protection"), "keys"),),
     "key.refused": (_Count("keys_refused_total", ("reason",)),),
     "key.burnt": (_Count("keys_burnt_bits_total", ("link", "reason"), "bits"),),
     "key.unknown_id": (_Count("dec_keys_unknown_id_total", ("sae",)),),

@@ -77,6 +77,7 @@ def cef_line(row: Row) -> bytes:
     number, record, head = row
     fields = _decode(record)
     kind = str(fields["kind"])
+    keys = _keys_of(fields)
     header = (PRODUCT, PRODUCT, version(PRODUCT), kind, kind.replace(".", " "), str(_CEF_SEVERITY[_severity(kind)]))
     known = {
         "rt": int(1000 * fields["at"]),
@@ -89,12 +90,17 @@ def cef_line(row: Row) -> bytes:
         "outcome": "failure" if _failed(kind) else "success",
         "cs1Label": "chainHead",
         "cs1": head.hex(),
-        "cs2Label": "keyId" if "key_id" in fields else None,
-        "cs2": fields.get("key_id"),
+        "cs2Label": "keyIds" if keys else None,
+        "cs2": " ".join(keys) or None,
         "msg": record.decode(),
     }
     extension = " ".join(f"{name}={_cef_value(value)}" for name, value in known.items() if value is not None)
     return ("CEF:1|" + "|".join(map(_cef_header, header)) + "|" + extension).encode()
+
+
+def _keys_of(fields: Mapping[str, Any]) -> list[str]:
+    """The keys that a record names."""
+    return [fields["key_id"]] if "key_id" in fields else list(fields.get("key_ids", ()))
 
 
 def _cef_header(text: str) -> str:
@@ -134,8 +140,8 @@ def ocsf_line(row: Row) -> bytes:
         event["actor"] = {"user": {"name": caller}}
         event["api"] = {"operation": fields.get("operation", kind)}
         event["src_endpoint"] = {"name": caller}
-    if "key_id" in fields:
-        event["observables"] = [{"name": "key_ID", "type_id": 99, "value": fields["key_id"]}]
+    if keys := _keys_of(fields):
+        event["observables"] = [{"name": "key_ID", "type_id": 99, "value": key_id} for key_id in keys]
     return _encode(event)
 
 

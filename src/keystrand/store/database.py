@@ -28,6 +28,7 @@ class Database(Protocol):
 
     # with the others at the end of the transaction, or before the next `write` or `held.settle`
     def hold(self, table: str, sql: str, values: Row) -> None: ...
+    def hold_all(self, table: str, sql: str, rows: Sequence[Row]) -> None: ...  # the same for many rows
 
     # flush: holds back the last of it, before the commit. stale: called first where another process wrote meanwhile
     def transaction(self, flush: Callable[[], None], stale: Callable[[], None]) -> AbstractContextManager[None]: ...

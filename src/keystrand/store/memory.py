@@ -7,12 +7,12 @@ a crash is a transaction that ends with an exception, a restored backup is `rest
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Final
 
 from keystrand.core.errors import IllegalTransition
+from keystrand.core.key import Segment
 from keystrand.core.pool import Account, BlockState, Copy, DeviceBlock, Drawn, OpenRequest, PeerRecord, PoolBlock
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
@@ -309,12 +309,17 @@ class MemoryStore:
 
     # copies
 
-    def add_copy(self, copy: Copy, material: Secret) -> None:
-        self._insert("copies", (copy.key_id, copy.recipient), copy)
-        self._put("copy_materials", (copy.key_id, copy.recipient), material.reveal())
+    def add_copies(self, alike: Copy, keys: Sequence[tuple[str, tuple[Segment, ...], Secret]]) -> None:
+        for key_id, segments, material in keys:
+            place = (key_id, alike.recipient)
+            self._insert("copies", place, alike._replace(key_id=key_id, segments=segments))
+            self._put("copy_materials", place, material.reveal())
 
     def copies(self, key_id: str) -> list[Copy]:
         return [self._tables["copies"][key] for key in self._copies_by_key.of(key_id)]
+
+    def has_copies(self, key_ids: Sequence[str]) -> bool:
+        return any(self._copies_by_key.of(key_id) for key_id in key_ids)
 
     def copies_of_request(self, peer: str, request_id: str) -> list[Copy]:
         return [self._tables["copies"][key] for key in self._copies_by_request.of((peer, request_id))]
@@ -322,12 +327,13 @@ class MemoryStore:
     def copy_material(self, key_id: str, recipient: str) -> Secret:
         return Secret(self._tables["copy_materials"][key_id, recipient])
 
-    def finish_copy(self, key_id: str, recipient: str, step: Step) -> None:
+    def finish_copy(self, key_id: str, recipient: str, step: Step) -> list[Step]:
         if step in LIVING:
             raise IllegalTransition(f"a copy that is {step.value} is not finished")
         key = (key_id, recipient)
-        self._put("copies", key, replace(self._tables["copies"][key], step=step))
+        self._put("copies", key, self._tables["copies"][key]._replace(step=step))
         self._put("copy_materials", key, None)
+        return [copy.step for copy in self.copies(key_id)]
 
     def step_copy(self, key_id: str, recipient: str, step: Step) -> None:
         if step not in LIVING:
@@ -335,7 +341,7 @@ class MemoryStore:
         key = (key_id, recipient)
         if key not in self._tables["copy_materials"]:
             raise KeyError(key)
-        self._put("copies", key, replace(self._tables["copies"][key], step=step))
+        self._put("copies", key, self._tables["copies"][key]._replace(step=step))
 
     def copies_before(self, expires_s: float, limit: int) -> list[Copy]:
         rows = self._copies_by_expiry.before(True, expires_s)[:limit]

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from keystrand.core.errors import IllegalTransition
-from keystrand.core.protection import Strand
+from keystrand.core.protection import Strand, names_of
 from keystrand.core.register import KeyRecord, Origin, Scope, Stage, Tally, Use
 from keystrand.core.states import Change, State, sources
 from keystrand.store.database import Database
@@ -56,23 +56,13 @@ def unlisted(text: str, mark: str) -> tuple[str, ...]:
     return tuple(text.split(mark)[1:-1])
 
 
-_STRANDS: Final[dict[frozenset[Strand], str]] = {}
-
-
-def _strands_text(strands: frozenset[Strand]) -> str:
-    known = _STRANDS.get(strands)
-    if known is None:
-        known = _STRANDS[strands] = " ".join(sorted(strands))
-    return known
-
-
 def key_row(record: KeyRecord) -> Row:
     return (
         record[0],
         record[1],
         listed(record[2], " "),
         *record[3:7],
-        _strands_text(record[7]),
+        " ".join(names_of(record[7])),
         record[8],
         record[9],
         listed(record[10], "\n"),
@@ -174,10 +164,10 @@ class SqlRegister:
         self._db.hold("register", _INSERT, key_row(record))
 
     def add_alike(self, record: KeyRecord, keys: Sequence[tuple[str, int, int]]) -> None:
-        row, hold = key_row(record), self._db.hold
+        row = key_row(record)
         facts, rest = row[1:5], row[7:17]
-        for key_id, first, last in keys:
-            hold("register", _INSERT_NEW, (key_id, *facts, first, last, *rest))
+        rows = [(key_id, *facts, first, last, *rest) for key_id, first, last in keys]
+        self._db.hold_all("register", _INSERT_NEW, rows)
 
     def get(self, key_id: str) -> KeyRecord | None:
         rows = self._rows(f"{_SELECT} WHERE key_id = ?", (key_id,))

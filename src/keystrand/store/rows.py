@@ -8,7 +8,7 @@ import msgspec
 
 from keystrand.core.key import Segment
 from keystrand.core.pool import BlockState, Copy, OpenRequest, PeerRecord, PoolBlock
-from keystrand.core.protection import Strand
+from keystrand.core.protection import Strand, names_of
 from keystrand.core.states import Step
 
 Row = tuple[Any, ...]
@@ -27,6 +27,11 @@ _unpack_segments: Final = msgspec.msgpack.Decoder(tuple[tuple[str, int, int], ..
 def identity(row: Row) -> bytes:
     """All facts of a row, readable in one way only: a seal made for other facts does not open."""
     return _pack(row)
+
+
+def packed(segments: tuple[Segment, ...]) -> bytes:
+    """Segments in one column."""
+    return _pack(segments)
 
 
 def block_row(block: PoolBlock) -> Row:
@@ -70,8 +75,8 @@ def copy_row(copy: Copy) -> Row:
         copy.link,
         copy.request_id,
         copy.length_bits,
-        " ".join(sorted(copy.strands)),
-        _pack([(segment.block_id, segment.offset_bits, segment.length_bits) for segment in copy.segments]),
+        " ".join(names_of(copy.strands)),
+        packed(copy.segments),
         copy.step.value,
         float(copy.reserved_s),
         float(copy.expires_s),

@@ -7,14 +7,14 @@ that several replicas of the site share.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from hashlib import sha256
 from operator import itemgetter
 from typing import Final
 
 from keystrand.core.errors import IllegalTransition
+from keystrand.core.key import Segment
 from keystrand.core.pool import Account, Copy, DeviceBlock, Drawn, OpenRequest, PeerRecord, Wants
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
@@ -39,9 +39,9 @@ from keystrand.store.rows import (
     request_of,
     request_row,
 )
+from keystrand.store.sealed import COPY_COLUMN, sealed_copies
 from keystrand.store.working import Journal, Row, Waiting, oldest
 
-COPY_COLUMN: Final = "copies.material"
 COPIES_REMEMBERED: Final = 4096  # keys: most are fetched within a second of being set aside
 
 
@@ -281,20 +281,31 @@ class SqlStore(SqlBlocks, SqlAudit):
             self._absent.add(key_id)
         return known
 
-    def add_copy(self, copy: Copy, material: Secret) -> None:
-        if copy.recipient in self._waiting(copy.key_id):
-            raise IllegalTransition(f"{copy.recipient} has a copy of {copy.key_id} already")
-        row = copy_row(copy)
-        sealed = self._sealer.seal(COPY_COLUMN, identity(row), material.reveal(), tenant=copy.tenant)
-        self._db.hold("copies", statements.INSERT_COPY, (*row, int(copy.step in LIVING), sealed, copy.tenant))
-        self._absent.discard(copy.key_id)
-        self._added.setdefault((copy.peer, copy.request_id), []).append((copy.key_id, copy.recipient))
-        if copy.key_id not in self._copies:
-            self._journal.put(self._copies, copy.key_id, {})
-        self._journal.put(self._copies[copy.key_id], copy.recipient, Waiting(copy, Secret(material.reveal())))
+    def add_copies(self, alike: Copy, keys: Sequence[tuple[str, tuple[Segment, ...], Secret]]) -> None:
+        recipient = alike.recipient
+        taken = [key_id for key_id, _, _ in keys if recipient in self._waiting(key_id)]
+        if taken:
+            raise IllegalTransition(f"{recipient} has a copy of {taken[0]} already")
+        self._db.hold_all("copies", statements.INSERT_COPY, sealed_copies(self._sealer, alike, keys))
+        for key_id, segments, material in keys:
+            copy = alike._replace(key_id=key_id, segments=segments)
+            # anew, so that what the journal takes back is the whole entry of the key
+            known = self._copies.get(key_id, {}) | {recipient: Waiting(copy, Secret(material.reveal()))}
+            self._journal.put(self._copies, key_id, known)
+        self._absent.difference_update(key_id for key_id, _, _ in keys)
+        self._added.setdefault((alike.peer, alike.request_id), []).extend((key_id, recipient) for key_id, _, _ in keys)
 
     def copies(self, key_id: str) -> list[Copy]:
         return [entry.copy for _, entry in sorted(self._waiting(key_id).items())]
+
+    def has_copies(self, key_ids: Sequence[str]) -> bool:
+        if any(self._copies.get(key_id) for key_id in key_ids):
+            return True
+        unknown = [key_id for key_id in key_ids if key_id not in self._absent]
+        found = bool(unknown) and self._db.row(statements.any_copy(len(unknown)), unknown) is not None
+        if not found:
+            self._absent.update(unknown)
+        return found
 
     def copies_of_request(self, peer: str, request_id: str) -> list[Copy]:
         """Those in the database as this transaction has changed them, and those that it added: without writing them."""
@@ -326,22 +337,23 @@ class SqlStore(SqlBlocks, SqlAudit):
         self._sealer.require_open(entry.copy.tenant)  # what is remembered is as shut as what is kept
         return Secret(entry.material.reveal())
 
-    def finish_copy(self, key_id: str, recipient: str, step: Step) -> None:
+    def finish_copy(self, key_id: str, recipient: str, step: Step) -> list[Step]:
         if step in LIVING:
             raise IllegalTransition(f"a copy that is {step.value} is not finished")
-        entry = self._waiting(key_id).get(recipient)
+        waiting = self._waiting(key_id)
+        entry = waiting.get(recipient)
         if entry is None:
             raise KeyError((key_id, recipient))
-        sql = "UPDATE copies SET step = ?, living = 0, material = NULL WHERE key_id = ? AND recipient = ?"
-        self._db.hold("copies", sql, (step.value, key_id, recipient))
-        self._journal.put(self._copies[key_id], recipient, Waiting(replace(entry.copy, step=step)))
+        self._db.hold("copies", statements.FINISH_COPY, (step.value, key_id, recipient))
+        self._journal.put(waiting, recipient, Waiting(entry.copy._replace(step=step)))
         self._finished.append(((key_id, recipient), entry))
+        return [known.copy.step for known in waiting.values()]
 
     def step_copy(self, key_id: str, recipient: str, step: Step) -> None:
         if step not in LIVING:
             raise IllegalTransition(f"a copy that is {step.value} is finished")
         material = self.copy_material(key_id, recipient)  # the seal covers the step, so a new step needs a new seal
-        copy = replace(self._waiting(key_id)[recipient].copy, step=step)
+        copy = self._waiting(key_id)[recipient].copy._replace(step=step)
         sealed = self._sealer.seal(COPY_COLUMN, identity(copy_row(copy)), material.reveal(), tenant=copy.tenant)
         sql = "UPDATE copies SET step = ?, material = ? WHERE key_id = ? AND recipient = ?"
         self._db.hold("copies", sql, (step.value, sealed, key_id, recipient))

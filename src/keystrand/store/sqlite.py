@@ -112,7 +112,12 @@ class SqliteDatabase:
     def hold(self, table: str, sql: str, values: Row) -> None:
         """With the others at the end of the transaction, or before the next `write` or `settle`."""
         self._require_transaction()
-        self.held.add(table, sql, values)
+        self.held.add(table, sql, (values,))
+
+    def hold_all(self, table: str, sql: str, rows: Sequence[Row]) -> None:
+        """The same for many rows."""
+        self._require_transaction()
+        self.held.add(table, sql, rows)
 
     def _require_transaction(self) -> None:
         if not self._connection.in_transaction:

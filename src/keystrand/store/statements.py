@@ -14,6 +14,7 @@ COPY_SEALED: Final = f"""SELECT {COPY_COLUMNS}, tenant, material FROM copies
 INSERT_BLOCK: Final = f"INSERT INTO blocks VALUES ({', '.join('?' * 13)})"  # noqa: S608
 INSERT_COPY: Final = f"""INSERT INTO copies ({COPY_COLUMNS}, living, material, tenant)
     VALUES ({", ".join("?" * 15)})"""  # noqa: S608
+FINISH_COPY: Final = "UPDATE copies SET step = ?, living = 0, material = NULL WHERE key_id = ? AND recipient = ?"
 INSERT_REQUEST: Final = f"INSERT INTO requests VALUES ({', '.join('?' * 10)})"  # noqa: S608
 UPSERT_LEDGER: Final = (
     "INSERT INTO ledger VALUES (?, ?, ?) ON CONFLICT (link, account) DO UPDATE SET bits = excluded.bits"
@@ -48,3 +49,8 @@ DRAWS_SINCE: Final = """SELECT place, who, bits, keys, own_bits, tenant_bits, ex
     WHERE place > ? ORDER BY place"""
 BLOCKS_FREE: Final = f"""SELECT {BLOCK_COLUMNS}, material FROM blocks WHERE link = ? AND owner = ?
     AND state = 'confirmed' AND free_bits > 0 ORDER BY sequence, piece LIMIT ?"""  # noqa: S608
+
+
+def any_copy(keys: int) -> str:
+    """Whether one of so many keys has a copy."""
+    return f"SELECT 1 FROM copies WHERE key_id IN ({', '.join('?' * keys)}) LIMIT 1"  # noqa: S608

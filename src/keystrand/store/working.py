@@ -6,11 +6,11 @@ the disk; held back, they go out table by table, and a request that fails costs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from keystrand.core.pool import Copy
 from keystrand.core.secret import Secret
@@ -18,7 +18,7 @@ from keystrand.core.secret import Secret
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 Row = tuple[Any, ...]
-Write = tuple[str, str, Row]  # table, SQL, values
+Write = tuple[str, str, Sequence[Row]]  # table, SQL, values of each row
 
 _ABSENT: Final = object()
 
@@ -70,9 +70,9 @@ class Held:
         self._writes: list[Write] = []
         self._parts: list[Part] = []
 
-    def add(self, table: str, sql: str, values: Row) -> None:
+    def add(self, table: str, sql: str, rows: Sequence[Row]) -> None:
         """Only tables that do not refer to each other: those of one table stay in order, tables do not."""
-        self._writes.append((table, sql, values))
+        self._writes.append((table, sql, rows))
 
     @property
     def is_settled(self) -> bool:
@@ -97,7 +97,7 @@ class Held:
     def _send(self, writes: list[Write]) -> None:
         writes.sort(key=itemgetter(0))  # stable
         for (_, sql), same in groupby(writes, key=itemgetter(0, 1)):
-            self._write(sql, [values for _, _, values in same])
+            self._write(sql, [values for _, _, rows in same for values in rows])
 
     def begin_part(self) -> None:
         self._parts.append(Part(len(self._writes)))
@@ -114,12 +114,11 @@ class Held:
             self._control("RELEASE part")
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A copy as this process remembers it. material: None once it is finished, or where only the file has it."""
 
     copy: Copy
-    material: Secret | None = field(default=None, repr=False)
+    material: Secret | None = None
 
     def wipe(self) -> None:
         if self.material is not None:

@@ -71,7 +71,7 @@ class FaultyFile(FileWay):
         if self.fault in ("hangs on sync", "slow"):
             self.cleared.wait(SLOW_S)
         records = [json.loads(line)["record"] for line in lines]
-        self.kept.update(r["key_id"] for r in records if r["kind"] == "key.delivered")
+        self.kept.update(key_id for r in records if r["kind"] == "key.delivered" for key_id in r["key_ids"])
 
     def _write(self, data: bytes) -> None:
         if self.fault == "half a line":

@@ -11,6 +11,7 @@ import base64
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +21,7 @@ from keystrand.core.identity import check_key_id, check_name
 from keystrand.core.key import Key
 from keystrand.core.limits import Limits
 from keystrand.core.pool import PoolStatus
-from keystrand.core.protection import Strand
+from keystrand.core.protection import Strand, names_of
 from keystrand.core.secret import Secret
 from keystrand.wire.strict_json import read_base64, read_json
 
@@ -36,6 +37,11 @@ INTEGER_MAX: Final = 2**31 - 1
 SHOWN_MAX: Final = 64
 DEPTH_MAX: Final = Limits().json_depth_max
 _DIGITS: Final = re.compile(r"[0-9]{1,10}")
+_UUID: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# the body of Get key with key IDs as nearly every client writes it, with nothing in it that could be read in two ways
+_GAP: Final = rb"[ \t\r\n]*"
+_ONE: Final = rb'~\{~"key_ID"~:~"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"~\}~'
+_USUAL_KEY_IDS: Final = re.compile((rb'~\{~"key_IDs"~:~\[(?:%b,)*+%b\]~\}~' % (_ONE, _ONE)).replace(b"~", _GAP))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +91,18 @@ def require_supported(request: KeyRequest, supported: frozenset[str] = frozenset
 
 def parse_key_ids(body: bytes) -> tuple[str, ...]:
     """The body of Get key with key IDs (6.4), in lower case. Raises BadRequest."""
-    items = _object(body).get("key_IDs")
-    if not isinstance(items, list) or not items:
-        raise BadRequest("key_IDs is not an array of at least one object")
-    key_ids = tuple(_key_id(item) for item in items)
+    usual = _USUAL_KEY_IDS.fullmatch(body)
+    key_ids = tuple(_UUID.findall(body.decode().lower())) if usual else _listed_key_ids(body)
     if len(set(key_ids)) != len(key_ids):
         raise BadRequest("a key ID is listed twice")
     return key_ids
+
+
+def _listed_key_ids(body: bytes) -> tuple[str, ...]:
+    items = _object(body).get("key_IDs")
+    if not isinstance(items, list) or not items:
+        raise BadRequest("key_IDs is not an array of at least one object")
+    return tuple(_key_id(item) for item in items)
 
 
 def key_ids_from_query(params: Sequence[tuple[str, str]]) -> tuple[str, ...]:
@@ -161,13 +172,16 @@ def print_container(keys: Iterable[Key]) -> bytes:
 
 
 def _print_key(key: Key) -> bytes:
-    strands = b",".join(b'"%s"' % strand.encode() for strand in sorted(key.strands))
-    return b'{"key_ID":"%s","key":"%s","key_extension":{"%s":[%s]}}' % (
+    return b'{"key_ID":"%s","key":"%s","key_extension":%s}' % (
         key.key_id.encode(),
         base64.b64encode(key.material.reveal()),
-        STRANDS_EXTENSION.encode(),
-        strands,
+        _print_strands(key.strands),
     )
+
+
+@cache
+def _print_strands(strands: frozenset[Strand]) -> bytes:
+    return msgspec.json.encode({STRANDS_EXTENSION: names_of(strands)})
 
 
 def parse_container(body: bytes) -> list[Key]:

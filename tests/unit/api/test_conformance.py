@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keystrand.api.etsi014 import etsi014_app
+from keystrand.api.etsi014 import Etsi014
 from keystrand.core.events import Event
 from keystrand.core.limits import Limits
 from keystrand.testing.asgi import AsgiCaller
@@ -24,7 +24,7 @@ def target(faults: frozenset[Fault] = frozenset(), edge: EdgeFault | None = None
     network = MemoryNetwork(SITES, faults=faults, strangers=frozenset({"sae-a2"}))
     limits = Limits()
     alpha, bravo = (
-        faulty_edge(etsi014_app(network.at(site), limits=limits, sink=Deaf()), edge) for site in ("alpha", "bravo")
+        faulty_edge(Etsi014(network.at(site), limits=limits, sink=Deaf()), edge) for site in ("alpha", "bravo")
     )
     return Target(
         initiator_id="sae-a",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keystrand.api.etsi014 import KEY_ROUTES, etsi014_app
+from keystrand.api.etsi014 import KEY_ROUTES, Etsi014
 from keystrand.core import errors
 from keystrand.core.events import Event
 from keystrand.core.key import Key
@@ -33,7 +33,7 @@ class Heard:
 
 def edge(network: MemoryNetwork | None = None) -> tuple[App, MemoryNetwork, Heard]:
     network, heard = network or MemoryNetwork(SITES), Heard()
-    return etsi014_app(network.at("alpha"), limits=Limits(), sink=heard), network, heard
+    return Etsi014(network.at("alpha"), limits=Limits(), sink=heard), network, heard
 
 
 class Failing:
@@ -88,7 +88,7 @@ async def test_the_certificate_decides_who_asks() -> None:
 )
 async def test_errors_become_answers(error: Exception, status: int, message: str | None) -> None:
     heard = Heard()
-    app = etsi014_app(Failing(error), limits=Limits(), sink=heard)  # type: ignore[arg-type]
+    app = Etsi014(Failing(error), limits=Limits(), sink=heard)  # type: ignore[arg-type]
     reply = await AsgiCaller(app, "sae-a").request("POST", ENC, b"{}")
     assert reply.status == status
     assert (json.loads(reply.body)["message"] if reply.body else None) == message
@@ -164,7 +164,7 @@ async def test_I12_material_is_wiped_once_the_answer_is_built() -> None:
         async def get_key(self, *args: object, **named: object) -> list[Key]:
             return [key]
 
-    app = etsi014_app(One(RuntimeError()), limits=Limits(), sink=Heard())  # type: ignore[arg-type]
+    app = Etsi014(One(RuntimeError()), limits=Limits(), sink=Heard())  # type: ignore[arg-type]
     reply = await AsgiCaller(app, "sae-a").request("POST", ENC, b"{}")
     assert b"ERERERER" in reply.body
     assert key.material.reveal() == bytes(32)

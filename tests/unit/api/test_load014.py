@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.load014 import LoadResult, load, percentile
 
-from keystrand.api.etsi014 import etsi014_app
+from keystrand.api.etsi014 import Etsi014
 from keystrand.core.events import Event
 from keystrand.core.limits import Limits
 from keystrand.testing.asgi import AsgiCaller
@@ -17,7 +17,7 @@ class Deaf:
 
 async def run_load(*faults: Fault, stored_bits: int = 1 << 20) -> LoadResult:
     network = MemoryNetwork({"a": "alpha", "b": "bravo"}, faults=frozenset(faults), stored_bits=stored_bits)
-    alpha, bravo = (etsi014_app(network.at(site), limits=Limits(), sink=Deaf()) for site in ("alpha", "bravo"))
+    alpha, bravo = (Etsi014(network.at(site), limits=Limits(), sink=Deaf()) for site in ("alpha", "bravo"))
     callers = AsgiCaller(alpha, "a"), AsgiCaller(bravo, "b")
     return await load(*callers, initiator_id="a", responder_id="b", pairs=50, connections=4)
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from keystrand.api.etsi014 import etsi014_app
+from keystrand.api.etsi014 import Etsi014
 from keystrand.api.turnstile import PAIRS_MAX, Turnstile
 from keystrand.core.errors import QuotaExceeded
 from keystrand.core.events import Event
@@ -47,7 +47,7 @@ class Counting:
 @pytest.mark.proves("R048")
 async def test_T11_who_has_drawn_its_quota_is_refused_before_its_body_is_read() -> None:
     service, clock, heard = Counting(0.5), VirtualClock(), Heard()
-    app = etsi014_app(service, limits=Limits(), sink=heard, clock=clock)  # type: ignore[arg-type]
+    app = Etsi014(service, limits=Limits(), sink=heard, clock=clock)  # type: ignore[arg-type]
     replies = [await AsgiCaller(app, "sae-a").request("POST", ENC, b"{}") for _ in range(50)]
     assert service.asked == 1
     assert {(reply.status, reply.body, reply.headers["retry-after"]) for reply in replies} == {
@@ -63,7 +63,7 @@ async def test_T11_who_has_drawn_its_quota_is_refused_before_its_body_is_read() 
 
 async def test_what_a_smaller_request_might_still_have_is_for_the_engine_to_say() -> None:
     service = Counting(-0.1)  # refused 64 keys, and there are some
-    app = etsi014_app(service, limits=Limits(), sink=Heard(), clock=VirtualClock())  # type: ignore[arg-type]
+    app = Etsi014(service, limits=Limits(), sink=Heard(), clock=VirtualClock())  # type: ignore[arg-type]
     for _ in range(3):
         assert (await AsgiCaller(app, "sae-a").request("POST", ENC, b"{}")).status == 503
     assert service.asked == 3

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from keystrand.core.errors import StrandUnavailable
 from keystrand.core.secret import Secret
-from keystrand.crypto.combine import StrandCombiner, combine
+from keystrand.crypto.combine import combine, combine_each
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "combine.json").read_text())["vectors"]
 
@@ -62,7 +62,7 @@ def test_the_straight_hkdf_of_this_test_meets_the_published_sha384_vector() -> N
 def test_published_vectors(vector: dict) -> None:
     parts = {name: bytes.fromhex(part) for name, part in vector["parts"].items()}
     context = [bytes.fromhex(piece) for piece in vector["context"]]
-    key = StrandCombiner().combine(secrets_of(parts), context=context, size_bytes=vector["size_bytes"])
+    key = combine(secrets_of(parts), context=context, size_bytes=vector["size_bytes"])
     assert key.reveal().hex() == vector["key"]
     if list(parts) != ["qkd"]:
         assert expected(parts, context, vector["size_bytes"]).hex() == vector["key"]
@@ -123,3 +123,33 @@ def test_pqc_alone_is_derived_not_passed_through() -> None:
 def test_a_missing_or_surplus_strand_fails_closed(parts: dict, strands: set | None) -> None:
     with pytest.raises(StrandUnavailable):
         combine(secrets_of(parts), context=[], size_bytes=32, strands=strands)
+
+
+KEYS_AT_ONCE = st.lists(st.tuples(st.binary(min_size=1, max_size=40), st.binary(min_size=32, max_size=32)), min_size=1)
+
+
+@pytest.mark.proves("R030")
+@given(KEYS_AT_ONCE, st.binary(min_size=1, max_size=64), CONTEXT, st.sampled_from(["hybrid", "pqc", "qkd"]))
+def test_I2_many_keys_at_once_are_the_keys_one_by_one(
+    keys: list[tuple[bytes, bytes]], strand: bytes, context: list[bytes], kind: str
+) -> None:
+    pieces = [None if kind == "pqc" else Secret(piece) for _, piece in keys]
+    shared = None if kind == "qkd" else Secret(strand)
+    names = [name for name, _ in keys]
+    together = combine_each(names, pieces, shared, context=context, size_bytes=32)
+    for name, piece, key in zip(names, pieces, together, strict=True):
+        parts = {word: part for word, part in (("qkd", piece), ("pqc", shared)) if part is not None}
+        assert key.reveal() == combine(parts, context=[name, *context], size_bytes=32).reveal()
+
+
+def test_keys_that_are_made_together_have_the_same_strands() -> None:
+    piece, strand = Secret(bytes(32)), Secret(bytes(32))
+    for odd in (None, Secret(bytes(31))):
+        with pytest.raises(StrandUnavailable):
+            combine_each([b"1", b"2"], [piece, odd], strand, context=[], size_bytes=32)
+    for other in (None, Secret(bytes(31))):
+        with pytest.raises(StrandUnavailable):
+            combine_each([b"1", b"2"], [piece, other], None, context=[], size_bytes=32)
+    with pytest.raises(StrandUnavailable):
+        combine_each([b"1"], [None], None, context=[], size_bytes=32)
+    assert combine_each([], [], strand, context=[], size_bytes=32) == []

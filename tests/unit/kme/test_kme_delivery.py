@@ -111,7 +111,9 @@ def test_I5_every_delivery_is_in_the_audit_log_once_and_holds_no_material(pair: 
     pair.fetch("b1", "a1", *keys)
     for side, recipient in ((pair.alpha, "a1"), (pair.bravo, "b1")):
         records = side.records("key.delivered")
-        assert sorted(record["key_id"] for record in records) == sorted(key.key_id for key in keys)
+        assert sorted(key_id for record in records for key_id in record["key_ids"]) == sorted(
+            key.key_id for key in keys
+        )
         assert {record["recipient"] for record in records} == {recipient}
         written = b"".join(record for _, record, _ in side.store.audit_rows(0, 10_000))
         assert not any(key.material.reveal().hex().encode() in written for key in keys)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from keystrand.core.errors import ConfigError, KeystrandError, NotPermitted, PeerFault
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
-from keystrand.net.tls_engine import TlsEngine
+from keystrand.net.tls_engine import Records, TlsEngine
 
 HANDSHAKE_BYTES_MAX = 65_536
 
@@ -209,3 +209,29 @@ def flipped(wire, at, flip, now):
         return wire
     at %= len(wire)
     return wire[:at] + bytes([wire[at] ^ flip]) + wire[at + 1 :]
+
+
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=6), st.lists(st.integers(1, 300), max_size=8))
+def test_a_chunk_is_one_record_only_from_its_first_byte_to_its_last(lengths, cuts):
+    records = [b"\x17\x03\x03" + length.to_bytes(2, "big") + bytes(length) for length in lengths]
+    stream, ends = b"".join(records), {0}
+    for record in records:
+        ends.add(max(ends) + len(record))
+    watch, at = Records(), 0
+    for size in [*cuts, len(stream)]:
+        chunk = stream[at : at + size]
+        if chunk:
+            borders = sorted(end for end in ends if at <= end <= at + len(chunk))
+            assert watch.is_one(chunk) == (borders == [at, at + len(chunk)])
+        at += len(chunk)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.binary(min_size=1, max_size=40_000), min_size=1, max_size=5), st.integers(1, 70_000))
+def test_what_was_sent_arrives_however_the_wire_cuts_it(estate, messages, cut):
+    dialling, accepting = open_pair(estate)
+    for message in messages:
+        dialling.send(message)
+    wire = dialling.outgoing()
+    got = b"".join(accepting.receive(wire[at : at + cut]) for at in range(0, len(wire), cut))
+    assert got == b"".join(messages)

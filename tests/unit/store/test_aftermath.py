@@ -83,7 +83,7 @@ def fill(store: Store, seed: int) -> None:
                 reserved_s=1.0,
                 expires_s=100.0,
             )
-            store.add_copy(copy, Secret(bytes(32)))
+            store.add_copies(copy, [(copy.key_id, copy.segments, Secret(bytes(32)))])
             if step is not copy.step:
                 store.finish_copy(key_id, copy.recipient, step)
         if segments and any(step in (Step.READY, Step.RESERVED, Step.WITHHELD) for step in steps):

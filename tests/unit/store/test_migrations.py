@@ -20,7 +20,8 @@ from keystrand.store.database import Database
 from keystrand.store.register import FIXED, key_row
 from keystrand.store.rows import BLOCK_COLUMNS, COPY_COLUMNS, block_row, copy_row, identity
 from keystrand.store.schema import MIGRATIONS
-from keystrand.store.sql import COPY_COLUMN, SqlStore
+from keystrand.store.sealed import COPY_COLUMN
+from keystrand.store.sql import SqlStore
 from keystrand.store.sqlite import SqliteDatabase
 from keystrand.testing.postgres import postgres_server, why_not
 

@@ -371,7 +371,7 @@ def test_i12_no_key_byte_is_in_the_files_of_the_server(server: PostgresServer, r
     store, canary = replica(), os.urandom(32)
     with store.transaction():
         store.add_block(block(), Secret(canary))
-        store.add_copy(copy(), Secret(canary))
+        store.add_copies(copy(), [("k1", (), Secret(canary))])
     with psycopg.connect(server.address(), autocommit=True) as line:
         line.execute("CHECKPOINT")
     files = [path for path in server.data.rglob("*") if path.is_file()]

@@ -53,7 +53,7 @@ def fill(store: SqlStore) -> None:
         store.put_peer(PeerRecord(peer="bravo", epoch=3, op_sent=9))
         store.move_bits("l1", Account.INGESTED, Account.AVAILABLE, 64)
         store.add_block(block(), Secret(bytes(8)))
-        store.add_copy(copy(), Secret(b"k" * 32))
+        store.add_copies(copy(), [("k1", (), Secret(b"k" * 32))])
         store.add_request(OpenRequest(request_id="r9", peer="bravo", link="l1", bits=8, op=1))
         store.add_tombstone("bravo", "r8", 1.0)
         store.audit_append(0, b"{}", b"h" * 32)

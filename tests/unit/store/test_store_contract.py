@@ -89,6 +89,10 @@ def copy(key_id: str = "k1", recipient: str = "sae-b", **changes: Any) -> Copy:
     return Copy(**(facts | changes))
 
 
+def add_copy(store: Store, one: Copy, material: Secret) -> None:
+    store.add_copies(one, [(one.key_id, one.segments, material)])
+
+
 def request_(request_id: str = "r1", **changes: Any) -> OpenRequest:
     facts: dict[str, Any] = {"request_id": request_id, "peer": "bravo", "link": "l1", "bits": 256, "op": 3}
     return OpenRequest(**(facts | changes))
@@ -104,7 +108,7 @@ def test_what_is_written_reads_back_field_by_field(store: Store) -> None:
         store.add_device_block(device)
         store.add_block(piece, Secret(b"material"))
         store.add_request(request_(void=True, created_s=2.25, holder="a1"))
-        store.add_copy(copy(), Secret(b"k" * 32))
+        add_copy(store, copy(), Secret(b"k" * 32))
         store.put_lend("bravo", "l1/0/3", 10)
     assert as_key_store(store).epoch() == 42
     assert store.peer("bravo") == peer
@@ -212,7 +216,7 @@ def test_blocks_and_copies_come_back_oldest_first_when_due(store: Store) -> None
     with store.transaction():
         for index in (2, 0, 1):
             store.add_block(block(index), Secret(bytes(8)))
-            store.add_copy(copy(f"k{index}", expires_s=50.0 + index), Secret(bytes(32)))
+            add_copy(store, copy(f"k{index}", expires_s=50.0 + index), Secret(bytes(32)))
     assert [piece.index for piece in store.blocks_before(12.0, 9)] == [0, 1]
     assert [piece.index for piece in store.blocks_before(99.0, 2)] == [0, 1]
     assert [one.key_id for one in store.copies_before(52.0, 9)] == ["k0", "k1"]
@@ -221,8 +225,8 @@ def test_blocks_and_copies_come_back_oldest_first_when_due(store: Store) -> None
 
 def test_f8_a_finished_copy_has_no_material_and_is_dropped_in_time(store: Store) -> None:
     with store.transaction():
-        store.add_copy(copy(), Secret(b"k" * 32))
-        store.add_copy(copy(recipient="sae-c"), Secret(b"k" * 32))
+        add_copy(store, copy(), Secret(b"k" * 32))
+        add_copy(store, copy(recipient="sae-c"), Secret(b"k" * 32))
         store.finish_copy("k1", "sae-b", Step.DELIVERED)
     assert [one.step for one in store.copies("k1")] == [Step.DELIVERED, Step.READY]
     with pytest.raises(KeyError):
@@ -244,7 +248,7 @@ def test_f8_a_finished_copy_has_no_material_and_is_dropped_in_time(store: Store)
 def test_copies_of_a_request_are_those_of_the_peer_that_made_it(store: Store) -> None:
     with store.transaction():
         for key_id, peer in (("k2", "bravo"), ("k1", "bravo"), ("k3", "charlie")):
-            store.add_copy(copy(key_id, peer=peer), Secret(bytes(32)))
+            add_copy(store, copy(key_id, peer=peer), Secret(bytes(32)))
     assert [one.key_id for one in store.copies_of_request("bravo", "r1")] == ["k1", "k2"]
     assert [one.key_id for one in store.copies_of_request("charlie", "r1")] == ["k3"]
     assert store.copies_of_request("bravo", "r2") == []
@@ -327,7 +331,7 @@ WRITES: list[Callable[[Any], None]] = [
     lambda store: store.drop_request("r1"),
     lambda store: store.add_tombstone("bravo", "r5", 1.0),
     lambda store: store.drop_tombstones_before(99.0),
-    lambda store: store.add_copy(copy("k5"), Secret(b"5" * 32)),
+    lambda store: add_copy(store, copy("k5"), Secret(b"5" * 32)),
     lambda store: store.finish_copy("k1", "sae-b", Step.DELIVERED),
     lambda store: store.drop_finished_before(1e9),
     lambda store: store.move_bits("l1", Account.AVAILABLE, Account.BURNT, 5),
@@ -345,8 +349,8 @@ def fill(store: Store) -> None:
         store.put_lend("bravo", "l1/0/0", 1)
         store.add_request(request_())
         store.add_tombstone("bravo", "r0", 1.0)
-        store.add_copy(copy(), Secret(b"k" * 32))
-        store.add_copy(copy("k0"), Secret(b"k" * 32))
+        add_copy(store, copy(), Secret(b"k" * 32))
+        add_copy(store, copy("k0"), Secret(b"k" * 32))
         store.finish_copy("k0", "sae-b", Step.EXPIRED)
         store.move_bits("l1", Account.INGESTED, Account.AVAILABLE, 64)
         store.audit_append(0, b"{}", b"g" * 32)

@@ -260,3 +260,31 @@ def test_one_key_twice_in_a_container_is_refused() -> None:
 )
 def test_answers_become_errors(status: int, body: bytes, kind: type[KeystrandError]) -> None:
     assert type(wire.error_of(status, body)) is kind
+
+
+GAPS = st.text(" \t\r\n", max_size=2)
+
+
+@settings(max_examples=300, derandomize=True)
+@given(st.lists(st.uuids(), min_size=1, max_size=4), GAPS, st.booleans(), st.data())
+def test_the_usual_list_of_key_IDs_is_read_as_any_other(ids: list, gap: str, upper: bool, data: st.DataObject) -> None:
+    names = [str(one).upper() if upper else str(one) for one in ids]
+    body = json.dumps({"key_IDs": [{"key_ID": name} for name in names]}).replace(":", f"{gap}:{gap}").encode()
+    if data.draw(st.booleans()):  # a byte is lost, doubled or another one
+        at = data.draw(st.integers(0, len(body) - 1))
+        body = (
+            body[:at]
+            + data.draw(st.sampled_from([b"", body[at : at + 1] * 2, b"}", b'"', b",", b"\x0b"]))
+            + body[at + 1 :]
+        )
+
+    def outcome(parse: object) -> object:
+        try:
+            return parse(body)  # type: ignore[operator]
+        except BadRequest as refusal:
+            return str(refusal)
+
+    usual, general = outcome(wire.parse_key_ids), outcome(wire._listed_key_ids)
+    if isinstance(general, tuple) and len(set(general)) < len(general):
+        general = "a key ID is listed twice"
+    assert usual == general

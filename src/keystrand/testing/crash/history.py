@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 
 from keystrand.core.key import Key
+from keystrand.kme.delivery import segment_of
 from keystrand.observe.audit_verify import Row
 
 
@@ -56,9 +57,10 @@ class History:
         for _, raw, _ in rows:
             record = json.loads(raw)
             if record["kind"] == "key.delivered":
-                if record["key_id"] in delivered:
-                    self.blame("I5", f"{site}: {record['key_id']} has two records")
-                delivered.add(record["key_id"])
+                for key_id in record["key_ids"]:
+                    if key_id in delivered:
+                        self.blame("I5", f"{site}: {key_id} has two records")
+                    delivered.add(key_id)
         return delivered
 
 
@@ -70,10 +72,9 @@ def claims(logs: list[list[Row]]) -> list[str]:
         record = json.loads(raw)
         if record["kind"] != "key.delivered":
             continue
-        for segment in record.get("segments", []):
-            block_id, place = segment.split("+")
-            offset, length = (int(number) for number in place.split(":"))
+        for place, block_id, offset, length in map(segment_of, record.get("segments", [])):
+            key_id = record["key_ids"][place]
             for byte in range(offset // 8, (offset + length) // 8):
-                if owners.setdefault((block_id, byte), record["key_id"]) != record["key_id"]:
-                    found.append(f"I1: byte {byte} of {block_id} is in {record['key_id']} and {owners[block_id, byte]}")
+                if owners.setdefault((block_id, byte), key_id) != key_id:
+                    found.append(f"I1: byte {byte} of {block_id} is in {key_id} and {owners[block_id, byte]}")
     return found

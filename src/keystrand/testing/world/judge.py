@@ -12,6 +12,7 @@ from keystrand.core.pool import BlockState
 from keystrand.core.protection import Protection
 from keystrand.core.register import LEVEL, KeyRecord, Scope
 from keystrand.core.states import Change, State, Step
+from keystrand.kme.delivery import segment_of
 from keystrand.kme.lifecycle import Affected
 from keystrand.testing.world.sitting import Sitting
 
@@ -110,9 +111,10 @@ class Judge:
             for _, raw, _ in rows:
                 record = msgspec.json.decode(raw)
                 if record["kind"] == "key.delivered":
-                    place = (sitting.name, record["key_id"], record["recipient"])
-                    self.records[place] = self.records.get(place, 0) + 1
-                    self._claim(record["key_id"], record.get("segments", []))
+                    for key_id in record["key_ids"]:
+                        place = (sitting.name, key_id, record["recipient"])
+                        self.records[place] = self.records.get(place, 0) + 1
+                    self._claim(record["key_ids"], record.get("segments", []))
                 elif record["kind"] == "key.burnt" and record["reason"] == "void":
                     self._check_loss(record["key_id"])
             first += len(rows)
@@ -123,10 +125,9 @@ class Judge:
         if key_id in self.material_of and not self.restored_s:
             self.blame("I3", f"{key_id} left, and was burnt at the other end before it was fetched")
 
-    def _claim(self, key_id: str, segments: list[str]) -> None:
-        for text in segments:
-            block_id, place = text.split("+")
-            offset, length = (int(n) for n in place.split(":"))
+    def _claim(self, key_ids: list[str], segments: list[str]) -> None:
+        for place, block_id, offset, length in map(segment_of, segments):
+            key_id = key_ids[place]
             owners = self.spans.setdefault(block_id, {})
             self.drawn.setdefault(key_id, set()).add(int(block_id.split("/")[1]))
             for byte in range(offset // 8, (offset + length) // 8):

@@ -6,6 +6,7 @@ Each class is the real service with one mistake of a kind that key managers have
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -18,7 +19,6 @@ from keystrand.core.protection import Protection
 from keystrand.core.register import KeyRecord
 from keystrand.core.secret import Secret
 from keystrand.core.states import Move, State
-from keystrand.kme.ask import Ask
 from keystrand.kme.jobs import Jobs
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Site
@@ -31,7 +31,7 @@ class ReleaseBeforeAudit(Kme):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._late: list[tuple[Ask, Key, WireKey, OpenRequest]] = []
+        self._late: list[tuple[Batch, Sequence[WireKey]]] = []
         self._record = self.reservations._record_delivery
         self.reservations._record_delivery = lambda *args: self._late.append(args)  # type: ignore[method-assign]
 
