@@ -96,10 +96,13 @@ def _words(status: dict[str, Any]) -> str:
             + (f", {amount(status['bytes_under_key'])} under it" if status["bytes_under_key"] is not None else "")
         )
     if "rotations_total" in status:
+        fresh = status.get("rotations_fresh_total", 0)
         lines.append(
-            f"  {status['rotations_total']} rotations, {status['rekey_missed_total']} missed, "
+            f"  {status['rotations_total']} rotations ({fresh} with fresh entropy), {status['rekey_missed_total']} missed, "
             f"blocked {status['blocks_total']} times; other end {'connected' if status['connected'] else 'NOT connected'}"
         )
+    if status.get("fallback_s"):
+        lines.append(f"  IN FALLBACK for {_age(status['fallback_s'])}: below the protection that is required")
     if status.get("last_failure"):
         lines.append(f"  last failure: {status['last_failure']}")
     return "\n".join(lines)

@@ -133,6 +133,7 @@ def check_tunnels(config: SiteConfig) -> Iterator[Fault]:
             yield Fault(where, str(error))
         yield from _ends(config, tunnel, where)
         yield from _times(tunnel, where)
+        yield from _waits(tunnel, where)
         yield from _wear(tunnel, where)
         if tunnel.start == "serve":  # else its files may be for another user alone, who runs it
             yield from kind_faults(tunnel, where)
@@ -171,6 +172,14 @@ def _times(tunnel: Tunnel, where: Where) -> Iterator[Fault]:
         yield Fault((*where, "on_exhaustion"), f"is not below {tunnel.require.label}: not a fallback")
     if tunnel.require is Protection.NONE:
         yield Fault((*where, "require"), "none is not a protection")
+
+
+def _waits(tunnel: Tunnel, where: Where) -> Iterator[Fault]:
+    waits_s = tunnel.found_kind().waits_s(tunnel.settings)
+    if waits_s and tunnel.rotate_s < waits_s:
+        hint = f"rotate_s of {waits_s:g} or more, or settings under which a key is taken up at once"
+        words = f"a key may wait {waits_s:g} s for the daemon to take it up: {tunnel.rotate_s:g} s cannot be kept"
+        yield Fault((*where, "rotate_s"), words, hint)
 
 
 def _wear(tunnel: Tunnel, where: Where) -> Iterator[Fault]:

@@ -44,6 +44,8 @@ STATUS = {
     "exposure_s": 13.0,
     "bytes_under_key": 2_000_000,
     "rotations_total": 6,
+    "rotations_fresh_total": 5,
+    "fallback_s": 4.0,
     "rekey_missed_total": 1,
     "blocks_total": 0,
     "last_failure": "no key",
@@ -69,7 +71,8 @@ def test_a_running_tunnel_is_told_in_words_and_in_json(file: Path, capsys: pytes
     words = capsys.readouterr().out
     for part in ("west  wireguard, initiator, with gateway-bravo: up", "hybrid", "12 s old", "next in 48 s", "2.0 MB"):
         assert part in words
-    assert "6 rotations, 1 missed" in words
+    assert "6 rotations (5 with fresh entropy), 1 missed" in words
+    assert "IN FALLBACK for 4 s" in words
     assert "NOT connected" in words
     assert "last failure: no key" in words
     run(["tunnel", "list", "--json", "--config", str(file)])

@@ -85,6 +85,7 @@ def test_a_fallback_is_stated_in_full(file: Path) -> None:
         ("[tunnel.west.wireguard]", "[tunnel.west.wireguards]", "wireguard is missing"),
         ('interface = "wgw"', 'interface = "wgw"\nlane = "dual"', "is not a field of this table"),
         ('interface = "wgw"', 'interface = "a name that is too long"', "$.tunnel.west.wireguard.interface"),
+        ('interface = "wgw"', 'interface = "wgw"\nlanes = "natural"', "60 s cannot be kept"),
         (f'"{KEY}"', '"short"', "not a WireGuard key"),
         ('"10.2.0.0/16"', '"10.2.0.1/16"', "has host bits set"),
     ],

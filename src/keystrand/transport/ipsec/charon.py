@@ -41,6 +41,7 @@ class IkeSa:
     suite: str = ""
     spis: str = ""
     bytes_used: int = 0
+    packets: int = 0  # of the CHILD_SA and direction that has the most
     ml_kem: bool = False
 
     @property
@@ -229,6 +230,7 @@ def _ike_sa(number: int, told: Tree) -> IkeSa:
         suite="/".join([*suite, *(["PPK"] if ppk else [])]),
         spis=" ".join(f"{text(child, 'spi-in')}/{text(child, 'spi-out')}" for child in installed),
         bytes_used=sum(_count(child, "bytes-in") + _count(child, "bytes-out") for child in children),
+        packets=max((_count(c, f"packets-{way}") for c in children for way in ("in", "out")), default=0),
         ml_kem=any("ML_KEM" in part for part in suite),
     )
 

@@ -22,6 +22,7 @@ from keystrand.transport.tunnel.wear import CipherLimit, Mode
 NAME: Final = "ipsec"
 SEEN_S: Final = 5.0
 LOOK_S: Final = 0.005
+DUE_PACKETS: Final = 2**31
 LINGER_S: Final = {"initiator": 0.5, "responder": 1.0}  # for packets on their way; one end's deletion ends both
 
 
@@ -118,7 +119,8 @@ class Ipsec(Connector):
             "ml_kem": "yes" if newest.ml_kem else "no",
             "ike_sas": len(sas),
         }
-        return Health(up=True, number=newest.number, bytes_used=newest.bytes_used, facts=facts)
+        due = newest.packets >= DUE_PACKETS  # sequence numbers of 32 bits must not run out before the next key
+        return Health(up=True, number=newest.number, bytes_used=newest.bytes_used, due=due, facts=facts)
 
     async def close(self) -> None:
         """The tunnel stays; what was going goes now."""

@@ -33,7 +33,8 @@ class Kind:
     settings: a msgspec.Struct (frozen, kw_only) with a description for each field: the table [tunnel.NAME.KIND] of the
     file; paths are Path, and come absolute. open: makes the connector of one end, without touching the daemon yet; raises
     KeystrandError. faults: what no single field can tell, as (field, message). limit: how much one key may carry with
-    these settings; None: no bound that a link could reach. stage: `module:function` that sets up both ends for
+    these settings; None: no bound that a link could reach. waits_s: how long a key may have to wait until the daemon takes it
+    up; rotation must be slower. stage: `module:function` that sets up both ends for
     `keystrand lab tunnel KIND`, see lab.stage.
     """
 
@@ -41,6 +42,7 @@ class Kind:
     settings: type[Any]
     open: Callable[[Place, Any], Connector]
     faults: Callable[[Any], list[tuple[str, str]]] = lambda settings: []
+    waits_s: Callable[[Any], float] = lambda settings: 0.0
     limit: Callable[[Any], CipherLimit | None] = lambda settings: None
     stage: str = ""
 

@@ -23,6 +23,7 @@ from keystrand.transport.wireguard.settings import LANES, WireGuardSettings, fau
 
 NAME: Final = "wireguard"
 HANDSHAKE_S: Final = 7.0  # WireGuard tries again after 5 s
+REKEY_S: Final = 120.0  # WireGuard's Rekey-After-Time
 NATURAL_S: Final = 200.0  # it begins anew after 120 s and gives up after 180 s
 SESSION_S: Final = 180.0
 LINGER_S: Final = 1.0  # for packets on their way under the key before
@@ -324,6 +325,7 @@ KIND = Kind(
     settings=WireGuardSettings,
     open=_open,
     faults=faults_of,
+    waits_s=lambda settings: REKEY_S if settings.lanes == "natural" else 0.0,
     limit=lambda settings: CipherLimit(
         packets=2.0**60, source="WireGuard's own limit for a session (Rekey-After-Messages)", mode="chacha20-poly1305"
     ),
