@@ -12,6 +12,7 @@ import contextlib
 import filecmp
 import hashlib
 import os
+import resource
 import shutil
 import statistics
 import sys
@@ -27,6 +28,7 @@ from bench.report import Row, publish
 MIB: Final = 1 << 20
 GOAL_RAW, GOAL_PEER, GOAL_RSS_MIB = 0.6, 1.0, 200.0
 SMALL_BYTES: Final = 4096
+DAEMONS: Final = ("scp", "rsync", "stunnel psk")  # part of their work is done by programs that stay
 NEEDS: Final = {
     "scp": ("scp", "sshd"),
     "rsync": ("rsync", "sshd"),
@@ -90,17 +92,23 @@ def _same(source: Path, copy: Path) -> bool:
     return digests[0] == digests[1]
 
 
-def _time(way: Way, source: Path, folder: Path) -> float:
-    """Seconds of one copy, process starts included."""
+def _children_s() -> float:
+    """Processor time of the programs that have ended, user and system."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _time(way: Way, source: Path, folder: Path) -> tuple[float, float]:
+    """Seconds of one copy, process starts included: passed, and of processor time."""
     work = folder / "work"
     work.mkdir()
     try:
-        began_s = time.monotonic()
+        began_s, used_s = time.monotonic(), _children_s()
         way(source, work)
-        passed_s = time.monotonic() - began_s
+        passed_s, used_s = time.monotonic() - began_s, _children_s() - used_s
         if not _same(source, work / "out"):
             raise RuntimeError(f"{way!r} did not copy {source}")
-        return passed_s
+        return passed_s, used_s
     finally:
         shutil.rmtree(work)
 
@@ -180,16 +188,21 @@ class Place:
         return {"gateway": self.gateway(1)} | self.peers(makers)
 
 
-def _medians(ways: Mapping[str, Way], source: Path, folder: Path, rounds: int) -> dict[str, float]:
-    """Seconds of each way."""
-    times: dict[str, list[float]] = {way: [] for way in ways}
+def _medians(
+    ways: Mapping[str, Way], source: Path, folder: Path, rounds: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds of each way: passed, and of processor time."""
+    times: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for turn in range(rounds + 1):
         for way, copy in ways.items():
             seconds = _time(copy, source, folder)
             if turn:
                 times[way].append(seconds)
-            print(f"{turn}/{rounds} {way}: {seconds:.2f} s{'' if turn else ' (warming)'}", file=sys.stderr)
-    return {way: statistics.median(seconds) for way, seconds in times.items()}
+            print(f"{turn}/{rounds} {way}: {seconds[0]:.2f} s{'' if turn else ' (warming)'}", file=sys.stderr)
+    passed, used = (
+        {way: statistics.median(pair[kind] for pair in pairs) for way, pairs in times.items()} for kind in (0, 1)
+    )
+    return passed, used
 
 
 def _file_rows(seconds: Mapping[str, float], size_bytes: int, note: str) -> list[Row]:
@@ -205,6 +218,15 @@ def _file_rows(seconds: Mapping[str, float], size_bytes: int, note: str) -> list
     more = GOAL_PEER if (os.cpu_count() or 1) >= 4 else None  # with fewer cores both ends fill them with one stream
     reference = ("gateway", mbps["gateway"])
     return [*rows, Row(name="2 streams / 1", value=two / mbps["gateway"], unit="x", goal=more, reference=reference)]
+
+
+def _processor_rows(used: Mapping[str, float], size_bytes: int) -> list[Row]:
+    """Of both ends together, which a busy machine disturbs less; of ways whose programs all end with the copy."""
+    per_gb = {way: 1e9 * used[way] / size_bytes for way in used if way not in DAEMONS}
+    return [
+        Row(name=f"processor: {way}", value=value, unit="s/GB", better="lower", reference=("raw", per_gb["raw"]))
+        for way, value in per_gb.items()
+    ]
 
 
 def _folder_rows(seconds: Mapping[str, float], count: int) -> list[Row]:
@@ -224,12 +246,13 @@ def measure(size_mib: int, rounds: int, rotate_mib: int, files: int) -> list[Row
         folder = Path(name)
         place = Place(folder, stack, rotate_mib * MIB)
         source = _make_file(folder / "content.bin", size_mib * MIB)
-        seconds = _medians(place.for_file(), source, folder, rounds)
+        seconds, used = _medians(place.for_file(), source, folder, rounds)
         rows = _file_rows(seconds, size_mib * MIB, f"{size_mib} MiB, key every {rotate_mib} MiB, median of {rounds}")
+        rows += _processor_rows(used, size_mib * MIB)
         source.unlink()
         if files:
             many = _make_files(folder / "many", files)
-            rows += _folder_rows(_medians(place.for_folder(), many, folder, rounds), files)
+            rows += _folder_rows(_medians(place.for_folder(), many, folder, rounds)[0], files)
         rss_mib = max(map(int, place.rss.read_text().split())) / 1024
     return [*rows, Row(name="gateway peak RSS", value=rss_mib, unit="MiB", goal=GOAL_RSS_MIB, better="lower")]
 
