@@ -46,7 +46,7 @@ class Macsec(Connector):
         self._coming: tuple[int, Proof] | None = None
         self._answering: asyncio.Task[None] | None = None
         self._going: asyncio.Task[None] | None = None
-        self._led = False  # by us: who led them before may have led them elsewhere
+        self._led = False  # by us, and since then nobody has blocked
         self._octets_before: tuple[int, int] | None = None  # generation in use, and octets before it
 
     # a key comes -----------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ class Macsec(Connector):
             await self._door.forget_neighbours()
         if self._octets_before is None or self._octets_before[0] != number:
             self._octets_before = number, state.octets
-        if self._settings.networks and not self._led:
+        if self._settings.networks and (state.sending is None or not self._led):
             await self._routes.lead(self._settings.interface)
             self._led = True
 
