@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,3 +105,28 @@ def up(network_file: Path, folder: Path, rate_bps: float, once: bool, as_json: b
     if as_json:
         print_json(facts)
     return exits.OK if proven else exits.REFUSED
+
+
+@command.group("exercise")
+def exercise() -> None:
+    """See one thing that a link does, step by step, on data that fits a screen."""
+
+
+@exercise.command("distil")
+@click.option("--clicks", default=80, show_default=True, type=click.IntRange(16, 100_000), help="Pulses that clicked.")
+@click.option("--qber", default=0.05, show_default=True, type=click.FloatRange(0, 0.2), help="Error rate.")
+@click.option("--seed", default=1, show_default=True, help="Another seed, other bits.")
+@json_option
+def distil(clicks: int, qber: float, seed: int, as_json: bool) -> None:
+    """From clicks to secret bits: what is said, what is kept, what it costs."""
+    from keystrand.lab import exercise as steps
+
+    width = 100
+    for number, step in enumerate(steps.distil(clicks=clicks, qber=qber, seed=seed), 1):
+        if as_json:
+            print_json({"stage": step.stage, **step.facts})
+            continue
+        click.echo("\n".join(textwrap.wrap(f"{number}. {step.stage}: {step.why}", width, subsequent_indent="   ")))
+        for line in step.shown:
+            click.echo("   " + (line if len(line) <= width - 3 else line[: width - 6] + "..."))
+        click.echo("")
