@@ -50,7 +50,7 @@ class TunnelLab:
 
     @property
     def drill(self) -> Drill:
-        hold_s = max(3 * self.rotate_s, 6.0)
+        hold_s = max(3 * self.rotate_s, 4.0)
         falls_back = self.on_exhaustion.startswith("fallback")
         return Drill(
             rotate_s=self.rotate_s,
@@ -154,8 +154,10 @@ class TunnelLab:
     def _fall_back(self) -> dict[str, Any]:
         load = self._load(self.drill.hold_s + 60.0)
         self._sites.wait("fallback", self.drill.hold_s + 30.0)
-        status = self._sites.status("alpha")
-        time.sleep(QUIET_S)
+        until_s = time.monotonic() + self.drill.fallback_s / 2  # a lower key comes, or the last one stays
+        while (status := self._sites.status("alpha")).get("protection") == "hybrid" and time.monotonic() < until_s:
+            time.sleep(0.1)
+        time.sleep(QUIET_S / 2)
         report = load.stop()
         self.say(f"in fallback under a {status['protection']} key, loudly: {_words(report)}")
         return {"protection": status["protection"], "load": _facts(report)}
