@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keystrand.cli import link_run
+from keystrand.cli import link_run, link_simulate
 from keystrand.cli.cards import CARD, FINGERPRINT, compare
 from keystrand.cli.options import FILE, config_option, json_option, print_json, site_of
 from keystrand.cli.terminal import say
@@ -22,6 +22,8 @@ def command() -> None:
 
 
 command.add_command(link_run.run)
+command.add_command(link_simulate.simulate)
+command.add_command(link_simulate.profiles)
 
 
 @command.command("add")

@@ -13,6 +13,7 @@ import msgspec
 
 from keystrand.config.checks import check_module, check_site
 from keystrand.config.lines import index_lines, line_of
+from keystrand.config.linkprofile import ProfileFile, check_profile, path_of, unsourced
 from keystrand.config.module import ModuleConfig
 from keystrand.config.network import NetworkConfig, check_network
 from keystrand.config.reading import Fault, Reader, spell
@@ -51,6 +52,17 @@ def load_network(path: Path | str) -> NetworkConfig:
 def network_faults(path: Path | str) -> list[ConfigError]:
     """Every fault of a network's file, in the order of its lines; empty where it is sound."""
     return _read(Path(path), NetworkConfig, check_network)[1]
+
+
+def load_profile(name: str) -> ProfileFile:
+    """The link profile of this name or, where it ends in .toml, of this file. Raises ConfigError for its first fault."""
+    path = path_of(name)
+
+    def check(file: ProfileFile, now_s: float) -> Iterator[Fault]:
+        yield from unsourced(tomllib.loads(path.read_text("utf-8")))
+        yield from check_profile(file, now_s)
+
+    return _loaded(path, ProfileFile, check)
 
 
 def _loaded(path: Path, cls: type[T], check: Check) -> T:
