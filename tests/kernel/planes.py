@@ -22,7 +22,7 @@ SIDE: dict[Role, Side] = {"initiator": "a", "responder": "b"}
 
 
 def terms(rotate_s: float) -> Terms:
-    pace = Pace(rotate_s=rotate_s, hold_s=10 * rotate_s + 10, repeat_s=0.5, give_up_s=15.0, retry_s=0.5)
+    pace = Pace(rotate_s=rotate_s, hold_s=10 * rotate_s + 10, repeat_s=0.5, give_up_s=60.0, retry_s=0.5)
     return Terms(require=Protection.HYBRID, pace=pace)
 
 
