@@ -10,7 +10,8 @@ from tests.unit.transport.gateway_site import FRAME, Middle, Site, content, unti
 
 from keystrand.core.errors import BadRequest, KeyUnavailable, NotPermitted, PeerFault
 from keystrand.testing.keyfolder import KeyFolder
-from keystrand.transport.gateway.frames import whole_of
+from keystrand.transport.gateway.frames import Closing, Details, whole_of
+from keystrand.transport.gateway.inbox import Inbox
 from keystrand.transport.gateway.outflow import StreamOut
 
 
@@ -162,3 +163,33 @@ def test_a_pipe_takes_one_stream_only(tmp_path):
 def test_an_impossible_number_of_streams_is_refused(site, tmp_path, streams):
     with pytest.raises(BadRequest, match="streams"):
         site.send(content(tmp_path, 10), streams=streams)
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_a_wrong_digest_over_the_whole_is_refused(site, tmp_path, monkeypatch, streams):
+    """Every stream verified, but the sender closes another whole than the receiver put together."""
+    monkeypatch.setattr("keystrand.transport.gateway.session.whole_of", lambda size_bytes, proofs: bytes(32))
+    with pytest.raises(PeerFault):
+        site.send(content(tmp_path, 12 * FRAME), streams=streams)
+    assert not (site.inbox / "report.bin").exists()
+
+
+def test_a_transfer_whose_streams_never_meet_is_put_together(tmp_path):
+    """Between two of its streams nobody holds the transfer: what the journal says must be enough to go on."""
+    inbox = Inbox(tmp_path)
+    details = Details(
+        name="f", size_bytes=4 * FRAME, source_mark=1, rotate_bytes=1, rotate_ms=1, lanes=4, run=b"run of it"[:8]
+    )
+    parts, proofs = [bytes([lane]) * FRAME for lane in range(4)], [bytes([lane]) * 32 for lane in range(4)]
+    closing = None
+    for lane in (1, 2, 3, 0):
+        incoming = inbox.begin("t", "sae-a", details.for_lane(lane))
+        assert incoming.reached_bytes(lane) == lane * FRAME
+        incoming.write(lane, lane * FRAME, memoryview(parts[lane]))
+        closing = Closing((lane + 1) * FRAME, proofs[lane], bytes(32), whole_of(4 * FRAME, proofs))
+        incoming.finish(lane, closing)
+        if lane:
+            incoming.suspend()
+    incoming.place(closing)
+    incoming.suspend()
+    assert (tmp_path / "f").read_bytes() == b"".join(parts)

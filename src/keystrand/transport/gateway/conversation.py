@@ -214,11 +214,14 @@ class Conversation:
                 name, session.details, self, lambda: self._begin(opening, session.details)
             )
             try:
-                return self._keep(session, arrival, keys)
+                self._keep(session, arrival, keys)
             finally:
                 self._receiver.arrivals.leave(name, 0)
+        self._stream.write(session.answer(None))
+        arrival.tally.tell("finished", keys[-1])
+        return replace(arrival.tally.summary(session.closing, arrival.incoming.path), secrecy=PAD)
 
-    def _keep(self, session: PadReceiving, arrival: Arrival, keys: Sequence[Key]) -> TransferReport:
+    def _keep(self, session: PadReceiving, arrival: Arrival, keys: Sequence[Key]) -> None:
         incoming, tally = arrival.incoming, arrival.tally
         for key in keys:
             incoming.remember(key.key_id)
@@ -228,9 +231,6 @@ class Conversation:
             incoming.finish(0, session.closing)
             incoming.place(session.closing)
         tally.moved(0, len(session.content), keys[-1])
-        self._stream.write(session.answer(None))
-        tally.tell("finished", keys[-1])
-        return replace(tally.summary(session.closing, incoming.path), secrecy=PAD)
 
     # --- content -----------------------------------------------------------------------------------------------
 

@@ -128,8 +128,12 @@ class PartialContent:
                 self._proofs[entry["lane"]] = bytes.fromhex(entry["proof"])
         if self.complete:  # perhaps stopped between the last two steps
             self._part.place(self._final, overwrite=self._inbox.overwrite)
-        elif not self._part.holds(self._durable):
+        elif not self._part.holds(self._durable_end()):
             self._durable, self._proofs = list(self._starts), {}
+
+    def _durable_end(self) -> int:
+        """Behind the last byte that a lane made durable; a lane that has not begun stands at its start and made none."""
+        return max((end for end, start in zip(self._durable, self._starts, strict=True) if end > start), default=0)
 
     def _refuse_taken_name(self) -> None:
         if not self._inbox.overwrite and (self._final.exists() or self._final.is_symlink()):

@@ -30,8 +30,8 @@ class NameTaken(NotPermitted):
 class Part(Protocol):
     """All may raise OSError. Lanes write from their own threads, each its own span."""
 
-    def holds(self, durable_bytes: list[int]) -> bool:
-        """Whether what was durable, up to there in each lane, is still here."""
+    def holds(self, durable_bytes: int) -> bool:
+        """Whether what was durable is still here; `durable_bytes` is the end of the last of it, 0 for nothing."""
 
     def open(self, *, listed: bool) -> None:
         """Make ready to be written; `listed`: the head is durable already."""
@@ -63,8 +63,8 @@ class FilePart:
         self._path = path
         self._handle = -1
 
-    def holds(self, durable_bytes: list[int]) -> bool:
-        return not any(durable_bytes) or (self._path.exists() and self._path.stat().st_size >= max(durable_bytes))
+    def holds(self, durable_bytes: int) -> bool:
+        return not durable_bytes or (self._path.exists() and self._path.stat().st_size >= durable_bytes)
 
     def open(self, *, listed: bool) -> None:
         self._handle = os.open(self._path, _WRITE, 0o600)
@@ -126,8 +126,8 @@ class TreePart:
         self._listed = threading.Event()
         self._open_files: dict[int, tuple[str, int]] = {}  # by lane
 
-    def holds(self, durable_bytes: list[int]) -> bool:
-        if not any(durable_bytes):
+    def holds(self, durable_bytes: int) -> bool:
+        if not durable_bytes:
             return True
         return self._path.is_dir() and self._list_path.exists() and self._list_path.stat().st_size >= self._head_bytes
 
