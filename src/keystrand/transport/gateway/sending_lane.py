@@ -224,9 +224,9 @@ class _Connection:
     def _beat(self) -> None:
         """A sign of life, and a proof that the key is still held; rotation by time goes on while nothing is sent."""
         self._prepare()
-        self._turn()
-        if self._session.room_bytes:
-            self._stream.write(self._session.data(self._lane.plain[:0], self._lane.record))
+        if self._session.age_s >= self._lane.details.rotate_ms / 1000:  # a spent key still carries an empty record
+            self._turn()
+        self._stream.write(self._session.data(self._lane.plain[:0], self._lane.record))
 
     def _close(self, digest: ContentDigest, accepted: Acceptance) -> Closing:
         """FINISH of lane 0 waits for the others, whose proofs stand in it; waiting, the connection shows life."""
