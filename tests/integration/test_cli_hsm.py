@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -297,7 +299,7 @@ def kms(tmp_path: Path) -> Iterator[tuple[int, Path]]:
             time.sleep(0.1)
         yield port, home
     finally:
-        program.kill()
+        os.killpg(program.pid, signal.SIGKILL)  # it has a child that outlives it
         program.wait()
 
 

@@ -1,6 +1,8 @@
 """Keys handed to an enterprise key manager: to PyKMIP's server, and to our own edge over the TLS of the house."""
 
 import asyncio
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -65,7 +67,7 @@ def kms(estate, tmp_path_factory):
         wait_until_up(port, program)
         yield port
     finally:
-        program.kill()
+        os.killpg(program.pid, signal.SIGKILL)  # it has a child that outlives it
         program.wait()
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -60,7 +63,8 @@ class Manager:
 
     def kill(self) -> None:
         if self._program is not None:
-            self._program.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._program.pid, signal.SIGKILL)  # it has a child that outlives it
             self._program.wait()
 
     def state_of(self, key_id: str) -> State | None:
