@@ -18,7 +18,7 @@ from keystrand.core.events import Event
 from keystrand.net.frames import FrameStream, connect_plain_frames, serve_plain_frames
 from keystrand.node.meeting import Frames
 from keystrand.node.module import run_module
-from keystrand.qkd.optics_attacks import Attack, InterceptResend
+from keystrand.qkd.optics_attacks import Attack, InterceptResend, TrojanHorse
 from keystrand.qkd.profile import Distillation, Fibre
 from keystrand.wire import device
 
@@ -216,3 +216,18 @@ async def test_a_KME_that_does_not_take_blocks_turns_the_light_off(link, monkeyp
     link.kmes["receiver"].willing.set()
     await link.until(lambda: len(link.common) > held + 1)
     link.check()
+
+
+@pytest.mark.proves("R025", "R099")
+async def test_what_the_key_does_not_show_stops_the_blocks_too(link):
+    """Light that shines into the transmitter changes nothing in the key; the monitor sees it on the meter."""
+    for role in link.kmes:
+        link.start(role)
+    await link.until(lambda: any(e.kind == "link.normal" for e in link.sinks["transmitter"].events), 120.0)
+    link.attack = TrojanHorse(0.05)
+    alarms = link.sinks["transmitter"].events
+    await link.until(lambda: any(e.kind == "link.attack" and e.fields["cause"] == "trojan" for e in alarms))
+    held = link.common
+    await asyncio.sleep(3)
+    assert link.common == held, "a block of an attacked link came to both ends"
+    assert any(e.kind == "link.block_rejected" and e.fields["reason"] == "monitor" for e in alarms)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keystrand.cli import link_run, link_simulate
+from keystrand.cli import link_drill, link_run, link_simulate
 from keystrand.cli.cards import CARD, FINGERPRINT, compare
 from keystrand.cli.options import FILE, config_option, json_option, print_json, site_of
 from keystrand.cli.terminal import say
@@ -83,6 +83,10 @@ def add(
         )
     say(f"next: keystrand policy allow SAE SAE --config {config_file}, then keystrand module {module_file}")
     click.echo(module_file)
+
+
+command.add_command(link_drill.attack, "attack")
+command.add_command(link_drill.drill, "drill")
 
 
 @command.command("list")

@@ -33,6 +33,9 @@ KINDS: Final = MappingProxyType(
         "link.down": _W,
         "link.block": _I,  # fields of Provenance, plus skr_bps
         "link.observed": _D,  # what a block shows of its link, delivered or not: the fields of qkd.observables
+        "link.attack": _A,  # the monitor: somebody means harm; no block becomes key until the link was calm
+        "link.degraded": _W,  # the monitor: something is worse than usual; blocks go on, bounded by their own counts
+        "link.normal": _N,
         "link.block_rejected": _A,  # the module refused a block: reason
         "block.ingested": _I,
         "block.refused": _W,

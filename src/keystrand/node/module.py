@@ -27,16 +27,16 @@ from keystrand.core.limits import Limits
 from keystrand.core.secret import Secret
 from keystrand.net.frames import connect_frames
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.node.link_watch import LinkWatch
 from keystrand.node.meeting import Dialling, Frames, Listening, Meeting
 from keystrand.node.module_state import LinkStateFile
 from keystrand.node.outbox import Outbox
 from keystrand.qkd.distill.authenticate import AuthKeyPool
 from keystrand.qkd.distill.warm import warm_up
-from keystrand.qkd.observables import Observables
 from keystrand.qkd.optics import QuantumChannel
 from keystrand.qkd.optics_channel import quiet_conditions
 from keystrand.qkd.optics_disturb import Disturbance
-from keystrand.qkd.optics_readings import TransmitterReadings, transmitter_readings
+from keystrand.qkd.optics_readings import Readings, TransmitterReadings, transmitter_readings
 from keystrand.qkd.profile import LinkProfile
 from keystrand.qkd.session import SOURCE, BlockRejected, Outcome, Receiver, Transmitter
 from keystrand.wire import classical as wire
@@ -162,7 +162,7 @@ class Module:
         self._word, self._detail = "starting", ""
         self._session: Transmitter | Receiver | None = None
         self._channel: QuantumChannel | None = None  # of a receiver
-        self._observed: object = None  # the counts that were told last
+        self._watch = LinkWatch(self._profile, self._instruments)
         self._rejected = self._delivered = 0
         self._secret: deque[tuple[float, int]] = deque()
         self._sifted: deque[tuple[float, int]] = deque()
@@ -195,7 +195,9 @@ class Module:
     def _end(self, error: Exception) -> None:
         """Book the end of a run: an alarm where a block was lost to more than a broken connection."""
         reason = _reason(error)
-        self._observe(self._session)
+        if self._session is not None and self._session.seen is not None:
+            self._watch.look(*self._session.seen)
+        self._watch.tell(self._emit)
         was_up, self._session = self._session is not None and self._session.opened, None
         self._detail = reason
         if isinstance(error, PeerFault | LinkUnavailable):
@@ -257,6 +259,7 @@ class Module:
             await _both(self._hear(receiver, classical), self._detect(receiver, classical, quantum))
 
     async def _open(self, session: Transmitter | Receiver, classical: Frames) -> None:
+        session.judge = self._watch.judge
         await self._act(session, classical, session.open)
         async with asyncio.timeout(MEETING_TIMEOUT_S):
             frame = await classical.read()
@@ -277,6 +280,7 @@ class Module:
         """One step of the session, in a thread, and what follows from it, in order."""
         async with self._turn:
             outcome = await self._in_thread(partial(work, *args))
+            self._watch.tell(self._emit)
             for block in outcome.blocks:
                 self._book(session, block.length_bits)
                 self._outbox.put(block)
@@ -323,22 +327,12 @@ class Module:
         self._delivered += 1
         self._secret.append((self._clock.monotonic_s(), length_bits))
         self._qber = session.qber
-        self._observe(session)
         self._emit("link.block", sequence=session.next_sequence - 1, secret_bits=length_bits, qber=session.qber)
 
-    def _observe(self, session: Transmitter | Receiver | None) -> None:
-        """Say what the block that has just ended shows of the link."""
-        if session is None or session.seen is None or session.seen is self._observed:
-            return
-        self._observed = pulses, counts = session.seen
-        observables = Observables(
-            pulses=pulses,
-            p_key_basis=self._profile.source.p_key_basis,
-            counts=counts,
-            readings=self._channel.take_readings() if self._channel is not None else None,
-            transmitter=self._own_readings() if self._role == "transmitter" else None,
-        )
-        self._emit("link.observed", **observables.fields())
+    def _instruments(self) -> tuple[Readings | None, TransmitterReadings | None]:
+        if self._role == "transmitter":
+            return None, self._own_readings()
+        return (self._channel.take_readings() if self._channel is not None else None), None
 
     def _own_readings(self) -> TransmitterReadings:
         now = quiet_conditions(self._profile)
@@ -362,7 +356,7 @@ class Module:
             auth_key_bits=8 * self._auth_bytes,
             blocks=self._delivered,
             blocks_rejected=self._rejected,
-            detail=self._detail,
+            detail=self._detail or self._watch.detail,
         )
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

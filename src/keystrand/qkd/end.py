@@ -28,7 +28,7 @@ QBER_ESTIMATE_MIN: Final = 0.002
 
 
 class BlockRejected(LinkUnavailable):
-    """A block was dropped at this end; `reason` is a word: qber, no-secret, verification, peer."""
+    """A block was dropped at this end; `reason` is a word: qber, no-secret, verification, monitor, peer."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -87,6 +87,7 @@ class End(ABC):
         self.opened = False
         self.qber = 0.0  # of the last block
         self.seen: tuple[int, Counts] | None = None  # pulses and counts of the last block, delivered or not
+        self.judge: Callable[[int, Counts], None] = _no_judge  # of pulses and counts; raises BlockRejected
         self.sifted_bits = 0  # key basis, of this run
         self._entropy = standing["entropy"]
         self._keep_sequence = standing["keep_sequence"]
@@ -220,7 +221,9 @@ class End(ABC):
         return bound_bits(counts, proof=rules.proof, leak_bits=leak_bits, eps_sec=rules.eps_sec, eps_cor=rules.eps_cor)
 
     def _finish(self, work: Work, corrected: Bits, counts: Counts, leak_bits: int, message: wire.Amplify) -> None:
-        """Make the block, up to the tags. Raises BlockRejected or PeerFault where `message` asks for too much."""
+        """Make the block, up to the tags. Raises BlockRejected where the judge wants none of it, or PeerFault where `message`
+        asks for too much. What is judged here has refilled no stock and left for no KME."""
+        self.judge(work.pulses, counts)
         bound = self._bound(counts, leak_bits)
         length, refill = message.secret_bits, message.refill_bytes
         if length > bound or length % 8 or refill % PAIR_BYTES or 8 * refill >= length:
@@ -300,6 +303,10 @@ class End(ABC):
     def _leak_bits(self, work: Work, parities: int) -> int:
         """All that was disclosed of a block: parities, tags that fitted or not, and what was said of its errors."""
         return parities + work.tags * (verify.TAG_BITS + ERROR_COUNT_BITS)
+
+
+def _no_judge(pulses: int, counts: Counts) -> None:
+    """Nobody watches."""
 
 
 def _with_eps_auth(block: Block, eps_auth: float) -> Block:

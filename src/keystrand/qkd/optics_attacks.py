@@ -15,7 +15,9 @@ from typing import ClassVar, Final
 import numpy as np
 
 from keystrand.qkd.kernels import optics as kernels
+from keystrand.qkd.optics_channel import quiet_conditions
 from keystrand.qkd.optics_disturb import Conditions, Disturbance, Floats, Light, require_positive, require_share
+from keystrand.qkd.profile import LinkProfile
 
 PHOTONS_MAX: Final = 16  # of one pulse; mu <= 2 makes more than that once in 1e10
 TROJAN_ROUND_TRIP_DB: Final = 60.0  # assumed: in through isolator and attenuator, a weak reflection, and out again
@@ -266,3 +268,14 @@ def _several(mean: float) -> float:
 ATTACKS: Final[dict[str, Callable[[float], Attack]]] = {
     kind.name: kind for kind in (InterceptResend, PhotonNumberSplitting, Blinding, TrojanHorse, TimeShift, SourceTamper)
 }
+
+
+def strength_for(kind: Callable[[float], Attack], profile: LinkProfile, share: float) -> float:
+    """The least strength, up to 1, at which Eve knows `share` of the sifted key; 1 where she cannot know as much."""
+    now = quiet_conditions(profile)
+    now = replace(now, candidates=min(1.0, max(now.photons) * max(profile.detector.efficiencies)))
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if kind(middle).eve_share(now) >= share else (middle, high)
+    return high

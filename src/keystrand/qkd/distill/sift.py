@@ -132,7 +132,7 @@ class SiftedBuffer:
     """Sifted clicks that wait until they fill a block, train by train."""
 
     key_bits: int = 0
-    end_pulse: int = 0  # of the train that the last block ended in
+    end_pulse: int = 0  # where the last block ended, within its train by the share of the clicks that it took
     _parts: deque[tuple[Sifted, int]] = field(default_factory=deque)
 
     def add(self, sifted: Sifted, end_pulse: int) -> None:
@@ -146,11 +146,13 @@ class SiftedBuffer:
         key, decoys, seen = np.empty(size_bits, np.uint8), np.empty(size_bits, np.uint8), np.zeros((2, 2), np.int64)
         filled = 0
         while filled < size_bits:
-            part, self.end_pulse = self._parts.popleft()
+            part, end = self._parts.popleft()
             clicks = (part.bits, part.bases, part.intensities, part.errors)
             filled, used = kernel.divide(*clicks, key, decoys, filled, seen)
+            whole = used == part.bits.size
+            self.end_pulse = end if whole else self.end_pulse + (end - self.end_pulse) * int(used) // part.bits.size
         if used < part.bits.size:
-            self._parts.appendleft((part.part(used, None), self.end_pulse))
+            self._parts.appendleft((part.part(used, None), end))
         self.key_bits -= size_bits
         (signals, weak), (wrong, wrong_weak) = seen.tolist()
         return RawBlock(key, decoys, (signals, weak), (wrong, wrong_weak))
