@@ -158,6 +158,8 @@ class Monitor:
     def judge(self, seen: Observables) -> Verdict:
         """What this block means, and whether it may become key."""
         features = features_of(seen, self.profile)
+        if self.health is Health.LEARNING and _qber(features) > self.rules.qber_max:
+            return Verdict(self.health, True, self._too_many_errors(features))  # nothing to learn from
         jumps, creeps, gone = self._distances(features)
         moved = {name: sigmas for name, sigmas in jumps.items() if abs(sigmas) >= self.rules.jump_sigmas}
         if moved and all(self._usual[name].comes_home(features[name]) for name in moved):
@@ -202,10 +204,10 @@ class Monitor:
     def _verdict(
         self, features: Mapping[str, Feature], finding: Mapping[str, float], moved: Mapping[str, float], *, sudden: bool
     ) -> Verdict:
-        qber = max((f.value for name, f in features.items() if name.startswith("qber")), default=0.0)
+        qber = _qber(features)
         before = self.health
         if not finding:
-            return self._quiet(qber)
+            return self._quiet(features)
         cause, confidence = fit(finding, sudden=sudden)[0]
         self._calm = 0
         self.health = self._worse(cause)
@@ -221,7 +223,11 @@ class Monitor:
         """An attack stays one until the link was calm, whatever else is seen meanwhile."""
         return Health.ATTACK if cause.harmful or self.health is Health.ATTACK else Health.DEGRADED
 
-    def _quiet(self, qber: float) -> Verdict:
+    def _too_many_errors(self, features: Mapping[str, Feature]) -> str:
+        return f"QBER {_qber(features):.1%} is above {self.rules.qber_max:.0%}"
+
+    def _quiet(self, features: Mapping[str, Feature]) -> Verdict:
+        qber = _qber(features)
         before, self._blocks = self.health, self._blocks + 1
         self._calm += 1
         if self.health is Health.LEARNING:
@@ -232,7 +238,7 @@ class Monitor:
         reject = bool(qber > self.rules.qber_max or self.health is Health.ATTACK)
         reason = "the link has not been calm for long enough" if self.health is Health.ATTACK else ""
         if qber > self.rules.qber_max:
-            reason = f"QBER {qber:.1%} is above {self.rules.qber_max:.0%}"
+            reason = self._too_many_errors(features)
         return Verdict(self.health, reject, reason, changed=self.health is not before)
 
     def _learn(self, features: Mapping[str, Feature], verdict: Verdict) -> None:
@@ -250,3 +256,8 @@ class Monitor:
                 usual.take(feature, self.rules.memory_blocks)
                 if self.health is Health.LEARNING:
                     usual.home = usual.mean if feature.usual is None else feature.usual
+
+
+def _qber(features: Mapping[str, Feature]) -> float:
+    """The worse of the two bases."""
+    return max((f.value for name, f in features.items() if name.startswith("qber")), default=0.0)
