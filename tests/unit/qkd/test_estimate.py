@@ -118,8 +118,25 @@ def test_more_errors_in_the_test_basis_never_give_more_key(share, extra):
     assert bounds[0] >= bounds[1] - 1e-6
 
 
+def with_vacuum(counts: Counts) -> Counts:
+    """The same link with half of its decoys empty, as Lim's proof has it: a thousandth of what they were comes of nothing."""
+
+    def split(seen: tuple[float, ...]) -> tuple[float, ...]:
+        return seen[0], seen[1] / 2, seen[1] / 2000
+
+    signal, decoy = counts.shares
+    return Counts(
+        intensities=(*counts.intensities, 0.0),
+        shares=(signal, decoy / 2, decoy / 2),
+        key=split(counts.key),
+        key_errors=split(counts.key_errors),
+        test=split(counts.test),
+        test_errors=split(counts.test_errors),
+    )
+
+
 @given(errors=st.floats(0.12, 0.5))
-@settings(derandomize=True)
+@settings(derandomize=True, deadline=None)
 @pytest.mark.proves("R025")
 def test_an_intercepted_block_has_no_secret_bits(errors):
     counts = usual()
@@ -128,6 +145,7 @@ def test_an_intercepted_block_has_no_secret_bits(errors):
     )
     leak = int(sum(counts.key) * binary_entropy(errors))
     for proof in Proof:
+        counts = with_vacuum(counts) if proof is Proof.LIM else counts
         assert bound_bits(counts, proof=proof, leak_bits=leak, eps_sec=1e-10, eps_cor=1e-12) == 0
 
 
@@ -136,6 +154,7 @@ def test_nothing_seen_is_nothing_gained(proof):
     empty = Counts(
         intensities=(0.5, 0.15), shares=(0.7, 0.3), key=(0, 0), key_errors=(0, 0), test=(0, 0), test_errors=(0, 0)
     )
+    empty = with_vacuum(empty) if proof is Proof.LIM else empty
     assert bound_bits(empty, proof=proof, leak_bits=0, eps_sec=1e-10, eps_cor=1e-12) == 0
 
 
