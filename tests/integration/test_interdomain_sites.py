@@ -132,6 +132,10 @@ async def test_I1_I2_I4_two_networks_share_keys_once_each_and_both_logs_have_the
     async with networks(files) as both:
         for name in NAMES:
             here, there = both[name], both[OTHER[name]]
+            answer = await here.client.request("GET", f"/api/v1/keys/gateway-{OTHER[name]}/status")
+            assert answer.status == 200, answer.body
+            outlook = etsi014.parse_status(answer.body)
+            assert (outlook.target_kme_id, outlook.stored_keys > 0) == (f"kme-{OTHER[name]}", True)
             status, keys, body = await draw(here.client, OTHER[name], number=3)
             assert status == 200, body
             for key in keys:

@@ -10,7 +10,6 @@ from keystrand.core.errors import KeystrandError
 from keystrand.core.key import Key
 from keystrand.core.pool import PoolStatus, Wants
 from keystrand.core.register import KeyRecord
-from keystrand.kme.ask import peer_for
 from keystrand.kme.ports import AuditValue
 from keystrand.kme.service import Kme
 from keystrand.node.engine import Engine
@@ -37,8 +36,11 @@ class EngineKeys:
         return self._engine.call(lambda kme: self._outlook(kme, other, kme.status(caller, other)))
 
     def _outlook(self, kme: Kme, other: str, status: PoolStatus) -> PoolStatus:
-        """With what a planner of transfers wants to know beside the standard's counts: how fast the pool fills."""
-        peer = peer_for(kme.site, other)
+        """With what a planner of transfers wants to know beside the standard's counts: how fast the pool fills.
+
+        An SAE of another network has no link, as its keys are made on demand.
+        """
+        peer = kme.site.policy.site_of.get(other)
         links = [link for link in self._links() if link.peer == peer]
         if not links:
             return status
