@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import sqlite3
@@ -100,6 +101,14 @@ async def drawn(site: Running, number: int, materials: set[bytes] | None = None)
     return [key.key_id for key in keys]
 
 
+def delivered(config: SiteConfig) -> set[str]:
+    """IDs of the keys that the log of a site that stands still says were handed out."""
+    store = SqliteAuditFile(config.store_file)
+    records = [json.loads(record) for _, record, _ in rows_of(store)]
+    store.close()
+    return {key_id for record in records if record["kind"] == "key.delivered" for key_id in record["key_ids"]}
+
+
 async def fetched(site: Running, key_ids: list[str]) -> list[str]:
     """Those that bravo hands out."""
     got: list[str] = []
@@ -165,12 +174,13 @@ async def test_a_restore_recovers_the_log_from_the_store_that_is_there_and_needs
         await site.feeder.feed(131_072)
         await settled(site)
         await taken(pair, "alpha", backup)
-        await drawn(site, 3)
+        key_ids = [key_id for _ in range(3) for key_id in await drawn(site, 2)]  # one record for each request
         size = site.nodes["alpha"].store.audit_head()[0]
     async with only(pair, "bravo"):
         done = await put_back(pair, "alpha", backup)
     assert done.rollback == ""
     assert done.recovered >= 3
+    assert delivered(config_of(pair, "alpha")) == set(key_ids)
     assert done.audit_size > size
     await verifies(pair, "alpha")
 
@@ -183,7 +193,7 @@ async def test_I4_a_lost_log_comes_back_from_a_required_sink(tmp_path: Path) -> 
         await site.feeder.feed(131_072)
         await settled(site)
         await taken(pair, "alpha", backup)
-        await drawn(site, 3)
+        key_ids = [key_id for _ in range(3) for key_id in await drawn(site, 2)]
         await cosigned(site)
     lose(config_of(pair, "alpha"))
     copy = tmp_path / "pair" / "alpha" / "copy.jsonl"
@@ -194,6 +204,7 @@ async def test_I4_a_lost_log_comes_back_from_a_required_sink(tmp_path: Path) -> 
         done = await asyncio.to_thread(restore, config, backup, audit_copy=copy)
     assert done.rollback == ""
     assert done.recovered >= 3
+    assert delivered(config_of(pair, "alpha")) == set(key_ids)
     await verifies(pair, "alpha")
     async with running(pair) as site:  # the sink begins a new copy, which has everything
         await site.feeder.feed(131_072)
