@@ -95,6 +95,9 @@ cover-kernels: setup ## the tests of the kernels with NUMBA_DISABLE_JIT=1, for c
 	@NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q tests/unit/qkd/test_kernels.py tests/unit/qkd/test_amplify.py \
 		tests/unit/qkd/test_ldpc.py -k "twin or textbook or vectors or gather or stream or halves or weave or syndromes"
 
+bench-network: setup ## routing, exposure, simulated networks; ARGS="--live" starts real sites
+	@$(BIN)/python -m bench.bench_network $(ARGS)
+
 bench-monitor: setup ## attacks and faults on a link, and a healthy year of it
 	@$(BIN)/python -m bench.bench_monitor $(ARGS)
 

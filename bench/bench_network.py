@@ -1,0 +1,213 @@
+"""Networks: routing as they grow, what a compromised site could have seen, faults in simulated time, and real sites.
+
+Goals: a million keys asked in 1 s, no violation in simulation, 2,000 keys a second over three hops, another way within 2 s.
+`--live` starts real sites; `--hours` is how long each simulated network lives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.report import Row, publish
+from keystrand.core.protection import Strand
+from keystrand.core.register import KeyRecord, Origin, Scope, Stage
+from keystrand.crypto.seal import RootKey, Sealer
+from keystrand.lab.network import NetworkLab
+from keystrand.relay.atlas import Atlas, RelayedLink, SiteFacts, Terms
+from keystrand.relay.linkstate import LinkState
+from keystrand.relay.routes import disjoint_routes
+from keystrand.store.sqlite import SqliteStore
+from keystrand.testing.clock import VirtualClock
+from keystrand.testing.network.maps import drawn_atlas, drawn_hops, names_of
+from keystrand.testing.network.post import sign_as, verify
+from keystrand.testing.network.world import Network
+from keystrand.testing.world.faults import Faults
+from keystrand.wire.relay import Span
+
+BLOCK_BITS = 262_144
+KEYS_PER_BLOCK = BLOCK_BITS // 256
+STORMY = Faults(loss=0.01, duplicate=0.01, crash_every_s=600.0, partition_every_s=300.0, down_s=20.0)
+CHAIN = """\
+name = "chain"
+[sites.a]
+[sites.b]
+[sites.c]
+[sites.d]
+[[hops]]
+ends = ["a", "b"]
+[[hops]]
+ends = ["b", "c"]
+[[hops]]
+ends = ["c", "d"]
+[links.a-d]
+ends = ["a", "d"]
+accept_undocumented = true
+"""
+RING = CHAIN.replace('"b", "c"', '"b", "d"').replace('"c", "d"', '"a", "c"', 1) + '[[hops]]\nends = ["c", "d"]\n'
+
+
+def routing(sites: int, hops: int) -> float:
+    """Milliseconds of processor per decision for two disjoint routes."""
+    rng = random.Random(sites)
+    names = names_of(sites)
+    pairs = drawn_hops(rng, names, hops - sites)
+    link = RelayedLink(name="far", ends=(names[0], names[sites // 2]), terms=Terms(paths=2, relays_max=62))
+    atlas = Atlas({name: SiteFacts(name=name) for name in names}, pairs, {"far": link})
+    state = LinkState(names[0], atlas, VirtualClock(), sign_as(names[0]), verify)
+    for name in names:
+        other = LinkState(name, atlas, VirtualClock(), sign_as(name), verify)
+        advert = other.own({near: Span(near, rng.randrange(10**6, 10**8), 1000) for near in atlas.neighbours(name)})
+        if advert is not None and name != names[0]:
+            state.hear(advert)
+        elif advert is not None:
+            state.adverts[name] = advert
+    rounds, began_s = 20, time.process_time()
+    for _ in range(rounds):
+        found = disjoint_routes(state.graph(link, BLOCK_BITS), link.origin, link.target, 2)
+    spent_ms = 1e3 * (time.process_time() - began_s) / rounds
+    assert len(found) == 2
+    return spent_ms
+
+
+def exposure(keys: int) -> float:
+    """Seconds to count what one relay could have seen of so many keys, in a store on disk."""
+    rng = random.Random(1)
+    with tempfile.TemporaryDirectory() as folder:
+        store = _filled(Path(folder), keys, rng)
+        began_s = time.monotonic()
+        groups = store.register.tally(Scope(relay="r3"))
+        spent_s = time.monotonic() - began_s
+        assert sum(group.keys for group in groups) > 0
+        store.close()
+    return spent_s
+
+
+def _filled(folder: Path, keys: int, rng: random.Random) -> SqliteStore:
+    folder.chmod(0o700)
+    store = SqliteStore(folder / "site.db", Sealer(RootKey.generate()))
+    strands = frozenset({Strand.QKD, Strand.PQC})
+    blocks = -(-keys // KEYS_PER_BLOCK)
+    with store.transaction():
+        for sequence in range(blocks):
+            one, other = rng.sample(range(10), 2)
+            routes = f"relay {rng.choice((1, 2))}/2: a>r{one}>z, a>r{other}>z"
+            store.register.add_origin(Origin("a-z", sequence, routes, float(sequence)))
+    for start in range(0, keys, 50_000):
+        with store.transaction():
+            for number in range(start, min(keys, start + 50_000)):
+                store.register.add(_record(number, strands))
+    return store
+
+
+def _record(number: int, strands: frozenset[Strand]) -> KeyRecord:
+    sequence = number // KEYS_PER_BLOCK
+    return KeyRecord(
+        key_id=f"{number:032x}",
+        initiator="app-a",
+        responders=("app-z",),
+        peer="z",
+        link="a-z",
+        first_sequence=sequence,
+        last_sequence=sequence,
+        strands=strands,
+        size_bits=256,
+        tenant="default",
+        tags=(),
+        created_s=float(number),
+        activated_s=float(number),
+        expires_s=1e12,
+        stage=Stage.EXPIRE,
+        due_s=1e12,
+    )
+
+
+def simulated(seeds: int, sites: int, hours: float) -> tuple[int, int, int]:
+    """Violations, keys fetched and crashes over so many networks under faults."""
+    violations = keys = crashes = 0
+    for seed in range(seeds):
+        network = Network(seed, drawn_atlas(random.Random(seed), sites, sites // 3), faults=STORMY)
+        tally = network.run(3600 * hours)
+        violations += len(network.judge.violations)
+        keys += tally.fetched
+        crashes += tally.crashes
+        found = len(network.judge.violations)
+        print(f"seed {seed}: {tally.fetched} keys, {tally.crashes} crashes, {found} violations", flush=True)
+    return violations, keys, crashes
+
+
+def throughput(seconds: float) -> float:
+    """Keys of 256 bits a second that arrive over three hops between real sites."""
+    with _Live(CHAIN, 4_000_000.0) as lab:
+        time.sleep(3.0)
+        before, began_s = _ingested(lab), time.monotonic()
+        time.sleep(seconds)
+        return (_ingested(lab) - before) / (time.monotonic() - began_s) / 256
+
+
+def reroute() -> float:
+    """Seconds from the end of a relay's process to the next block over another way."""
+    with _Live(RING, 1_000_000.0) as lab:
+        time.sleep(2.0)
+        lab.programs.kill("b-kme")
+        began_s, before = time.monotonic(), _ingested(lab)
+        while _ingested(lab) <= before + BLOCK_BITS:  # one may have been on its way
+            drawn, picked = lab.draw("a-d")
+            assert drawn[0].material.matches(picked[0].material), "a delivery failed while another way had keys"
+            time.sleep(0.02)
+        return time.monotonic() - began_s
+
+
+class _Live:
+    def __init__(self, text: str, rate_bps: float) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="keystrand-net-")
+        source = Path(self._folder.name) / "network.toml"
+        source.write_text(text)
+        self._lab = NetworkLab(source, Path(self._folder.name) / "lab", lambda line: None, rate_bps)
+
+    def __enter__(self) -> NetworkLab:
+        self._lab.found()
+        for file in self._lab.files.values():
+            file.write_text(file.read_text().replace("[relay]\n", "[relay]\nfill_bits = 500000000\n"))
+        self._lab.up()
+        return self._lab
+
+    def __exit__(self, *problem: object) -> None:
+        self._lab.down()
+        self._folder.cleanup()
+
+
+def _ingested(lab: NetworkLab) -> int:
+    return int(lab.links_of("d").get("a-d", {}).get("ledger", {}).get("ingested", 0))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--live", action="store_true")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--keys", type=int, default=1_000_000)
+    options = parser.parse_args()
+    rows = []
+    for sites, hops in ((100, 500), (300, 1500), (1000, 5000)):
+        words = f"two disjoint routes, {sites} sites, {hops} hops"
+        rows.append(Row(name=words, value=routing(sites, hops), unit="ms"))
+    words = f"what a site could have seen, {options.keys} keys"
+    rows.append(Row(name=words, value=exposure(options.keys), unit="s", goal=1.0, better="lower"))
+    violations, keys, crashes = simulated(options.seeds, 30, options.hours)
+    note = f"{options.seeds} networks of 30 sites, {options.hours:g} h each, {keys} keys, {crashes} crashes"
+    rows.append(Row(name="violations in simulation", value=violations, unit="count", goal=0, better="lower", note=note))
+    if options.live:
+        rows.append(Row(name="keys over three hops", value=throughput(15.0), unit="1/s", goal=2000))
+        rows.append(
+            Row(name="another way after a relay is killed", value=reroute(), unit="s", goal=2.0, better="lower")
+        )
+    return 0 if publish("network", rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
