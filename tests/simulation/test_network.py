@@ -136,7 +136,7 @@ def test_with_one_path_the_relay_has_the_block() -> None:
     seen = {text for texts in Recorder.texts.values() for text in texts.values()}
     assert Recorder.blocks
     assert set(Recorder.blocks.values()) <= seen
-    assert any(post.relay and post.relay.exposure.whole_bits["a-d"] for post in network.posts.values())
+    assert any(post.told["relay.saw", "whole"] for post in network.posts.values())
 
 
 @pytest.mark.proves("R035")

@@ -95,6 +95,7 @@ KINDS: Final = MappingProxyType(
         "relay.block_lost": _W,
         "relay.no_route": _W,  # a relayed link wants bits, and its terms leave no route that has them
         "relay.tampered": _A,
+        "relay.saw": _D,  # a share came by and was in clear here: link, bits, seen ("whole" block or "part")
         # tunnels
         "tunnel.up": _N,
         "tunnel.down": _W,

@@ -79,6 +79,15 @@ METRICS: Final[tuple[Metric, ...]] = (
     _gauge("audit_cosign_lag_records", "Records not yet co-signed"),
     _gauge("audit_cosign_age_seconds", "Time since the last co-signature"),
     _counter("audit_write_failures_total", "Audit writes that failed; nothing was released meanwhile"),
+    # relays
+    _counter("relay_blocks_total", "Blocks that came to this end of a relayed link", "link"),
+    _counter("relay_blocks_lost_total", "Blocks of a relayed link that begins here that were given up", "link"),
+    _counter(
+        "relay_exposure_bits_total",
+        "Bits that this site had in clear as a relay; seen: whole blocks, or parts that say nothing alone",
+        "link",
+        "seen",
+    ),
     # transport
     _counter("transfers_finished_total", "Transfers that ended with every byte verified", "peer"),
     _counter("transfers_failed_total", "Transfers that ended otherwise", "peer"),

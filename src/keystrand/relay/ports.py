@@ -38,7 +38,7 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """A block for our KME, of the relayed link; the answer is `Relay.delivered`. source: how it came (see exposure)."""
+    """A block for our KME, of the relayed link; the answer is `Relay.delivered`. source: how it came (core/way.py)."""
 
     link: str
     sequence: int

@@ -27,7 +27,6 @@ from keystrand.core.secret import Secret
 from keystrand.core.way import Way
 from keystrand.crypto.onetime import TAG_BYTES, lock, pad_bytes, unlock
 from keystrand.relay.atlas import Atlas, RelayedLink
-from keystrand.relay.exposure import ExposureLedger
 from keystrand.relay.linkstate import LinkState
 from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say, Tell, pad_of
 from keystrand.relay.routes import Route, disjoint_routes, fewest_hops
@@ -112,7 +111,6 @@ class Relay:
     ) -> None:
         self.site, self.atlas, self.state, self.pace = site, atlas, state, pace
         self.clock, self.entropy = clock, entropy
-        self.exposure = ExposureLedger()
         self.spans: dict[str, Span] = {}
         self.orders: list[Order] = []
         self.supplies = {link.name: Supply(link) for link in atlas.links.values() if link.origin == site}
@@ -314,7 +312,8 @@ class Relay:
         if hop == len(place.route) - 1:
             self._gather(place, text)
         else:
-            self.exposure.saw(place.link, place.needed, text.length_bits)
+            seen = "whole" if place.needed == 1 else "part"  # a part alone says nothing of the block
+            self._tell("relay.saw", link=place.link, seen=seen, bits=text.length_bits)
             self._forward(place, hop + 1, text)
 
     def _remember(self, place: Place) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import random
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from keystrand.core.errors import KeystrandError, PeerFault, Tampered
@@ -16,7 +17,7 @@ from keystrand.core.secret import Secret
 from keystrand.kme.site import Refuse, Reply
 from keystrand.relay.atlas import Atlas
 from keystrand.relay.linkstate import LinkState
-from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say
+from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say, Tell
 from keystrand.relay.relay import Pace, Relay
 from keystrand.testing.clock import SeededEntropy, VirtualClock
 from keystrand.testing.world.sitting import Sitting
@@ -61,6 +62,7 @@ class Post:
     after: Callable[[float, Callable[[], None]], None]
     relay: Relay | None = None
     refused: int = 0
+    told: Counter[tuple[str, str]] = field(default_factory=Counter)  # events of the relay, and what was seen
 
     @property
     def name(self) -> str:
@@ -110,6 +112,8 @@ class Post:
     def _do(self, order: Order) -> None:
         if isinstance(order, Say):
             self.carry(self.name, order.neighbour, order)
+        elif isinstance(order, Tell):
+            self.told[order.event.kind, str(order.event.fields.get("seen", ""))] += 1
         elif isinstance(order, Draw):
             self._draw(order)
         elif isinstance(order, Fetch):
