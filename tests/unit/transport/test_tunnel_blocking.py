@@ -77,6 +77,16 @@ def test_without_any_key_yet_nothing_may_pass() -> None:
     assert end.tick(1.0) == [], "once is enough"
 
 
+def test_blocked_is_said_when_it_is_done_and_the_order_is_given_once() -> None:
+    end = started("responder")
+    (block,) = end.tick(30.0)
+    assert isinstance(block, Action)
+    assert (end.blocked, end.halting) == (False, True), "the connector has not said so yet"
+    assert end.tick(30.5) == [], "one order at a time"
+    end.done(block, 30.6)
+    assert (end.blocked, end.halting) == (True, False)
+
+
 def test_the_order_to_stop_goes_before_the_wait_for_a_key() -> None:
     end = started()
     outputs = end.tick(50.0)

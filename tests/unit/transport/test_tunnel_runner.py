@@ -316,15 +316,21 @@ async def test_a_daemon_whose_packet_numbers_run_out_gets_a_fresh_key_before_its
 
 
 async def test_without_its_peer_an_end_stops_in_time_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    class Slow(MemoryConnector):
+        async def block(self) -> None:
+            await asyncio.sleep(0.2)  # as a daemon takes
+            await super().block()
+
     for gone in ("initiator", "responder"):
         air, folder = Air(), tmp_path / gone
-        pair = pair_of(folder, air, replace(TERMS, pace=replace(PACE, hold_s=1.5)))
+        terms = replace(TERMS, pace=replace(PACE, hold_s=1.5))
+        pair = TunnelPair(folder, terms, lambda place, air=air: Slow(air, place))
         async with pair.running():
             await pair.rotated(1)
             await pair.stop(gone)  # type: ignore[arg-type]
             assert air.passes(), "traffic under the key in use goes on"
             left = "responder" if gone == "initiator" else "initiator"
             await pair.until(lambda p, left=left: p.runners[left].end.blocked, 4.0)
-            assert not air.passes()
+            assert not air.passes(), "who says that it is blocked has carried that out"
             await pair.start(gone)  # type: ignore[arg-type]
             await pair.until(lambda p, air=air: air.passes(), 10.0)

@@ -115,7 +115,7 @@ class End:
     highest: int = 0
     current: int = 0  # generation in use, 0: none that we know of
     since_s: float = 0.0  # since when; where none is known: when the last one ended
-    blocked: bool = False
+    blocked: bool = False  # the connector has said that nothing passes
     connected: bool = False
     coming: Coming | None = None
     _todo: deque[Action] = field(default_factory=deque)
@@ -130,6 +130,11 @@ class End:
     def stopping(self) -> bool:
         """Traffic has to stop, and the order waits behind what is being done."""
         return any(action.verb is Verb.BLOCK for action in self._todo)
+
+    @property
+    def halting(self) -> bool:
+        """Traffic has to stop, and nobody has said yet that it has: the order waits, or is being carried out."""
+        return self.stopping or (self._busy is not None and self._busy.verb is Verb.BLOCK)
 
     # what happens --------------------------------------------------------------------------------------------------
 
@@ -347,7 +352,6 @@ class End:
             self.coming = Coming(self.highest, Stage.DRAWING, now_s, now_s)
             self._do(Verb.DRAW)
         if self._is_too_old(now_s):
-            self.blocked = True
             self._todo.appendleft(Action(Verb.BLOCK, self.current))  # nothing that may take long goes before it
         if self._busy is None and self._todo:
             self._busy = self._todo.popleft()
@@ -362,7 +366,7 @@ class End:
 
     def _is_too_old(self, now_s: float) -> bool:
         """Judged by what carries traffic here, also while the other end has not yet said that it follows."""
-        if not self.pace.hold_s or self.blocked:
+        if not self.pace.hold_s or self.blocked or self.halting:
             return False
         coming = self.coming
         since_s = coming.used_s if coming is not None and coming.stage in FINAL else self.since_s

@@ -348,7 +348,8 @@ class Runner:
         if end.coming is not None or not end.current:
             self._forgotten = 0
             return
-        forgotten = health.number is not None and health.number != end.current and not end.blocked
+        carries = not (end.blocked or end.halting)
+        forgotten = carries and health.number is not None and health.number != end.current
         self._forgotten = self._forgotten + 1 if forgotten else 0
         if self._forgotten >= FORGOTTEN_LOOKS:
             self._note("the daemon has lost the key in use")
