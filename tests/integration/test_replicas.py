@@ -33,6 +33,7 @@ if reason := why_not():
 ENC, DEC = "/api/v1/keys/gateway-bravo/enc_keys", "/api/v1/keys/gateway-alpha/dec_keys"
 BODY = b'{"number": 1, "size": 256}'
 LINES = 6
+BLOCKS, BLOCK_BITS = 128, 131_072  # for 65,536 pairs: minutes of load, so that no run ends for want of keys
 
 
 def client_of(config: SiteConfig) -> HttpClient:
@@ -55,6 +56,7 @@ class Load:
     unsure: set[str] = field(default_factory=set)  # a fetch of these was cut off, so it may have been the one
     differing: int = 0
     done_s: list[float] = field(default_factory=list)
+    refused: str = ""  # what alpha said last when it gave no key
     stopping: bool = False
 
     @property
@@ -74,6 +76,7 @@ class Load:
                         self.drawn[key.key_id] += 1
                         await self.fetch(bravo, key)
                         continue
+                    self.refused = f"{answer.status} {answer.body.decode()}"
                 await asyncio.sleep(0.05)
         finally:
             await alpha.close()
@@ -108,14 +111,14 @@ class Load:
 
 
 @asynccontextmanager
-async def loaded(folder: Path, *, blocks: int = 6) -> AsyncIterator[tuple[Estate, Load]]:
+async def loaded(folder: Path, *, blocks: int = BLOCKS) -> AsyncIterator[tuple[Estate, Load]]:
     estate = found_estate(folder / "pair", postgres_server())
     async with running_estate(estate):
         feeder = Feeder([load_module(file) for file in estate.pair.module_files.values()])
         await feeder.connect()
-        await feeder.feed(131_072, blocks=blocks)
+        await feeder.feed(BLOCK_BITS, blocks=blocks)
         for replica in estate.all_replicas():
-            await replica.ready(bits=blocks * 131_072 // 4)
+            await replica.ready(bits=blocks * BLOCK_BITS // 4)
         load = Load(estate)
         lines = [asyncio.create_task(load.line()) for _ in range(LINES)]
         try:
@@ -129,10 +132,16 @@ async def loaded(folder: Path, *, blocks: int = 6) -> AsyncIterator[tuple[Estate
 
 async def progress(load: Load, pairs: int, within_s: float = 40.0) -> None:
     """Until so many more pairs are through."""
-    wanted = len(load.done_s) + pairs
-    async with asyncio.timeout(within_s):
-        while len(load.done_s) < wanted:
-            await asyncio.sleep(0.05)
+    before = len(load.done_s)
+    try:
+        async with asyncio.timeout(within_s):
+            while len(load.done_s) < before + pairs:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        came = len(load.done_s) - before
+        raise TimeoutError(
+            f"{came} of {pairs} pairs in {within_s} s after {before}; last refusal: {load.refused}"
+        ) from None
 
 
 def check_books(estate: Estate) -> None:
