@@ -166,11 +166,17 @@ async def test_a_question_in_between_waits_for_the_turn(replica: Callable[[], Sq
         assert one.epoch() == 8
 
 
-async def test_who_stops_waiting_does_not_keep_the_turn(replica: Callable[[], SqlStore]) -> None:
+@pytest.mark.parametrize("granted", [False, True])
+async def test_who_stops_waiting_does_not_keep_the_turn(replica: Callable[[], SqlStore], granted: bool) -> None:
+    """Not while another one has it, and not where it was granted and nobody has heard the answer."""
     one, two = replica(), replica()
-    waiting = asyncio.create_task(database_of(one).turn())
-    await asyncio.sleep(0)
-    waiting.cancel()
+    with two.transaction():
+        waiting = asyncio.create_task(database_of(one).turn())
+        await asyncio.sleep(0)  # it has asked, and the answer cannot be there
+        if not granted:
+            waiting.cancel()
+            await asyncio.wait([waiting])
+    waiting.cancel()  # the loop has not run since the other one's turn ended
     with pytest.raises(asyncio.CancelledError):
         await waiting
     for store in (two, one):
