@@ -7,6 +7,7 @@ the profile. `eve_share` is the part of the sifted key that she then knows. What
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -24,14 +25,14 @@ TROJAN_ROUND_TRIP_DB: Final = 60.0  # assumed: in through isolator and attenuato
 BLINDING_W: Final = 1e-5  # assumed: continuous light that keeps a gated photodiode below breakdown
 
 
-class Attack(Disturbance):
+class Attack(Disturbance, ABC):
     """Somebody means harm. `strength` is the first argument of every attack."""
 
     name: ClassVar[str]
 
+    @abstractmethod
     def eve_share(self, now: Conditions) -> float:
         """The part of the sifted key that Eve knows, where the link without her is `now`."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
