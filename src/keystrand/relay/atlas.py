@@ -96,18 +96,17 @@ class Atlas:
     sites: Mapping[str, SiteFacts]
     hops: tuple[tuple[str, str], ...]
     links: Mapping[str, RelayedLink] = field(default_factory=dict)
-    _neighbours: dict[str, set[str]] = field(init=False, repr=False, compare=False)
+    _neighbours: dict[str, dict[str, None]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        around: dict[str, set[str]] = {name: set() for name in self.sites}
+        around: dict[str, dict[str, None]] = {name: {} for name in self.sites}
         for one, other in self.hops:
             for end in (one, other):
                 if end not in around:
                     raise ValueError(f"hop {one} – {other}: {end} is not a site")
             if one == other or other in around[one]:
                 raise ValueError(f"hop {one} – {other} stands there twice, or leads nowhere")
-            around[one].add(other)
-            around[other].add(one)
+            around[one][other] = around[other][one] = None
         for link in self.links.values():
             for end in link.ends:
                 if end not in around:
@@ -115,7 +114,8 @@ class Atlas:
         object.__setattr__(self, "_neighbours", around)
 
     def neighbours(self, site: str) -> Set[str]:
-        return self._neighbours.get(site, frozenset())
+        """In the order in which the hops were given."""
+        return self._neighbours.get(site, {}).keys()
 
     def permitted(self, link: RelayedLink) -> frozenset[str]:
         """The sites that may relay for this link; its ends are not among them."""

@@ -8,7 +8,6 @@ potentials of Johnson (J. ACM 24(1), 1977) keeps the costs non-negative.
 from __future__ import annotations
 
 import heapq
-import itertools
 from collections.abc import Iterator, Mapping
 
 Graph = Mapping[str, Mapping[str, float]]  # site -> neighbour -> cost of the hop, above 0
@@ -118,11 +117,10 @@ class _Search:
         start: State = (self.origin, True)
         cost: dict[State, float] = {start: 0.0}
         came: dict[State, State] = {}
-        order = itertools.count()
-        heap = [(0.0, next(order), start)]
+        heap = [(0.0, start)]  # equal costs go by name, so that every process finds the same routes
         done: set[State] = set()
         while heap:
-            so_far, _, state = heapq.heappop(heap)
+            so_far, state = heapq.heappop(heap)
             if state in done:
                 continue
             done.add(state)
@@ -132,7 +130,7 @@ class _Search:
                 if other not in done and total < cost.get(other, float("inf")):
                     cost[other] = total
                     came[other] = state
-                    heapq.heappush(heap, (total, next(order), other))
+                    heapq.heappush(heap, (total, other))
         end: State = (self.target, False)
         if end not in done:
             return None

@@ -92,3 +92,16 @@ def test_a_large_network_is_routed_too() -> None:
     assert len(routes) == 3
     assert are_disjoint(routes)
     assert sum(map(len, fewest_hops(graph, "0", "299", 3))) <= sum(map(len, routes))
+
+
+@given(graphs(), st.integers(1, 3), st.randoms(use_true_random=False))
+def test_the_order_in_which_hops_are_told_changes_no_route(
+    graph: dict[str, dict[str, float]], count: int, rng: Random
+) -> None:
+    """Sites hear of hops in any order, and equal costs must not make two processes disagree."""
+    sites = rng.sample(sorted(graph), len(graph))
+    mixed = {
+        site: {other: graph[site][other] for other in rng.sample(sorted(graph[site]), len(graph[site]))}
+        for site in sites
+    }
+    assert disjoint_routes(mixed, "a", "z", count) == disjoint_routes(graph, "a", "z", count)
