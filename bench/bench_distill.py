@@ -81,7 +81,7 @@ def run_block(rng: np.random.Generator, size: int, qber: float, tally: Tally) ->
 def amplify_mbps(size: int) -> float:
     """Speed of privacy amplification of `size` bits to half of them."""
     rng = np.random.default_rng(1)
-    bits, seed = rng.integers(0, 2, size, dtype=np.uint8), rng.bytes(amplify.seed_bytes(size, size // 2))
+    bits, seed = rng.integers(0, 2, size, dtype=np.uint8), rng.bytes(amplify.seed_bytes(size))
     begun_s = time.perf_counter()
     amplify.amplify(bits, seed=seed, length_bits=size // 2)
     return size / (time.perf_counter() - begun_s) / 1e6

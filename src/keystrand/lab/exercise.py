@@ -148,11 +148,12 @@ def _amplified(corrected: Bits, error_rate: float, leak_bits: int, rng: np.rando
     """By the asymptotic rate of an ideal source: a block this small has no secret bit by any finite-key bound."""
     ideal = corrected.size * (1 - binary_entropy(error_rate)) - leak_bits
     length = max(8, int(ideal) // 8 * 8)
-    seed = rng.bytes(amplify.seed_bytes(corrected.size, length))
+    seed = rng.bytes(amplify.seed_bytes(corrected.size))
     secret = amplify.amplify(corrected, seed=seed, length_bits=length).reveal()
     return Step(
         "secret",
-        "Each secret bit is the parity of a random half of the bits (a Toeplitz matrix): who lacks one of them knows nothing.",
+        "Each secret bit is one bit, and to it the parity of a random half of those that are given up (a Toeplitz matrix): "
+        "who lacks enough of them knows nothing.",
         (
             f"seed           {seed.hex()[:48]}... ({8 * len(seed)} public bits)",
             f"secret        [{secret.hex()}]",

@@ -228,7 +228,7 @@ class End(ABC):
         length, refill = message.secret_bits, message.refill_bytes
         if length > bound or length % 8 or refill % PAIR_BYTES or 8 * refill >= length:
             raise PeerFault(f"{length} bits with {refill} bytes for tags are not to be had of a bound of {bound}")
-        if len(message.seed) != amplify.seed_bytes(corrected.size, length):
+        if len(message.seed) != amplify.seed_bytes(corrected.size):
             raise PeerFault("the seed of the amplification has the wrong length")
         with self.stages.of("amplify", corrected.size):
             secret = amplify.amplify(corrected, seed=message.seed, length_bits=length).reveal()

@@ -156,7 +156,7 @@ class Transmitter(End):
         length = bound // 8 * 8
         if length <= 8 * refill:
             raise BlockRejected("no-secret", f"the bound of {bound} bits leaves no key")
-        seed = self._entropy.bytes(amplify.seed_bytes(work.raw.bits.size, length))
+        seed = self._entropy.bytes(amplify.seed_bytes(work.raw.bits.size))
         return wire.Amplify(sequence=work.sequence, seed=seed, secret_bits=length, refill_bytes=refill)
 
     def _hear_tag(self, message: wire.Authenticate) -> None:

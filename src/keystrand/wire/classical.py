@@ -15,7 +15,7 @@ import msgspec
 
 from keystrand.core.errors import PeerFault
 
-VERSION: Final = 2
+VERSION: Final = 3
 BLOB_BYTES_MAX: Final = 4_000_000
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]

@@ -1,10 +1,15 @@
-"""Privacy amplification by a Toeplitz matrix: a 2-universal hash down to the bits of which nobody else knows anything.
+"""Privacy amplification: a 2-universal hash down to the bits of which nobody else knows anything.
 
-out[i] = XOR over j of seed[i - j + n - 1] AND bits[j], with n bits in, m out and n + m - 1 public random seed bits chosen
-after the bits are fixed: the middle of a product of polynomials over GF(2). Where the processor has carry-less
-multiplication that product is taken as it is (kernels/clmul.py). Elsewhere it is one of integers, by FFT in double precision:
-its results are known to be integers, so the distance to the nearest one measures the error made, and beyond RESIDUE_MAX it is
-refused. Both ways give the same bits.
+The matrix is (I | T), the identity beside a random Toeplitz matrix (Hayashi and Tsurumaru, IEEE Trans. Inf. Theory 62, 2213
+(2016), arXiv:1311.5322): two inputs that differ behind the first m bits collide with a chance of 2^-m over the seed, two that
+differ there only never do. Of n bits in and m out it multiplies n - m and needs n - 1 public random seed bits, chosen after
+the bits are fixed:
+
+    out[i] = bits[i] XOR the sum over j of seed[i - j + n - m - 1] AND bits[m + j], for j in 0 .. n - m - 1
+
+T is the middle of a product of polynomials over GF(2). Where the processor has carry-less multiplication that product is taken
+as it is (kernels/clmul.py). Elsewhere it is one of integers, by FFT in double precision: its results are known to be integers,
+so the distance to the nearest one measures the error made, and beyond RESIDUE_MAX it is refused. Both ways give the same bits.
 """
 
 from __future__ import annotations
@@ -26,26 +31,29 @@ FFT_BLOCK_BITS: Final = (1 << 10, 1 << 17)
 REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def seed_bytes(n_bits: int, m_bits: int) -> int:
-    """Bytes of public seed that hashing n_bits to m_bits takes."""
-    return -(-(n_bits + m_bits - 1) // 8)
+def seed_bytes(n_bits: int) -> int:
+    """Bytes of public seed that hashing n_bits takes, to any length."""
+    return -(-(n_bits - 1) // 8)
 
 
 def amplify(bits: Bits, *, seed: bytes, length_bits: int) -> Secret:
     """Hash `bits` (uint8 of 0/1) down to `length_bits`, a multiple of 8 not above their number.
 
-    Raises ValueError for another length, or for a seed that has not exactly seed_bytes(n, m) bytes.
+    Raises ValueError for another length, or for a seed that has not exactly seed_bytes(n) bytes.
     """
     if not 0 < length_bits <= bits.size or length_bits % 8:
         raise ValueError(f"length_bits={length_bits} is not a multiple of 8 in 8 .. {bits.size}")
-    if len(seed) != seed_bytes(bits.size, length_bits):
-        raise ValueError(f"the seed has {len(seed)} bytes, not {seed_bytes(bits.size, length_bits)}")
-    product = by_clmul if clmul.available else by_fft
-    return Secret(product(bits, seed, length_bits))
+    if len(seed) != seed_bytes(bits.size):
+        raise ValueError(f"the seed has {len(seed)} bytes, not {seed_bytes(bits.size)}")
+    head = np.packbits(bits[:length_bits])
+    if length_bits < bits.size:
+        product = by_clmul if clmul.available else by_fft
+        head ^= np.frombuffer(product(bits[length_bits:], seed, length_bits), np.uint8)
+    return Secret(head.tobytes())
 
 
 def by_clmul(bits: Bits, seed: bytes, length_bits: int) -> bytes:
-    """The Toeplitz product by carry-less multiplication; only where clmul.available."""
+    """The product T alone by carry-less multiplication; only where clmul.available."""
     size = _block_words(bits.size, length_bits)
     columns, rows = -(-bits.size // (64 * size)), -(-length_bits // (64 * size))
     work = np.zeros((2 * columns + 2 * rows + clmul.SPARE) * size, np.uint64)
@@ -98,7 +106,7 @@ def _shifted(words: NDArray[np.uint64], places: int, out: NDArray[np.uint64]) ->
 
 
 def by_fft(bits: Bits, seed: bytes, length_bits: int) -> bytes:
-    """The Toeplitz product on any processor. Raises ArithmeticError where double precision is too coarse to be exact."""
+    """The product T alone on any processor. Raises ArithmeticError where double precision is too coarse to be exact."""
     diagonals = np.unpackbits(np.frombuffer(seed, np.uint8), count=bits.size + length_bits - 1)
     sums = _convolve(bits.astype(np.float64), diagonals.astype(np.float64))
     counts = np.rint(sums)

@@ -33,4 +33,4 @@ def _distil(scheme: Scheme) -> None:
         corrector.hear(oracle.answer(query))
     verify.tag(corrector.corrected, seed=seed)
     half = WARM_BITS // 2
-    amplify.amplify(corrector.corrected, seed=os.urandom(amplify.seed_bytes(WARM_BITS, half)), length_bits=half)
+    amplify.amplify(corrector.corrected, seed=os.urandom(amplify.seed_bytes(WARM_BITS)), length_bits=half)

@@ -12,6 +12,7 @@ has two words, out[r] = high word of acc[r] XOR low word of acc[r + 1].
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Final, cast
 
 import numpy as np
@@ -27,6 +28,8 @@ Words = NDArray[np.uint64]
 LEAF: Final = 16
 SPARE: Final = 9  # blocks of room that `blocks` needs
 WORD: Final = ir.IntType(64)
+
+Vectors = list[ir.Value]
 
 
 def _lanes() -> int:
@@ -61,10 +64,19 @@ class _Emitter:
     def store(self, value: ir.Value, offset: ir.Value, more: int = 0) -> None:
         self.builder.store(value, self._vector_at(offset, more), align=8)
 
-    def broadcast(self, offset: ir.Value, more: int) -> ir.Value:
-        word = self.builder.load(self.at(offset, more), align=8)
-        one = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), word, ir.Constant(ir.IntType(32), 0))
-        return self.shuffle(one, one, [0] * self.width)
+    def lane(self, value: ir.Value, which: int) -> ir.Value:
+        """One lane of 128 bits, in all lanes."""
+        return self.shuffle(value, value, [2 * which, 2 * which + 1] * LANES)
+
+    def window(self, aligned: Vectors, first: int) -> ir.Value:
+        """Words `first` .. of what these hold. Out of registers: a load across cache lines costs two."""
+        block, start = divmod(first, self.width)
+        if not start:
+            return aligned[block]
+        return self.shuffle(aligned[block], aligned[block + 1], list(range(start, start + self.width)))
+
+    def sum(self, one: Vectors, other: Vectors) -> Vectors:
+        return [self.builder.xor(a, b) for a, b in zip(one, other, strict=True)]
 
     def shuffle(self, a: ir.Value, b: ir.Value, places: list[int]) -> ir.Value:
         mask = ir.Constant(ir.VectorType(ir.IntType(32), self.width), places)
@@ -85,35 +97,51 @@ class _Emitter:
 
 
 def _emit_leaf(emit: _Emitter, window: ir.Value, vector: ir.Value, out: ir.Value) -> None:
-    width = emit.width
-    evens: list[Any] = [None] * (LEAF // width)
-    odds: list[Any] = [None] * (LEAF // width)
-    for i in range(LEAF):
-        factor = emit.broadcast(vector, i)
-        for block in range(LEAF // width):
-            part = emit.load(window, i + block * width)
-            evens[block] = emit.add(evens[block], emit.multiply(part, factor, 0x00))
-            odds[block] = emit.add(odds[block], emit.multiply(part, factor, 0x01))
-    last: Any = None  # acc[LEAF], of which only the low word matters
-    for block in range(LEAF // width):
-        pair = emit.load(window, LEAF + block * width), emit.load(vector, block * width)
-        last = emit.add(last, emit.builder.xor(emit.multiply(*pair, 0x00), emit.multiply(*pair, 0x11)))
+    """One more step of Karatsuba's, in registers: the unit that multiplies is what holds a leaf back."""
+    half = LEAF // 2 // emit.width
+    words = [emit.load(window, k) for k in range(0, 2 * LEAF, emit.width)]
+    factors = [emit.load(vector, k) for k in range(0, LEAF, emit.width)]
+    quarters = [words[k * half : (k + 1) * half] for k in range(4)]
+    sums = [emit.sum(a, b) for a, b in pairwise(quarters)]
+    low, high = factors[:half], factors[half:]
+    shared = _emit_square(emit, quarters[1] + quarters[2], emit.sum(low, high))
+    first = _emit_square(emit, sums[0] + sums[1], low)
+    second = _emit_square(emit, sums[1] + sums[2], high)
+    for block, value in enumerate(emit.sum(first, shared) + emit.sum(second, shared)):
+        emit.store(value, out, block * emit.width)
+
+
+def _emit_square(emit: _Emitter, window: Vectors, vector: Vectors) -> Vectors:
+    """The middle product of LEAF / 2 words, every word with every word."""
+    width, blocks = emit.width, len(vector)
+    evens: list[Any] = [None] * blocks
+    odds: list[Any] = [None] * blocks
+    for i in range(width * blocks):
+        factor = emit.lane(vector[i // width], i % width // 2)
+        for block in range(blocks):
+            part = emit.window(window, i + block * width)
+            evens[block] = emit.add(evens[block], emit.multiply(part, factor, i % 2 << 4))
+            odds[block] = emit.add(odds[block], emit.multiply(part, factor, i % 2 << 4 | 1))
+    last: Any = None  # acc[LEAF / 2], of which only the low word matters
+    for part, factor in zip(window[blocks:], vector, strict=True):
+        last = emit.add(last, emit.builder.xor(emit.multiply(part, factor, 0x00), emit.multiply(part, factor, 0x11)))
     low_words = [k for pair in range(0, width, 2) for k in (pair, width + pair)]
     lows = [emit.shuffle(even, odd, low_words) for even, odd in zip(evens, odds, strict=True)]
     lows.append(_fold(emit, last))
+    out = []
     for block, (even, odd) in enumerate(zip(evens, odds, strict=True)):
         high = emit.shuffle(even, odd, [k + 1 for k in low_words])
         low = emit.shuffle(lows[block], lows[block + 1], list(range(1, width + 1)))
-        emit.store(emit.builder.xor(high, low), out, block * width)
+        out.append(emit.builder.xor(high, low))
+    return out
 
 
 def _fold(emit: _Emitter, total: Any) -> Any:
     """The XOR of the low words of all lanes, in word 0."""
     step = emit.width // 2
     while step > 1:
-        total = emit.builder.xor(
-            total, emit.shuffle(total, total, [(k + step) % emit.width for k in range(emit.width)])
-        )
+        turned = emit.shuffle(total, total, [(k + step) % emit.width for k in range(emit.width)])
+        total = emit.builder.xor(total, turned)
         step //= 2
     return total
 
