@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,6 +13,9 @@ from keystrand.cli.admin_client import AdminClient, admin_options
 from keystrand.cli.options import json_option, print_json
 from keystrand.cli.tables import moment, show_table
 from keystrand.cli.terminal import complain, say
+
+if TYPE_CHECKING:
+    from keystrand.plan.claims import Ground
 
 NETWORK: Final = click.argument(
     "network_file", metavar="NETWORK", type=click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -76,14 +79,31 @@ def routes(network_file: Path, one: str, other: str, paths: int, as_json: bool) 
 @NETWORK
 @click.option("--redacted", is_flag=True, help="For publication: owners by number, no facilities, no references.")
 @json_option
-def trust(network_file: Path, redacted: bool, as_json: bool) -> None:
-    """Print who sees which keys in clear, who runs those sites, what shows that they are guarded, and what is missing."""
+def trust(network_file: Path, redacted: bool, as_json: bool) -> int:
+    """Print who sees which keys in clear, who runs those sites, what shows that they are guarded, and what is missing.
+
+    Exit status 1 where words of the file (an owner's name, say) claim what this topology does not bear out.
+    """
     from keystrand.config.load import load_network
+    from keystrand.plan.claims import offences
     from keystrand.relay.statement import document, markdown
 
     network = load_network(network_file)
     statement = document(network.atlas(), network.name, date.today(), redacted=redacted)
-    print_json(statement) if as_json else click.echo(markdown(statement), nl=False)
+    text = markdown(statement)
+    print_json(statement) if as_json else click.echo(text, nl=False)
+    overclaimed = offences(text, _ground(statement["pairs"]))
+    for offence in overclaimed:
+        complain(f"this statement claims too much: {offence}")
+    return exits.REFUSED if overclaimed else exits.OK
+
+
+def _ground(pairs: list[dict[str, Any]]) -> Ground:
+    """What the ways of a network permit to be said of all its pairs together."""
+    from keystrand.plan.claims import Ground
+
+    relayed = [pair for pair in pairs if any(len(route) > 2 for route in pair["routes"])]
+    return Ground(relay_free=not relayed, split=all(pair["parts_needed"] > 1 for pair in relayed))
 
 
 @command.command("compromise")

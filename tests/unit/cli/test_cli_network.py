@@ -51,3 +51,14 @@ def test_a_network_with_a_fault_is_refused_with_its_line(tmp_path: Path, monkeyp
     result = CliRunner().invoke(root, ["network", "check", "n.toml"], standalone_mode=False)
     assert result.return_value == 1
     assert "nowhere is not a site" in result.output
+
+
+@pytest.mark.proves("R001", "R038")
+def test_a_statement_that_claims_too_much_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / METRO).read_text().replace("Clinic Lakeside", "Lakeside, the unbreakable network")
+    (tmp_path / "n.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(root, ["network", "trust", "n.toml"], standalone_mode=False)
+    assert result.return_value == 1
+    assert "claims too much" in result.output
+    assert "“unbreakable”" in result.output
