@@ -81,6 +81,16 @@ class Stated(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dated: Annotated[date | None, Meta(description="day of the finding")] = None
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """No figure, and why: what would have to be stated first."""
+
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "unknown: " + "; ".join(self.reasons)
+
+
 Quantity = float | tuple[float, float] | Stated
 """How a file states a figure: `42.0`, `[40.0, 45.0]`, or a table with its basis and source. The first two count as assumed."""
 
