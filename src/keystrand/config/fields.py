@@ -75,13 +75,13 @@ def _metadata(kind: Any) -> tuple[Any, ...]:
 
 
 def bare(kind: Any) -> Any:
-    """`kind` without Annotated and without `| None`: TOML has no null, an optional field is simply left out."""
+    """`kind` without Annotated and without `| None`: TOML has no null, an optional field is simply left out. A choice of kinds,
+    such as a number or a range, stays one."""
     if get_origin(kind) is Annotated:
         return bare(get_args(kind)[0])
     if get_origin(kind) in (Union, types.UnionType):
         rest = [part for part in get_args(kind) if part is not type(None)]
-        assert len(rest) == 1, f"{kind} is a choice of kinds"
-        return bare(rest[0])
+        return bare(rest[0]) if len(rest) == 1 else Union[tuple(rest)]  # noqa: UP007  built at run time
     return kind
 
 

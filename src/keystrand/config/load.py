@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from keystrand.config.checks import check_module, check_site
+from keystrand.config.estate import check_estate, rooted
 from keystrand.config.lines import index_lines, line_of
 from keystrand.config.linkprofile import ProfileFile, check_profile, path_of, unsourced
 from keystrand.config.module import ModuleConfig
@@ -19,6 +20,7 @@ from keystrand.config.network import NetworkConfig, check_network
 from keystrand.config.reading import Fault, Reader, spell
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import ConfigError
+from keystrand.plan.estate import Estate
 
 T = TypeVar("T")
 Check = Callable[[Any, float], Iterator[Fault]]  # of a configuration of type T, at a Unix time
@@ -52,6 +54,18 @@ def load_network(path: Path | str) -> NetworkConfig:
 def network_faults(path: Path | str) -> list[ConfigError]:
     """Every fault of a network's file, in the order of its lines; empty where it is sound."""
     return _read(Path(path), NetworkConfig, check_network)[1]
+
+
+def load_estate(path: Path | str) -> Estate:
+    """The estate of this file. Raises ConfigError for its first fault."""
+    folder = Path(path).absolute().parent
+    return rooted(_loaded(Path(path), Estate, lambda estate, _: check_estate(estate, folder)), folder)
+
+
+def estate_faults(path: Path | str) -> list[ConfigError]:
+    """Every fault of an estate's file, in the order of its lines; empty where it is sound."""
+    folder = Path(path).absolute().parent
+    return _read(Path(path), Estate, lambda estate, _: check_estate(estate, folder))[1]
 
 
 def load_profile(name: str) -> ProfileFile:

@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -18,6 +19,9 @@ from keystrand.config.values import Address
 from keystrand.core.protection import Protection
 
 T = TypeVar("T")
+FIGURE_HINT: Final = (
+    'write 42.0, a range as in [40.0, 45.0], or a table as in { low = 40.0, high = 45.0, source = "…" }'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +121,14 @@ class Reader:
                 return Protection.parse(raw if isinstance(raw, str) else repr(raw))
             if get_origin(plain) is Literal and raw not in get_args(plain):
                 raise ValueError(f"is {raw!r}, none of {', '.join(map(repr, get_args(plain)))}")
-            return msgspec.convert(raw, kind, dec_hook=self.custom, builtin_types=(datetime, date))
+            if isinstance(plain, type) and issubclass(plain, Enum) and raw not in list(plain):
+                raise ValueError(f"is {raw!r}, none of {', '.join(repr(word.value) for word in plain)}")
+            return msgspec.convert(raw, _bounded(kind, plain), dec_hook=self.custom, builtin_types=(datetime, date))
         except (ValueError, TypeError) as error:  # msgspec.ValidationError is a ValueError
-            return self.fault(where, str(error).removesuffix(" - at `$`"))
+            message = str(error).removesuffix(" - at `$`")
+            if message.startswith("Expected `") and "|" in message and " - at " not in message:
+                return self.fault(where, f"is {_kind(raw)}, not a figure", FIGURE_HINT)
+            return self.fault(where, message)
 
     def custom(self, kind: type, raw: object) -> object:
         if not isinstance(raw, str) or not raw or "\0" in raw:
@@ -131,6 +140,11 @@ class Reader:
 
     def fault(self, where: Where, message: str, hint: str = "") -> None:
         self.faults.append(Fault(where, message, hint))
+
+
+def _bounded(kind: Any, plain: Any) -> Any:
+    """`plain` under the bounds that `kind` states: msgspec wants them on the number, not on the choice of number or none."""
+    return Annotated[(plain, *kind.__metadata__)] if get_origin(kind) is Annotated else plain
 
 
 def _kind(raw: object) -> str:

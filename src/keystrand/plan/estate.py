@@ -64,6 +64,34 @@ class Control(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Family(StrEnum):
+    """Families of protocols: coverage by post-quantum algorithms is counted by them."""
+
+    IPSEC = "ipsec"
+    MACSEC = "macsec"
+    TLS = "tls"
+    QUIC = "quic"
+    WIREGUARD = "wireguard"
+    SSH = "ssh"
+    OTHER = "other"
+    NONE = "none"  # nothing protects the traffic
+    UNKNOWN = "unknown"
+
+
+class DeviceKind(StrEnum):
+    """What a box is. A QRNG makes good random bits and distributes none."""
+
+    DV_QKD = "dv-qkd"
+    CV_QKD = "cv-qkd"
+    ENTANGLED = "entangled"
+    MDI_TF = "mdi-tf"
+    SATELLITE = "satellite"
+    FREE_SPACE = "free-space"
+    QRNG = "qrng"
+    ENCRYPTOR = "encryptor"
+    KMS = "kms"
+
+
 class FailurePolicy(StrEnum):
     """What traffic does when keys run out. There is no default."""
 
@@ -109,6 +137,7 @@ class Site(Part, frozen=True, kw_only=True):
     signed_off_by: Annotated[str, Meta(description="who answers for these facts")] = ""
     signed_off: Annotated[date | None, Meta(description="when that was signed")] = None
     expires: Annotated[date | None, Meta(description="until when it holds")] = None
+    source: Annotated[Source, Meta(description="where this site was found, if imported")] = Source()
 
 
 class Segment(Part, frozen=True, kw_only=True):
@@ -132,14 +161,41 @@ class Segment(Part, frozen=True, kw_only=True):
 class Protocol(Part, frozen=True, kw_only=True):
     """What protects the traffic of a link today. Negotiated, supported and configured are three different findings."""
 
-    name: Annotated[str, Meta(description="ipsec, macsec, tls, wireguard, ssh, other, none")]
+    name: Annotated[Family, Meta(description="family of the protocol")]
+    version: Annotated[str, Meta(description='in use, such as "1.3" or "IKEv2"')] = ""
+    service: Annotated[str, Meta(description="what it serves: vpn, browser, api, mesh, admin, ...")] = ""
     cipher: Annotated[str, Meta(description='such as "AES-256-GCM"')] = ""
     negotiated: Annotated[tuple[str, ...] | None, Meta(description="key exchange groups seen in use")] = None
     supported: Annotated[tuple[str, ...] | None, Meta(description="groups that the end would accept")] = None
     configured: Annotated[tuple[str, ...] | None, Meta(description="groups that its settings name")] = None
+    pqc: Annotated[
+        Answer, Meta(description="post-quantum key exchange, as the tool says, where no groups are listed")
+    ] = Answer.UNKNOWN
     signature: Annotated[str, Meta(description="algorithm of the certificate or host key")] = ""
     certificate_expires: Annotated[date | None, Meta(description="end of the certificate")] = None
     endpoint: Annotated[str, Meta(description="host and port, or device")] = ""
+    source: Annotated[Source, Meta(description="where this was found")] = Source()
+
+
+class Certificate(Part, frozen=True, kw_only=True):
+    """A certificate of the inventory, whether or not it is known where it is used."""
+
+    subject: Annotated[str, Meta(description="whom it names")] = ""
+    issuer: Annotated[str, Meta(description="who signed it")] = ""
+    signature: Annotated[str, Meta(description="algorithm of the signature on it")] = ""
+    public_key: Annotated[str, Meta(description="algorithm of the key in it")] = ""
+    expires: Annotated[date | None, Meta(description="last day of its life")] = None
+    fingerprint: Annotated[str, Meta(description="SHA-256 of it, in hex")] = ""
+    used_at: Annotated[str, Meta(description="host and port, device, or file")] = ""
+    source: Annotated[Source, Meta(description="where this was found")] = Source()
+
+
+class Algorithm(Part, frozen=True, kw_only=True):
+    """An algorithm that an inventory of software found, such as a CBOM lists."""
+
+    name: Annotated[str, Meta(description='such as "ML-KEM-768"')]
+    primitive: Annotated[str, Meta(description="what it does, in CycloneDX's words: kem, signature, ...")] = ""
+    used_by: Annotated[str, Meta(description="component that has it")] = ""
     source: Annotated[Source, Meta(description="where this was found")] = Source()
 
 
@@ -190,9 +246,7 @@ class Link(Part, frozen=True, kw_only=True):
 class Device(Part, frozen=True, kw_only=True):
     """A QKD module, encryptor or KMS, by what it can do."""
 
-    kind: Annotated[
-        str, Meta(description="dv-qkd, cv-qkd, entangled, mdi-tf, satellite, free-space, qrng, encryptor, kms")
-    ]
+    kind: Annotated[DeviceKind, Meta(description="what it is")]
     interfaces: Annotated[tuple[str, ...], Meta(description='such as "etsi014", "etsi004", "skip", "files"')] = ()
     profile: Annotated[str, Meta(description="shipped class, or a file")] = ""
     vendor: Annotated[str, Meta(description="who makes it")] = ""
@@ -210,6 +264,11 @@ class Estate(Part, frozen=True, kw_only=True):
     sites: Annotated[Mapping[str, Site], Meta(description="tables [sites.NAME]")] = {}
     links: Annotated[Mapping[str, Link], Meta(description="tables [links.NAME]")] = {}
     devices: Annotated[Mapping[str, Device], Meta(description="tables [devices.NAME]")] = {}
+    endpoints: Annotated[
+        Mapping[str, Protocol], Meta(description="tables [endpoints.NAME]: found by a scan, on no link yet")
+    ] = {}
+    certificates: Annotated[Mapping[str, Certificate], Meta(description="tables [certificates.NAME]")] = {}
+    algorithms: Annotated[Mapping[str, Algorithm], Meta(description="tables [algorithms.NAME]")] = {}
     assumptions: Annotated[Assumptions, Meta(description="of the risk model")] = Assumptions()
     tariffs: Annotated[Tariffs, Meta(description="of the cost model")] = Tariffs()
     governance: Annotated[Governance, Meta(description="who owns, decides and is trained")] = Governance()
