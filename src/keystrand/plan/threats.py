@@ -1,4 +1,4 @@
-"""Threats against a link, and which of its layers reduce which: data, so that a page, a score and a test read the same table."""
+"""Threats against a link, and which of its layers reduce which: data, so that page, score and test read one table."""
 
 from __future__ import annotations
 

@@ -92,3 +92,9 @@ def test_every_requirement_has_an_id_of_its_own_a_priority_and_words() -> None:
     assert [row["id"] for row in rows] == [f"R{number:03}" for number in range(1, 151)]
     assert {row["priority"] for row in rows} == {"P0", "P1", "P2"}
     assert all(row["what is asked"].strip() for row in rows)
+
+
+@pytest.mark.proves("R023")
+def test_the_page_of_layers_is_drawn_from_the_table() -> None:
+    page = generator("architecture").page()
+    assert (DOCS / "concepts" / "architecture.md").read_text() == page, "run: python docs/architecture.py"
