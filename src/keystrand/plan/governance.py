@@ -9,6 +9,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from keystrand.plan.fact import Quantity
+
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody with a part in running the estate."""
@@ -30,10 +32,24 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     on: Annotated[date | None, Meta(description="when")] = None
 
 
+class Duty(msgspec.Struct, frozen=True, kw_only=True):
+    """Who does what about one component or alarm: a row of the RACI table."""
+
+    accountable: Annotated[tuple[str, ...], Meta(description="exactly one person")] = ()
+    responsible: Annotated[tuple[str, ...], Meta(description="who do the work")] = ()
+    consulted: Annotated[tuple[str, ...], Meta(description="who are asked before")] = ()
+    informed: Annotated[tuple[str, ...], Meta(description="who are told after")] = ()
+
+
 class Governance(msgspec.Struct, frozen=True, kw_only=True):
     """Answers by the key of their question, and the people."""
 
     people: Annotated[Mapping[str, Person], Meta(description="tables [governance.people.NAME]")] = {}
     replies: Annotated[Mapping[str, Reply], Meta(description="tables [governance.replies.QUESTION]")] = {}
+    duties: Annotated[Mapping[str, Duty], Meta(description="tables [governance.duties.COMPONENT], or of an alarm")] = {}
+    drills: Annotated[Mapping[str, date], Meta(description="day of the last exercise of each kind")] = {}
+    measures: Annotated[
+        Mapping[str, Quantity], Meta(description="figures by which a stage is left, such as key_availability")
+    ] = {}
     stage: Annotated[str, Meta(description="inventory, pqc, pilot or production")] = "inventory"
     first_key: Annotated[date | None, Meta(description="day of the first QKD key, if there was one")] = None
