@@ -60,7 +60,11 @@ def ladder(paths: int = 2) -> Atlas:
     """Three ways from a to d, one of them over x."""
     hops = [("a", "b"), ("b", "d"), ("a", "c"), ("c", "d"), ("a", "x"), ("d", "x")]
     sites = {name: SiteFacts(name=name) for name in "abcdx"}
-    return Atlas(sites, tuple(hops), {"a-d": RelayedLink(name="a-d", ends=("a", "d"), terms=Terms(paths=paths))})
+    return Atlas(
+        sites,
+        tuple(hops),
+        {"a-d": RelayedLink(name="a-d", ends=("a", "d"), terms=Terms(paths=paths, accept_undocumented=True))},
+    )
 
 
 # what a relay can know ------------------------------------------------------------------------------------------------

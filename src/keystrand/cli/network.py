@@ -36,6 +36,7 @@ def command() -> None:
 def check(network_file: Path) -> int:
     """Tell every fault of NETWORK with its line; exit status 1 where there is one."""
     from keystrand.config.load import load_network, network_faults
+    from keystrand.relay.documents import lapsed
 
     faults = network_faults(network_file)
     for fault in faults:
@@ -43,6 +44,8 @@ def check(network_file: Path) -> int:
     if faults:
         return exits.REFUSED
     network = load_network(network_file)
+    for site, missing in lapsed(network.atlas(), date.today()).items():
+        complain(f"{site} is documented no more: {', '.join(missing)}", "links that do not accept this go another way")
     say(
         f"network {network.name}: {len(network.sites)} sites, {len(network.hops)} hops, {len(network.links)} relayed links"
     )
@@ -65,7 +68,9 @@ def routes(network_file: Path, one: str, other: str, paths: int, as_json: bool) 
     for site in (one, other):
         if site not in atlas.sites:
             raise BadRequest(f"{site} is not a site of this network", hint=f"one of {', '.join(atlas.sites)}")
-    wanted = RelayedLink(name="asked", ends=(one, other), terms=Terms(paths=paths, relays_max=62))
+    wanted = RelayedLink(
+        name="asked", ends=(one, other), terms=Terms(paths=paths, relays_max=62, accept_undocumented=True)
+    )
     found = atlas.static_routes(wanted)
     for route in found:
         print_json(list(route)) if as_json else click.echo(" > ".join(route))

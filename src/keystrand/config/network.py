@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import date
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from keystrand.config.section import Section
 from keystrand.core.errors import BadRequest, ConfigError
 from keystrand.core.identity import check_name
 from keystrand.crypto.sign import Verifier
-from keystrand.relay.atlas import Atlas, Evidence, RelayedLink, SiteFacts, Terms
+from keystrand.relay.atlas import STATED, Atlas, Evidence, RelayedLink, SiteFacts, Terms
 from keystrand.relay.split import PARTS_MAX
 
 
@@ -67,7 +68,10 @@ class LinkEntry(Section, frozen=True, kw_only=True):
     forbidden_owners: Annotated[tuple[str, ...], Meta(description="owners whose sites may not")] = ()
     forbidden_jurisdictions: Annotated[tuple[str, ...], Meta(description="jurisdictions whose sites may not")] = ()
     accept_undocumented: Annotated[
-        bool, Meta(description="let sites relay of which owner, facility, jurisdiction or evidence is not stated")
+        bool,
+        Meta(
+            description="let sites relay of which owner, facility, jurisdiction or evidence is not stated, or has lapsed"
+        ),
     ] = False
 
     def terms(self) -> Terms:
@@ -78,6 +82,7 @@ class LinkEntry(Section, frozen=True, kw_only=True):
             forbidden_sites=frozenset(self.forbidden_sites),
             forbidden_owners=frozenset(self.forbidden_owners),
             forbidden_jurisdictions=frozenset(self.forbidden_jurisdictions),
+            accept_undocumented=self.accept_undocumented,
         )
 
 
@@ -115,11 +120,14 @@ def _facts(name: str, entry: SiteEntry) -> SiteFacts:
 
 
 def check_network(config: NetworkConfig, now_s: float) -> Iterator[Fault]:
-    """Names that lead nowhere, links that no route can serve, sites that nobody answers for."""
+    """Names that lead nowhere, links that no route can serve, sites that nobody answers for.
+
+    A document that has lapsed is no fault of the file: the site starts, and its relay uses no such site (relay/atlas.py).
+    """
     yield from _sites(config)
     yield from _hops(config)
     for name, entry in config.links.items():
-        yield from _link(config, name, entry, date.fromtimestamp(now_s))
+        yield from _link(config, name, entry)
 
 
 def _sites(config: NetworkConfig) -> Iterator[Fault]:
@@ -160,7 +168,7 @@ def _ends(config: NetworkConfig, ends: tuple[str, str], where: Where) -> Iterato
         yield Fault(where, "leads from a site to itself")
 
 
-def _link(config: NetworkConfig, name: str, entry: LinkEntry, today: date) -> Iterator[Fault]:
+def _link(config: NetworkConfig, name: str, entry: LinkEntry) -> Iterator[Fault]:
     where: Where = ("links", name)
     yield from _named(name, where)
     faults = list(_ends(config, entry.ends, (*where, "ends")))
@@ -170,21 +178,22 @@ def _link(config: NetworkConfig, name: str, entry: LinkEntry, today: date) -> It
         faults.append(Fault((*where, "ends"), "are neighbours: their own QKD link serves them without a relay"))
     yield from faults
     if not faults:
-        yield from _reach(config, name, entry, today)
+        yield from _reach(config, name, entry)
 
 
-def _reach(config: NetworkConfig, name: str, entry: LinkEntry, today: date) -> Iterator[Fault]:
+def _reach(config: NetworkConfig, name: str, entry: LinkEntry) -> Iterator[Fault]:
     """Whether there are as many routes as the terms ask for, were every hop up; and who is on them."""
     try:
         atlas = config.atlas()
     except ValueError:
         return  # said elsewhere
     link, where = atlas.links[name], ("links", name)
+    link = replace(link, terms=replace(link.terms, accept_undocumented=True))
     found = atlas.static_routes(link)
     if len(found) < entry.paths:
         hint = "lower paths, raise relays_max, or forbid less"
         yield Fault(where, f"asks for {entry.paths} routes that share no site, and {len(found)} can be had", hint)
-    gaps = {site: missing for site in atlas.permitted(link) if (missing := atlas.sites[site].missing(today))}
+    gaps = {site: missing for site in atlas.permitted(link, STATED) if (missing := atlas.sites[site].missing(STATED))}
     if gaps and not entry.accept_undocumented:
         site, missing = min(gaps.items())
         hint = f"document [sites.{site}], forbid it, or write accept_undocumented = true and see it in every statement"

@@ -94,6 +94,8 @@ KINDS: Final = MappingProxyType(
         "relay.block": _I,  # a block came to its end over relays: link, sequence, bits, source
         "relay.block_lost": _W,
         "relay.no_route": _W,  # a relayed link wants bits, and its terms leave no route that has them
+        "relay.documents_due": _W,  # within so many days a site is documented no more: site, days
+        "relay.documents_lapsed": _A,  # it is no more: site, missing, closed (links that do not go over it any longer)
         "relay.tampered": _A,
         "relay.saw": _D,  # a share came by and was in clear here: link, bits, seen ("whole" block or "part")
         # tunnels

@@ -25,6 +25,7 @@ from keystrand.node.devices import LinkState
 from keystrand.node.engine import Engine
 from keystrand.node.peers import PeerLines
 from keystrand.relay.linkstate import LinkState as Hops
+from keystrand.relay.meter import Meter
 from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say, Tell
 from keystrand.relay.relay import Relay
 from keystrand.wire import relay as wire
@@ -44,7 +45,10 @@ class Relaying:
         assert config.relay is not None
         assert config.network is not None
         self._site, self._section, self._limits = config.site.name, config.relay, config.limits
-        self._hops = {link.peer: name for name, link in config.links.items()}
+        self._hops = {
+            peer: tuple(name for name, link in config.links.items() if link.peer == peer) for peer in config.peers
+        }
+        self._rates = {name: Meter() for name in config.links}
         self._neighbours = neighbours(config.network, self._site)
         self._engine, self._lines, self._clock, self._sink = engine, lines, clock, sink
         self._keys = {name: Verifier.parse(entry.audit_key) for name, entry in config.network.sites.items()}
@@ -72,8 +76,8 @@ class Relaying:
             levels = await self._engine.call(self._read)
         except KeystrandError:
             return  # the site says so itself
-        for neighbour, bits in levels.items():
-            self._reach(neighbour, bits)
+        for neighbour, span in levels.items():
+            self._reach(neighbour, *span)
         for name in self.relay.supplies:
             held, following = await self._engine.call(lambda kme, name=name: _level(kme, name))  # type: ignore[misc]
             self.relay.supply(name, wanted=held < self._section.fill_bits, next_sequence=following)
@@ -82,15 +86,23 @@ class Relaying:
         for name, state in self.links.items():
             self._report(name, state)
 
-    def _read(self, kme: Kme) -> dict[str, int]:
-        return {name: kme.pool.owned_bits(self._hops[name]) for name in self._neighbours}
+    def _read(self, kme: Kme) -> dict[str, tuple[int, int]]:
+        """By neighbour: bits that we may draw, and how many come per second."""
+        now_s, spans = self._clock.monotonic_s(), {}
+        for neighbour in self._neighbours:
+            bits, rate_bps = 0, 0.0
+            for link in self._hops[neighbour]:
+                bits += kme.pool.owned_bits(link)
+                rate_bps += self._rates[link].read(now_s, kme.site.store.ledger(link)[Account.INGESTED])
+            spans[neighbour] = bits, int(rate_bps)
+        return spans
 
-    def _reach(self, neighbour: str, bits: int) -> None:
+    def _reach(self, neighbour: str, bits: int, rate_bps: int) -> None:
         if self._lines.is_up(neighbour):
             if neighbour not in self._up:
                 self._up.add(neighbour)
                 self._emit("relay.up", peer=neighbour)
-            self.relay.up(neighbour, bits, 0)
+            self.relay.up(neighbour, bits, rate_bps)
         elif neighbour in self._up:
             self._up.discard(neighbour)
             self._emit("relay.down", peer=neighbour)

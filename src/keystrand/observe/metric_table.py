@@ -80,6 +80,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     _gauge("audit_cosign_age_seconds", "Time since the last co-signature"),
     _counter("audit_write_failures_total", "Audit writes that failed; nothing was released meanwhile"),
     # relays
+    _counter(
+        "relay_documents_lapsed_total", "Sites that may carry our relayed links and are documented no more", "site"
+    ),
     _counter("relay_blocks_total", "Blocks that came to this end of a relayed link", "link"),
     _counter("relay_blocks_lost_total", "Blocks of a relayed link that begins here that were given up", "link"),
     _counter(

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from typing import Final
 
 from keystrand.relay.routes import Route, disjoint_routes
+
+STATED: Final = date.min  # on this day every document that was ever there counted
+
+
+def day_of(now_s: float) -> date:
+    """The day by which documents count, the same at all sites of a network: that of UTC."""
+    return datetime.fromtimestamp(now_s, UTC).date()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +54,10 @@ class SiteFacts:
             gaps.append("sign-off (expired)")
         return tuple(gaps)
 
+    def lapses_within(self, today: date, days: int) -> bool:
+        """Whether it is documented, and will be so no more in so many days."""
+        return not self.missing(today) and bool(self.missing(today + timedelta(days=days)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
@@ -57,15 +69,17 @@ class Terms:
     forbidden_sites: frozenset[str] = frozenset()
     forbidden_owners: frozenset[str] = frozenset()
     forbidden_jurisdictions: frozenset[str] = frozenset()
+    accept_undocumented: bool = False
 
     @property
     def threshold(self) -> int:
         return self.needed or self.paths
 
-    def permits(self, site: SiteFacts) -> bool:
-        """Whether this site may relay."""
+    def permits(self, site: SiteFacts, today: date) -> bool:
+        """Whether this site may relay on this day."""
         return (
-            site.name not in self.forbidden_sites
+            (self.accept_undocumented or not site.missing(today))
+            and site.name not in self.forbidden_sites
             and site.owner not in self.forbidden_owners
             and site.jurisdiction not in self.forbidden_jurisdictions
         )
@@ -117,21 +131,24 @@ class Atlas:
         """In the order in which the hops were given."""
         return self._neighbours.get(site, {}).keys()
 
-    def permitted(self, link: RelayedLink) -> frozenset[str]:
-        """The sites that may relay for this link; its ends are not among them."""
-        return frozenset(
-            name for name, facts in self.sites.items() if name not in link.ends and link.terms.permits(facts)
-        )
+    def permits(self, link: RelayedLink, site: str, today: date) -> bool:
+        """Whether this site may relay for this link today; its ends may not."""
+        facts = self.sites.get(site)
+        return facts is not None and site not in link.ends and link.terms.permits(facts, today)
 
-    def static_routes(self, link: RelayedLink) -> list[Route]:
+    def permitted(self, link: RelayedLink, today: date) -> frozenset[str]:
+        """The sites that may relay for this link today."""
+        return frozenset(name for name in self.sites if self.permits(link, name, today))
+
+    def static_routes(self, link: RelayedLink, today: date = STATED) -> list[Route]:
         """As many routes as the terms ask for, or as there are, were every hop up."""
-        inner = self.permitted(link) | {*link.ends}
+        inner = self.permitted(link, today) | {*link.ends}
         graph = {site: dict.fromkeys(self.neighbours(site) & inner, 1.0) for site in inner}
         found = disjoint_routes(graph, link.origin, link.target, link.terms.paths)
-        return [route for route in found if self.is_route(route, link)]
+        return [route for route in found if self.is_route(route, link, today)]
 
-    def is_route(self, route: Iterable[str], link: RelayedLink) -> bool:
-        """Whether these sites, in this order, may carry the link's blocks."""
+    def is_route(self, route: Iterable[str], link: RelayedLink, today: date) -> bool:
+        """Whether these sites, in this order, may carry the link's blocks today."""
         sites = tuple(route)
         inner = sites[1:-1]
         return (
@@ -139,6 +156,6 @@ class Atlas:
             and (sites[0], sites[-1]) == (link.origin, link.target)
             and len(set(sites)) == len(sites)
             and len(inner) <= link.terms.relays_max
-            and set(inner) <= self.permitted(link)
+            and all(self.permits(link, site, today) for site in inner)
             and all(other in self.neighbours(one) for one, other in pairwise(sites))
         )

@@ -14,11 +14,12 @@ import msgspec
 
 from keystrand.core.clock import Clock
 from keystrand.core.errors import PeerFault
-from keystrand.relay.atlas import Atlas, RelayedLink
+from keystrand.relay.atlas import Atlas, RelayedLink, day_of
 from keystrand.wire.relay import Advert, Span, signed_part
 
 NEWS_S: Final = 1.0  # between two adverts whose bits differ by a factor of two
-SUSPECT_COST: Final = 16.0  # of a hop over which a share was lost; the others cost 1 to 2
+SUSPECT_COST: Final = 16.0  # of a hop over which a share was lost; the others cost 1 to 4
+REFILL_S: Final = 10.0  # a hop that takes so long to make the pads of one block costs half more
 
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[str, bytes, bytes], None]  # site, message, signature; raises Tampered
@@ -28,7 +29,8 @@ Verify = Callable[[str, bytes, bytes], None]  # site, message, signature; raises
 class LinkState:
     """The adverts that one site holds.
 
-    advert_s: our own is said at least so often, sooner where bits double or halve, and at once where a hop comes or goes;
+    advert_s: our own is said at least so often, sooner where bits double or halve, and at once where a hop comes or goes: so it
+    only mends what was lost on the way.
     forget_s: what nobody has repeated for so long is gone; suspect_s: a hop over which a share was lost is avoided for so long.
     """
 
@@ -37,8 +39,8 @@ class LinkState:
     clock: Clock
     sign: Sign
     verify: Verify
-    advert_s: float = 10.0
-    forget_s: float = 35.0
+    advert_s: float = 60.0
+    forget_s: float = 200.0
     suspect_s: float = 30.0
     adverts: dict[str, Advert] = field(default_factory=dict)
     heard_s: dict[str, float] = field(default_factory=dict)
@@ -99,16 +101,19 @@ class LinkState:
     def graph(self, link: RelayedLink, need_bits: int) -> dict[str, dict[str, float]]:
         """Hops that the link's routes may use and that have bits for them, with their costs.
 
-        A hop costs 1, up to 1 more the scarcer its bits are, and 16 while it is suspect, so that it is better than none.
+        A hop costs 1, up to 1 more the scarcer its bits are, up to 1 more the slower they come, 1 more where it leads to a
+        site that is not documented, and 16 while it is suspect, so that it is better than none.
         """
-        inner = self.atlas.permitted(link) | {*link.ends}
+        today = day_of(self.clock.now_s())
+        inner = self.atlas.permitted(link, today) | {*link.ends}
+        bare = {site for site in inner if site not in link.ends and self.atlas.sites[site].missing(today)}
         graph: dict[str, dict[str, float]] = {}
         for site in inner:
             advert = self.adverts.get(site)
             if advert is None:
                 continue
             graph[site] = {
-                span.neighbour: self._cost(site, span, need_bits)
+                span.neighbour: self._cost(site, span, need_bits) + (span.neighbour in bare)
                 for span in advert.spans
                 if span.neighbour in inner and span.bits >= need_bits and self._says(span.neighbour, site)
             }
@@ -125,4 +130,5 @@ class LinkState:
     def _cost(self, site: str, span: Span, need_bits: int) -> float:
         scarcity = need_bits / max(span.bits, need_bits)
         suspect = SUSPECT_COST if frozenset((site, span.neighbour)) in self.suspects else 0.0
-        return 1.0 + scarcity + suspect
+        refill_s = need_bits / max(span.rate_bps, 1)
+        return 1.0 + scarcity + refill_s / (refill_s + REFILL_S) + suspect

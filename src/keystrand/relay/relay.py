@@ -26,7 +26,8 @@ from keystrand.core.key import Key
 from keystrand.core.secret import Secret
 from keystrand.core.way import Way
 from keystrand.crypto.onetime import TAG_BYTES, lock, pad_bytes, unlock
-from keystrand.relay.atlas import Atlas, RelayedLink
+from keystrand.relay.atlas import Atlas, RelayedLink, day_of
+from keystrand.relay.documents import Documents
 from keystrand.relay.linkstate import LinkState
 from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say, Tell, pad_of
 from keystrand.relay.routes import Route, disjoint_routes, fewest_hops
@@ -111,6 +112,7 @@ class Relay:
     ) -> None:
         self.site, self.atlas, self.state, self.pace = site, atlas, state, pace
         self.clock, self.entropy = clock, entropy
+        self.documents = Documents(site, atlas)
         self.spans: dict[str, Span] = {}
         self.orders: list[Order] = []
         self.supplies = {link.name: Supply(link) for link in atlas.links.values() if link.origin == site}
@@ -173,6 +175,8 @@ class Relay:
         """Advertise, repeat, give up, begin."""
         now_s = self.clock.monotonic_s()
         self.state.forget()
+        for kind, fields in self.documents.look(self.clock.now_s()):
+            self._tell(kind, **fields)
         if (advert := self.state.own(self.spans)) is not None:
             self._flood(advert, self.spans)
         for leg in list(self._legs.values()):
@@ -201,9 +205,10 @@ class Relay:
     def routes(self, link: RelayedLink) -> list[Route]:
         """Routes for one block now: as many as the terms ask for, or none."""
         graph = self.state.graph(link, 8 * pad_bytes(self.pace.block_bytes))
+        today = day_of(self.clock.now_s())
         for search in (disjoint_routes, fewest_hops):
             found = search(graph, link.origin, link.target, link.terms.paths)
-            if len(found) == link.terms.paths and all(self.atlas.is_route(route, link) for route in found):
+            if len(found) == link.terms.paths and all(self.atlas.is_route(route, link, today) for route in found):
                 return found
         return []
 
@@ -428,8 +433,8 @@ class Relay:
             raise PeerFault(f"{came_from} carries for {place.link!r}, which is no relayed link here")
         if len(place.routes) != link.terms.paths or place.needed != link.terms.threshold:
             raise PeerFault(f"{came_from} carries a block of {link.name} in other parts than its terms say")
-        inner = [site for route in place.routes for site in route[1:-1]]
-        if len(set(inner)) != len(inner) or not all(self.atlas.is_route(route, link) for route in place.routes):
+        inner, today = [site for route in place.routes for site in route[1:-1]], day_of(self.clock.now_s())
+        if len(set(inner)) != len(inner) or not all(self.atlas.is_route(route, link, today) for route in place.routes):
             raise PeerFault(f"{came_from} carries a block of {link.name} over routes that its terms forbid")
         route = place.route
         index = route.index(self.site) if self.site in route else -1

@@ -27,6 +27,7 @@ class Trust:
     needed: int
     paths: int  # that its terms ask for
     gaps: Mapping[str, tuple[str, ...]]  # relay -> what nobody has stated
+    barred: bool  # sites with gaps carry nothing until they are documented
     alone: Mapping[str, tuple[str, ...]]  # owner, or law -> its sites, where they are on so many routes as give a block
 
     @property
@@ -75,6 +76,7 @@ class Trust:
             "possible": self.is_possible,
             "documented": self.is_documented,
             "missing": {site: list(missing) for site, missing in self.gaps.items()},
+            "carries_undocumented": not self.barred,
             "seen_whole_by": {whose: list(sites) for whose, sites in self.alone.items()},
             "statement": list(self.words()),
         }
@@ -86,19 +88,25 @@ def trust_of(atlas: Atlas, today: date) -> list[Trust]:
 
 
 def _direct(hop: tuple[str, str]) -> Trust:
-    return Trust(pair=hop, routes=(hop,), needed=1, paths=1, gaps={}, alone={})
+    return Trust(pair=hop, routes=(hop,), needed=1, paths=1, gaps={}, barred=True, alone={})
 
 
 def _relayed(atlas: Atlas, link: RelayedLink, today: date) -> Trust:
-    """Any permitted site may come to lie on a route, so all of them count for what is not documented."""
-    gaps = {site: missing for site in sorted(atlas.permitted(link)) if (missing := atlas.sites[site].missing(today))}
-    routes = atlas.static_routes(link)
+    """Any permitted site may come to lie on a route, so all of them count for what is not documented.
+
+    Those that only a lapsed document keeps away count as well: they are told as barred.
+    """
+    open_to_all = replace(link, terms=replace(link.terms, accept_undocumented=True))
+    allowed = atlas.permitted(open_to_all, today)
+    gaps = {site: missing for site in sorted(allowed) if (missing := atlas.sites[site].missing(today))}
+    routes = atlas.static_routes(link, today)
     return Trust(
         pair=(link.origin, link.target),
         routes=tuple(routes),
         needed=link.terms.threshold,
         paths=link.terms.paths,
         gaps=gaps,
+        barred=not link.terms.accept_undocumented,
         alone=_alone(atlas, link, routes),
     )
 
@@ -178,6 +186,7 @@ def markdown(statement: Mapping[str, Any]) -> str:
         lines += [f"- {' > '.join(route)}" for route in pair["routes"]] if len(pair["routes"][0:1]) else []
         if pair["missing"]:
             gaps = "; ".join(f"{site}: {', '.join(missing)}" for site, missing in pair["missing"].items())
-            lines += ["", f"**{UNDOCUMENTED.capitalize()}**: {gaps}."]
+            carries = "They may carry this link's blocks." if pair["carries_undocumented"] else "They carry none of it."
+            lines += ["", f"**{UNDOCUMENTED.capitalize()}**: {gaps}. {carries}"]
     lines += ["", "QKD protects how keys come to both ends of one hop. It does nothing for a site that is broken into."]
     return "\n".join(lines) + "\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from keystrand.cli.program import run
 from keystrand.config.founding import append, card_of, found_site, join_link, join_peer, read_card
 from keystrand.config.load import load_network, load_site, network_faults, site_faults
 from keystrand.core.protection import Protection
@@ -41,6 +42,27 @@ def test_the_example_is_sound() -> None:
 
 def test_a_small_network_is_sound(tmp_path: Path) -> None:
     assert faults(tmp_path, SOUND) == []
+
+
+LAPSED = """\
+owner = "o"
+facility = "f"
+jurisdiction = "CH"
+signed_off_by = "s"
+[[sites.b.evidence]]
+what = "inspection"
+reference = "1"
+dated = 2019-01-01
+expires = 2020-01-01
+"""
+
+
+@pytest.mark.proves("R039")
+def test_a_document_that_lapsed_is_told_and_lets_sites_start(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    text = SOUND.replace("accept_undocumented = true\n", "").replace("[sites.b]\n", "[sites.b]\n" + LAPSED)
+    assert faults(tmp_path, text) == []
+    assert run(["network", "check", str(tmp_path / "network.toml")]) == 0
+    assert "b is documented no more: evidence" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,10 @@ def drawn_atlas(rng: random.Random, sites: int, links: int, *, paths: int = 2, n
     pairs = [pair for pair in combinations(names, 2) if pair not in hops]
     rng.shuffle(pairs)
     made: dict[str, RelayedLink] = {}
+    terms = Terms(paths=paths, needed=needed, accept_undocumented=True)
     for one, other in pairs:
         if len(made) < links and len(disjoint_routes(graph, one, other, paths)) == paths:
             name = f"{one}-{other}"
-            made[name] = RelayedLink(name=name, ends=(one, other), terms=Terms(paths=paths, needed=needed))
+            made[name] = RelayedLink(name=name, ends=(one, other), terms=terms)
     facts = {name: SiteFacts(name=name, owner=f"owner-{number % 3}") for number, name in enumerate(names)}
     return Atlas(facts, hops, made)
