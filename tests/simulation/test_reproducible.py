@@ -27,7 +27,7 @@ print(run_seed(3, duration_s=200.0))
 def test_a_seed_is_one_history_under_every_hash_seed() -> None:
     told = []
     for hash_seed in ("1", "2"):
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [sys.executable, "-c", HISTORY],
             capture_output=True,
             text=True,

@@ -19,6 +19,7 @@ from keystrand.wire.relay import Advert, Span
 
 HOPS = (("a", "b"), ("b", "d"), ("a", "c"), ("c", "d"))
 NEED_BITS = 10_000
+PLAIN = Terms()
 DAY_S = 86_400.0
 
 
@@ -35,7 +36,7 @@ def documented(name: str, expires: date | None = None) -> SiteFacts:
     )
 
 
-def square(terms: Terms = Terms(), **changed: SiteFacts) -> Atlas:
+def square(terms: Terms = PLAIN, **changed: SiteFacts) -> Atlas:
     """a – b – d and a – c – d."""
     sites = {name: documented(name) for name in "abcd"} | changed
     return Atlas(sites, HOPS, {"a-d": RelayedLink(name="a-d", ends=("a", "d"), terms=terms)})
