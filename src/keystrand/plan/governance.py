@@ -32,6 +32,13 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     on: Annotated[date | None, Meta(description="when")] = None
 
 
+class Milestone(msgspec.Struct, frozen=True, kw_only=True):
+    """When a step of the roadmap is meant to be worked on, as the estate's own plan says."""
+
+    starts: Annotated[date | None, Meta(description="first day")] = None
+    ends: Annotated[date | None, Meta(description="last day")] = None
+
+
 class Duty(msgspec.Struct, frozen=True, kw_only=True):
     """Who does what about one component or alarm: a row of the RACI table."""
 
@@ -50,6 +57,9 @@ class Governance(msgspec.Struct, frozen=True, kw_only=True):
     drills: Annotated[Mapping[str, date], Meta(description="day of the last exercise of each kind")] = {}
     measures: Annotated[
         Mapping[str, Quantity], Meta(description="figures by which a stage is left, such as key_availability")
+    ] = {}
+    milestones: Annotated[
+        Mapping[str, Milestone], Meta(description="the estate's own plan, by step of the roadmap")
     ] = {}
     stage: Annotated[str, Meta(description="inventory, pqc, pilot or production")] = "inventory"
     first_key: Annotated[date | None, Meta(description="day of the first QKD key, if there was one")] = None
