@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from keystrand.plan.assumptions import Assumptions
-from keystrand.plan.fact import Answer, Quantity, Source
+from keystrand.plan.fact import Answer, Basis, Quantity, Source
 from keystrand.plan.governance import Governance
 from keystrand.plan.pattern import Interaction
 from keystrand.plan.tariffs import Tariffs
@@ -227,6 +227,7 @@ class Link(Part, frozen=True, kw_only=True):
     profile: Annotated[str, Meta(description="shipped class of QKD device, or a file; none: the planner's default")] = (
         ""
     )
+    skr_bps: Annotated[Quantity | None, Meta(description="secret key rate, if it was measured on this path")] = None
     on_exhaustion: Annotated[FailurePolicy, Meta(description="fail-open or fail-closed")] = FailurePolicy.UNANSWERED
     fallback_by: Annotated[str, Meta(description="who decides about fallback")] = ""
     fallback_within_s: Annotated[float | None, Meta(description="and how fast", gt=0)] = None
@@ -251,6 +252,14 @@ class Device(Part, frozen=True, kw_only=True):
     profile: Annotated[str, Meta(description="shipped class, or a file")] = ""
     vendor: Annotated[str, Meta(description="who makes it")] = ""
     maturity: Annotated[str, Meta(description="experimental, pilot, production")] = ""
+    curve: Annotated[
+        tuple[tuple[float, float], ...],
+        Meta(description="[dB, bit/s] of its data sheet; outside it the rate is unknown"),
+    ] = ()
+    curve_basis: Annotated[Basis, Meta(description="of that curve: measured, simulated or assumed")] = Basis.ASSUMED
+    clock_hz: Annotated[float | None, Meta(description="pulses per second, for the bound without repeaters", gt=0)] = (
+        None
+    )
 
 
 class Estate(Part, frozen=True, kw_only=True):
