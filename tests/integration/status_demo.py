@@ -84,6 +84,29 @@ def fill(feed: Feed, metrics: Metrics, *, steps: int = 120) -> None:
     emit("audit.cosigned", 3, size=12_800, peer="bravo")
 
 
+def fill_tunnels(feed: Feed) -> None:
+    """One as it should be, one below its protection, one of which nothing is heard."""
+
+    def emit(happened: str, ago_s: float, tunnel: str, **said: str | int | float | bool) -> None:
+        report = {"sae": "sae-gateway-a", "role": "initiator", "protection": "hybrid", "tunnel": tunnel, **said}
+        feed.emit(Event(f"tunnel.{happened}", time.time() - ago_s, report))
+
+    held = {"key_age_s": 31.0, "next_rotation_s": 29.0, "exposure_s": 62.0, "bytes_under_key": 1_804_000_000}
+    emit("rotated", 2, "backbone", kind="ipsec", peer_sae="sae-gateway-b", state="up", **held)
+    late = {"key_age_s": 95.0, "next_rotation_s": 25.0, "exposure_s": 95.0, "fallback_s": 95.0, "protection": "pqc"}
+    emit(
+        "fallback",
+        1,
+        "branch",
+        kind="wireguard",
+        peer_sae="sae-branch",
+        state="fallback",
+        reason="pool is empty",
+        **late,
+    )
+    emit("up", 90, "metro", kind="macsec", peer_sae="sae-metro", state="up", key_age_s=4.0)
+
+
 def main() -> None:
     import asyncio
 
@@ -92,6 +115,7 @@ def main() -> None:
     async def serve() -> None:
         feed, metrics = Feed("alpha"), Metrics()
         fill(feed, metrics)
+        fill_tunnels(feed)
         app = status_app(feed, metrics, site="alpha")
         server = uvicorn.Server(uvicorn.Config(app, port=int(sys.argv[1]), log_level="warning"))
         running = asyncio.create_task(server.serve())

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -35,9 +36,8 @@ class Served:
     feed: Feed
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    feed, metrics = Feed("alpha"), Metrics()
+@contextmanager
+def serving(feed: Feed, metrics: Metrics) -> Iterator[Served]:
     status_demo.fill(feed, metrics)
     feed.update(status_demo.gauges(120, time.time()))
     listener = socket.create_server(("127.0.0.1", 0))
@@ -50,6 +50,12 @@ def served() -> Iterator[Served]:
     server.should_exit = True
     thread.join(10)
     assert not thread.is_alive(), "open streams must not keep the server from stopping"
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving(Feed("alpha"), Metrics()) as site:
+        yield site
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +155,27 @@ CONTRAST = """() => {
 @pytest.mark.parametrize("visit", [{"color_scheme": "light"}, {"color_scheme": "dark"}], indirect=True)
 def test_text_has_the_contrast_that_WCAG_AA_asks_for(visit: Visit) -> None:
     assert visit.page.evaluate(CONTRAST) == []
+
+
+def test_tunnels_are_listed_with_what_is_wrong_with_them(browser) -> None:
+    feed = Feed("alpha")
+    status_demo.fill_tunnels(feed)
+    with serving(feed, Metrics()) as site:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(site.url)
+        page.wait_for_selector("#tunnels table")
+        rows = [row.inner_text() for row in page.locator("#tunnels tbody tr").all()]
+        assert page.evaluate(CONTRAST) == []
+        alarms = page.inner_text("#alarm-list")
+        context.close()
+    backbone, branch, metro = rows
+    for part in ("ipsec", "sae-gateway-b", "up", "hybrid", "31 s", "29 s", "1 min 2 s", "1.80 GB"):
+        assert part in backbone, part
+    assert "fallback" in branch and "ML-KEM" in branch and "pool is empty" in branch  # noqa: PT018
+    assert "silent" in metro
+    assert alarms.count("branch") == 1, "one alarm, and no second one for the event that began it"
+    assert "metro: nothing is heard" in alarms
 
 
 def test_a_lost_connection_is_said(browser, served: Served) -> None:

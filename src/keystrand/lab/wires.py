@@ -25,7 +25,7 @@ from keystrand.core.errors import Unavailable
 
 Side = Literal["a", "b"]
 SIDES: Final[tuple[Side, Side]] = ("a", "b")
-COMMAND_S: Final = 10.0
+COMMAND_S: Final = 60.0  # a kernel whose every instruction is translated starts a program in ten
 LOAD_PORT: Final = 9
 _numbers = itertools.count()
 

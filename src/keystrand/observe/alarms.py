@@ -40,9 +40,13 @@ _WARNINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 )
 
 
+# Said by `tunnel_alarms` for as long as it lasts; the event would say it a second time, and for ten minutes more.
+_LASTING: Final = frozenset({"tunnel.blocked", "tunnel.fallback"})
+
+
 def is_alarming(event: Event) -> bool:
     """Whether an event by itself becomes an alarm."""
-    return event.severity is Severity.ALERT or event.kind in _WARNINGS
+    return (event.severity is Severity.ALERT and event.kind not in _LASTING) or event.kind in _WARNINGS
 
 
 def alarms_of(gauges: Gauges | None, gauges_at_s: float, alarming: Iterable[Event], now_s: float) -> list[Alarm]:

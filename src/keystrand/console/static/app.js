@@ -5,6 +5,7 @@ import * as say from "./words.js";
 
 const POINTS_MAX = 720;
 const STALE_MS = 10_000;
+const SILENT_S = 20; // as the alarm of a silent tunnel
 const ACCOUNTS = ["available", "reserved", "delivered", "quarantined", "burnt", "expired"];
 const SIGNS = { alert: "▲ Alert", warning: "◆ Warning", calm: "✓" };
 
@@ -190,6 +191,25 @@ function transfers(list) {
   });
 }
 
+function tunnels({ list, now }) {
+  const lines = list.map((tunnel) => {
+    const silent = now - tunnel.at_s > SILENT_S;
+    const state = el("td", {}, el("span", { class: "state", "data-up": !silent && tunnel.state === "up" ? "yes" : "no" }, silent ? "silent" : tunnel.state));
+    return [
+      el("td", {}, el("strong", {}, tunnel.tunnel), ` ${tunnel.kind}, with ${tunnel.peer_sae}`),
+      state,
+      say.protection[tunnel.protection || "none"] ?? tunnel.protection,
+      say.span(tunnel.key_age_s ?? 0),
+      say.span(tunnel.next_rotation_s ?? 0),
+      say.span(tunnel.exposure_s ?? 0),
+      tunnel.bytes_under_key ? say.bytes(tunnel.bytes_under_key) : "–",
+      tunnel.reason || "–",
+    ];
+  });
+  const heads = ["Tunnel", "State", "Protection", "#Key age", "#Next key in", "#Oldest key in use", "#Under this key", "Last failure"];
+  return [table(`${say.count(list.length)} at this site, as their connectors report them`, heads, lines)];
+}
+
 function rotations(item) {
   if (!item.rotated.length) return null;
   const lines = item.rotated.slice(-16).reverse().map((turn) => [when(turn.at_s), el("code", {}, say.short(turn.key_id)), turn.bytes_done == null ? "–" : say.bytes(turn.bytes_done)]);
@@ -229,6 +249,8 @@ function show(snapshot) {
   keepOpen("keys", () => fill("keys", snapshot.deliveries, keys));
   $("transfers-part").hidden = !snapshot.transfers.length;
   keepOpen("transfers", () => fill("transfers", snapshot.transfers, transfers));
+  $("tunnels-part").hidden = !snapshot.tunnels.length;
+  fill("tunnels", { list: snapshot.tunnels, now: Math.floor(snapshot.at_s / 5) * 5 }, tunnels);
   fill("events", snapshot.events, events);
   pulse("live", `live, ${say.time(snapshot.at_s)}`);
 }
