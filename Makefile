@@ -18,7 +18,7 @@ setup: .venv/.ready ## install uv and the locked environment
 .venv/.ready: pyproject.toml uv.lock
 	@command -v uv >/dev/null 2>&1 || test -x .tools/bin/uv || \
 		(echo "installing uv" >&2; python3 -m venv .tools && .tools/bin/pip install -q uv)
-	@PATH="$$PATH:$(CURDIR)/.tools/bin" uv sync --quiet --locked --extra sim --extra report --extra hsm --extra postgres
+	@PATH="$$PATH:$(CURDIR)/.tools/bin" uv sync --quiet --locked --extra sim --extra report --extra hsm --extra postgres --extra plan
 	@touch $@
 
 system: ## programs that tests drive: chromium, openssl, sshd (needs root and apt)
