@@ -16,6 +16,7 @@ from keystrand.plan.pattern import Layer, Pattern
 from keystrand.plan.people import overdue, staffing
 from keystrand.plan.questions import questions
 from keystrand.plan.stages import Criterion, Stage, stages
+from keystrand.plan.templates import horizon_of, impact_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +135,8 @@ def _share(answers: Iterator[bool]) -> float | None:
 
 
 def _is_classified(estate: Estate, link: Link) -> bool:
-    """A class that takes the rest from a template counts: the template states horizon and impact."""
     classes = [estate.classes[name] for name in link.carries if name in estate.classes]
-    return bool(classes) and all(
-        c.template or (c.horizon_years is not None and (c.impact or link.impact)) for c in classes
-    )
+    return bool(classes) and all(horizon_of(c) is not None and bool(impact_of(c) or link.impact) for c in classes)
 
 
 def _is_inventoried(link: Link) -> bool:

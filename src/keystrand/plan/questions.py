@@ -8,10 +8,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from keystrand.plan.estate import Estate
+from keystrand.plan.estate import DataClass, Estate
 from keystrand.plan.fact import Answer
 from keystrand.plan.finding import Finding, Severity, Where
 from keystrand.plan.shelf import shipped
+from keystrand.plan.templates import horizon_of
 
 UNANSWERED = (None, "", (), Answer.UNKNOWN)
 
@@ -59,7 +60,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def _fields(self, of: object, fields: Iterable[str], where: Where) -> Iterator[Finding]:
         for field in fields:
-            value = getattr(of, field)
+            value = _stated(of, field)
             if value in UNANSWERED:
                 yield self._blocks((*where, field), f"{where[1]}: {field} is not stated", f"state {field}")
             elif value is Answer.NO:
@@ -67,6 +68,11 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def _blocks(self, where: Where, missing: str, hint: str) -> Finding:
         return Finding(where, f"{self.text} ({missing})", self.requirement, Severity.BLOCKING, hint)
+
+
+def _stated(of: object, field: str) -> object:
+    """A class's horizon may come from its template."""
+    return horizon_of(of) if isinstance(of, DataClass) and field == "horizon_years" else getattr(of, field)
 
 
 class _Shelf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
