@@ -1,10 +1,11 @@
-"""Every field of site.toml and module.toml on one page: `python docs/configuration.py` writes reference/configuration.md."""
+"""Every field of site.toml, module.toml and estate.toml: `python docs/configuration.py` writes reference/configuration.md
+and reference/estate.md."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -17,9 +18,13 @@ from keystrand.config.schema import SiteConfig
 from keystrand.config.values import Address
 from keystrand.core.limits import Limits
 from keystrand.core.protection import Protection
+from keystrand.plan.estate import Estate
+from keystrand.plan.fact import Stated
 from keystrand.transport.tunnel.kinds import BUILT_IN, find
 
 PAGE = Path(__file__).parent / "reference" / "configuration.md"
+
+ESTATE_PAGE = PAGE.with_name("estate.md")
 
 HEAD = """\
 # Configuration
@@ -39,13 +44,37 @@ quantum keys where no link leads, TLS 1.2 together with `require_pqc_group`, a s
 loopback (it carries the seed of its light in clear), figures that are not finite, and secret files that others can read.
 """
 
+ESTATE_HEAD = """\
+# The file of an estate
+
+<!-- Printed by `python docs/configuration.py`; a test compares. -->
+
+`estate.toml` is what `keystrand plan` works on: sites, links, data classes, devices and people. `keystrand plan check ESTATE`
+tells every fault with its line, and then what the plan lacks. See the guide [write and import an estate](../guides/estate.md).
+
+A field that is left out is unknown and stays so; no figure and no answer is made up for it. Answers are `yes`, `no`,
+`not-applicable` and `unknown`. A *figure* is a number (`42.0`), a range (`[40.0, 45.0]`), or a table that states what it
+rests on:
+
+```toml
+loss_db = { likely = 9.1, low = 8.9, high = 9.4, basis = "measured", tool = "OTDR", dated = 2026-05-01 }
+```
+
+The first two forms count as assumed.
+
+Refused besides what the tables say: names that lead nowhere, a link from a site to itself, a template or profile that is not
+there, ranges upside down, figures that are negative or not finite, shares above 1, one coordinate without the other.
+"""
+
 TAIL = """
 ## Limits
 
 `[limits]` of a site's file: see [limits](../limits.md).
 """
 
+FIGURE = "figure"
 WORDS = {
+    date: "date",
     str: "text",
     bool: "true or false",
     int: "integer",
@@ -62,6 +91,11 @@ def page() -> str:
     return "".join([*parts, "\n## module.toml\n", *tables(ModuleConfig, ()), TAIL])
 
 
+def estate_page() -> str:
+    """The whole of estate.md."""
+    return "".join([ESTATE_HEAD, *tables(Estate, ())])
+
+
 def kinds_of_tunnels() -> Iterator[str]:
     """The table that each kind of tunnel brings along."""
     for name in sorted(BUILT_IN):
@@ -73,7 +107,8 @@ def tables(cls: type, path: tuple[str, ...], brackets: str = "[{}]") -> Iterator
     inner = [field for field in fields_of(cls) if _below(field) is not None]
     plain = [field for field in fields_of(cls) if _below(field) is None]
     if plain:
-        yield f"\n### `{brackets.format('.'.join(path))}`\n\n{_about(cls)}\n\n"
+        place = f"`{brackets.format('.'.join(path))}`" if path else "The head of the file"
+        yield f"\n### {place}\n\n{_about(cls)}\n\n"
         yield "| field | kind | default | meaning |\n|---|---|---|---|\n"
         yield "".join(f"| `{f.key}` | {kind_of(f)} | {_default(f)} | {meaning_of(cls, f)} |\n" for f in plain)
     for field in inner:
@@ -115,19 +150,32 @@ def meaning_of(cls: type, field: Field) -> str:
 
 def kind_of(field: Field) -> str:
     kind = bare(field.type)
+    if Stated in get_args(kind):
+        return FIGURE
     if kind is Protection:
         return ", ".join(f"`{level.label}`" for level in Protection if level)
     if get_origin(kind) is Literal:
         return ", ".join(f"`{word}`" for word in get_args(kind))
     if get_origin(kind) is tuple:
-        return f"list of {WORDS[get_args(kind)[0]]}"
+        return f"list of {_element(get_args(kind)[0])}"
     if get_origin(kind) is Mapping:
         name, value = get_args(kind)
         element = get_args(value)[0] if get_origin(value) is tuple else value
-        return f"table of {'lists of ' if element is not value else ''}{WORDS[element]} by {WORDS[name]}"
+        return f"table of {'lists of ' if element is not value else ''}{_element(element)} by {WORDS[name]}"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return ", ".join(f"`{word.value}`" for word in kind)
     return WORDS[kind] + _bounds(field)
+
+
+def _element(kind: Any) -> str:
+    """What a list or a table of plain values holds, in words."""
+    if Stated in get_args(kind):
+        return FIGURE
+    if get_origin(kind) is tuple:
+        return f"lists of {_element(get_args(kind)[0])}"
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return " or ".join(f"`{word.value}`" for word in kind)
+    return WORDS[kind]
 
 
 def _bounds(field: Field) -> str:
@@ -157,3 +205,4 @@ def _spelled(value: Any) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    ESTATE_PAGE.write_text(estate_page(), encoding="utf-8")

@@ -43,6 +43,7 @@ VERBS: Final = {
     "network": "Describe a network of trusted nodes, and say whom its keys trust.",
     "tunnel": "Run and watch tunnels under keys of this site.",
     "proxy": "Carry TCP connections through TLS under keys of a tunnel.",
+    "plan": "Decide which links need QKD, PQC or hardening, and defend it.",
     "lab": "Try tunnels and networks of sites on this machine.",
     "audit": "Verify, export and search the audit log.",
     "conformance": "Test any KME against ETSI GS QKD 014.",

@@ -124,8 +124,12 @@ def _quantities(part: Any, where: Where) -> Iterator[Fault]:
     elif isinstance(part, msgspec.Struct):
         for field in fields_of(type(part)):
             value = getattr(part, field.name)
-            if value is not None and Stated in get_args(bare(field.type)):
+            kind = bare(field.type)
+            if value is not None and Stated in get_args(kind):
                 yield from _quantity(value, field.name, (*where, field.key))
+            elif isinstance(value, Mapping) and Stated in get_args(get_args(kind)[1]):
+                for name, stated in value.items():
+                    yield from _quantity(stated, field.name, (*where, field.key, name))
             else:
                 yield from _quantities(value, (*where, field.key))
 

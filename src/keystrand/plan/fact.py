@@ -43,6 +43,11 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     version: Annotated[str, Meta(description="of the program")] = ""
     dated: Annotated[date | None, Meta(description="day of the finding")] = None
 
+    @property
+    def words(self) -> str:
+        """`scan.json, sslyze 6.3.1, 2026-11-01`; empty where nothing is known."""
+        return ", ".join(str(part) for part in (self.what, f"{self.tool} {self.version}".strip(), self.dated) if part)
+
 
 @dataclass(frozen=True, slots=True)
 class Span:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from functools import cache
-from importlib import resources
 
 import msgspec
 
 from keystrand.plan.estate import DataClass, Impact
 from keystrand.plan.fact import Basis, Figure, Quantity, Source, figure
+from keystrand.plan.shelf import shipped
 
 
 class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,10 +27,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 @cache
 def templates() -> Mapping[str, Template]:
     """By name, in the order of the file."""
-    import tomllib
-
-    text = (resources.files("keystrand.plan") / "data" / "classes.toml").read_text("utf-8")
-    return msgspec.convert(tomllib.loads(text), dict[str, Template])
+    return shipped("classes", dict[str, Template])
 
 
 def horizon_of(stated: DataClass) -> Figure | None:

@@ -30,3 +30,10 @@ def test_every_field_has_a_meaning() -> None:
     for row in rows:
         assert len(row.rstrip(" |").split(" | ")[-1].split()) >= 1, row
         assert not row.endswith("|  |"), row
+
+
+def test_the_page_of_the_estate_is_what_the_code_prints() -> None:
+    pages = generator()
+    assert pages.ESTATE_PAGE.read_text() == pages.estate_page(), "run: python docs/configuration.py"
+    for table in ("[links.NAME]", "[[links.NAME.segments]]", "[certificates.NAME]", "[governance.people.NAME]"):
+        assert f"### `{table}`" in pages.estate_page()

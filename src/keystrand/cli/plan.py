@@ -1,0 +1,40 @@
+"""keystrand plan"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+import click
+
+VERBS: Final = {
+    "check": "Tell every fault and every gap of an estate.",
+    "classify": "Show what each link carries and is.",
+    "templates": "List the data classes that come with the program.",
+}
+
+
+class PlanVerbs(click.Group):
+    """Knows the names of its verbs; loads `plan_VERB.py` only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(f"keystrand.cli.plan_{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=PlanVerbs)
+def command() -> None:
+    """Decide which links need what: from an estate of sites, links, data and people to a plan that can be defended.
+
+    ESTATE is the estate's file; see docs/guides/estate.md.
+    """

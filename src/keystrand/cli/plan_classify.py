@@ -1,0 +1,90 @@
+"""keystrand plan classify"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from keystrand.cli.options import json_option, print_json
+from keystrand.cli.plan_estate import ESTATE, LINK, chosen, estate_of, finding_rows
+from keystrand.cli.tables import show_table
+from keystrand.cli.terminal import say
+
+if TYPE_CHECKING:
+    from keystrand.plan.classify import Classified
+
+HEADINGS = ("link", "impact", "horizon", "carries", "path", "control", "stability", "starts from")
+
+
+@click.command()
+@ESTATE
+@LINK
+@json_option
+def command(estate_file: Path, links: tuple[str, ...], as_json: bool) -> None:
+    """Show what each link carries and is: impact, horizon, path, who controls it, how stable it is, and where it starts from.
+
+    `+` marks a floor: some class of the link states no horizon. All figures are the estate's own statements or templates.
+    """
+    from keystrand.plan.classify import classify
+
+    estate = estate_of(estate_file)
+    found = [classify(estate, name) for name in chosen(estate, links)]
+    if as_json:
+        for each in found:
+            print_json(_told(each))
+        return
+    show_table(HEADINGS, [_row(each) for each in found])
+    spared = [each.link for each in found if each.no_quantum_treatment]
+    if spared:
+        say(f"no quantum treatment, all they carry is stale within a day: {', '.join(spared)}")
+    gaps = sum(len(each.findings) for each in found)
+    if gaps:
+        say(f"{gaps} findings; keystrand plan check tells them")
+
+
+def _row(each: Classified) -> tuple[object, ...]:
+    pattern = "no quantum treatment" if each.no_quantum_treatment else each.default.pattern
+    carries = ", ".join(each.carries) or "unknown"
+    return (
+        each.link,
+        each.impact or "unknown",
+        _horizon(each),
+        carries,
+        each.path,
+        each.control,
+        each.stability,
+        pattern,
+    )
+
+
+def _horizon(each: Classified) -> str:
+    if each.horizon_years is None:
+        return "unknown"
+    span = each.horizon_years.span
+    years = f"{span.low:.3g}" if span.low == span.high else f"{span.low:.3g}-{span.high:.3g}"
+    return f"{years} y{'+' if each.partial else ''}"
+
+
+def _told(each: Classified) -> dict[str, Any]:
+    horizon = each.horizon_years
+    return {
+        "link": each.link,
+        "impact": each.impact,
+        "horizon_years": [horizon.span.low, horizon.span.likely, horizon.span.high] if horizon else None,
+        "horizon_basis": horizon.basis if horizon else None,
+        "horizon_source": horizon.source.words if horizon else None,
+        "is_floor": each.partial,
+        "lifetime": each.lifetime,
+        "no_quantum_treatment": each.no_quantum_treatment,
+        "carries": each.carries,
+        "path": each.path,
+        "control": each.control,
+        "stability": each.stability,
+        "starts_from": each.default.pattern,
+        "transports": each.default.transports,
+        "why": each.default.why,
+        "provenance": each.provenance,
+        "findings": finding_rows(each.findings),
+    }
