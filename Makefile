@@ -98,6 +98,9 @@ cover-kernels: setup ## the tests of the kernels with NUMBA_DISABLE_JIT=1, for c
 bench-network: setup ## routing, exposure, simulated networks; ARGS="--live" starts real sites
 	@$(BIN)/python -m bench.bench_network $(ARGS)
 
+simulate-network: setup ## networks of 30 sites that live for years, under faults (YEARS=10)
+	@$(BIN)/python -m keystrand.testing.network --years $(or $(YEARS),10) $(ARGS)
+
 bench-monitor: setup ## attacks and faults on a link, and a healthy year of it
 	@$(BIN)/python -m bench.bench_monitor $(ARGS)
 

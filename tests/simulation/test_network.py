@@ -18,7 +18,7 @@ from keystrand.relay.atlas import Atlas, RelayedLink, SiteFacts, Terms
 from keystrand.relay.relay import Relay
 from keystrand.testing.network.liars import LIARS
 from keystrand.testing.network.maps import drawn_atlas
-from keystrand.testing.network.world import Network
+from keystrand.testing.network.world import DAY_S, SLOW, SLOW_FAULTS, SLOW_LIMITS, Network
 from keystrand.testing.world.faults import Faults
 from keystrand.wire.relay import Carry, Place, context_of, decode
 
@@ -37,6 +37,17 @@ def test_keys_over_relays_through_crashes_cuts_and_losses(seed: int) -> None:
     assert tally.crashes > 0
     assert tally.cuts > 0
     assert tally.fetched > 50
+
+
+@pytest.mark.proves("R098")
+def test_months_of_a_small_network_pass_in_seconds() -> None:
+    """The rhythm of `make simulate-network`: I1, I2, I4, I5, I6, I9, I13 while sites sleep, and links fail for hours."""
+    network = Network(3, drawn_atlas(random.Random(3), 6, 2), faults=SLOW_FAULTS, rhythm=SLOW, limits=SLOW_LIMITS)
+    tally = network.run(40 * DAY_S)
+    assert network.judge.violations == []
+    assert tally.crashes > 30
+    assert tally.cuts > 60
+    assert tally.fetched > 40
 
 
 def test_one_seed_is_one_history() -> None:

@@ -58,8 +58,11 @@ class Post:
     rng: random.Random
     pace: Pace
     relay_type: type[Relay]
+    advert_s: float
+    rate_bps: int  # of each hop
     carry: Callable[[str, str, Say], None]  # from, to
     after: Callable[[float, Callable[[], None]], None]
+    wake: Callable[[str], None]  # this site is at work
     relay: Relay | None = None
     refused: int = 0
     told: Counter[tuple[str, str]] = field(default_factory=Counter)  # events of the relay, and what was seen
@@ -70,7 +73,15 @@ class Post:
 
     def boot(self) -> None:
         """A relay that knows nothing of the one before."""
-        state = LinkState(self.name, self.atlas, self.clock, sign_as(self.name), verify)
+        state = LinkState(
+            self.name,
+            self.atlas,
+            self.clock,
+            sign_as(self.name),
+            verify,
+            advert_s=self.advert_s,
+            forget_s=3.5 * self.advert_s,
+        )
         entropy = SeededEntropy(self.rng.getrandbits(64))
         self.relay = self.relay_type(self.name, self.atlas, state, clock=self.clock, entropy=entropy, pace=self.pace)
 
@@ -83,7 +94,7 @@ class Post:
             return
         for name in self.atlas.neighbours(self.name):
             if name in neighbours:
-                relay.up(name, sum(kme.pool.owned_bits(link) for link in kme.site.links_to(name)), 1000)
+                relay.up(name, sum(kme.pool.owned_bits(link) for link in kme.site.links_to(name)), self.rate_bps)
             else:
                 relay.down(name)
         for link in relay.supplies:
@@ -122,6 +133,7 @@ class Post:
             self.after(self.rng.expovariate(2.0), lambda: self._deliver(order))
 
     def _draw(self, order: Draw) -> None:
+        self.wake(self.name)
         number = -(-order.size_bytes // PAD_KEY_BYTES)
         ticket = PadTicket(self.sitting.incarnation, order.ticket)
         me, other = relay_sae(self.name), relay_sae(order.neighbour)

@@ -35,18 +35,36 @@ LIMITS: Final = Limits(
     stock_from_per_s=1000.0,
 )
 PACE: Final = Pace(block_bytes=1024, hop_s=10.0, block_s=40.0)
+SLOW_LIMITS: Final = replace(LIMITS, block_ttl_s=180 * 86_400.0, strand_epoch_s=14 * 86_400.0)
+PAUSE_FACTOR: Final = 3.0  # of the pauses between two ticks of a site that nothing happens to
+TRIES_MAX: Final = 3  # of one draw; an SAE asks again after a refusal
+AGAIN_S: Final = 5.0
+HOP_BLOCK_BYTES: Final = 8192
 PEACE_S: Final = 300.0
 CALM: Final = Faults()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rhythm:
-    """Mean seconds between what happens without faults."""
+    """Mean seconds between what happens without faults.
+
+    Sites that nothing happens to are ticked ever more seldom: after tick_s, three times that, … up to idle_s. advert_s: how often
+    a relay says again what has not changed.
+    """
 
     tick_s: float = 1.0
+    idle_s: float = 1.0
+    advert_s: float = 60.0
     hop_block_s: float = 60.0
     key_s: float = 20.0
     inspect_s: float = 120.0
+
+
+DAY_S: Final = 86_400.0
+# for years: a key a day on each link, two blocks a week on each hop; faults last as long as it takes to send somebody
+SLOW: Final = Rhythm(
+    tick_s=2.0, idle_s=DAY_S / 4, advert_s=7 * DAY_S, hop_block_s=3 * DAY_S, key_s=DAY_S, inspect_s=7 * DAY_S
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +72,7 @@ class SaeTicket:
     site: str
     incarnation: int
     link: str
+    tries: int
 
 
 @dataclass(slots=True)
@@ -66,7 +85,26 @@ class Tally:
     crashes: int = 0
     cuts: int = 0
     blocks: dict[str, int] = field(default_factory=dict)  # relayed link -> blocks confirmed at its origin
-    lost: int = 0
+    lost: int = 0  # blocks that their origin gave up
+
+
+SLOW_FAULTS: Final = Faults(
+    loss=0.01,
+    duplicate=0.01,
+    crash_per_operation=0.0002,
+    crash_every_s=DAY_S / 2,
+    down_s=1800.0,
+    partition_every_s=DAY_S / 3,
+    partition_s=DAY_S / 6,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """When a site is ticked next, and how long after the tick before."""
+
+    at_s: float = float("inf")
+    pause_s: float = 0.0
 
 
 class Network:
@@ -81,7 +119,9 @@ class Network:
         rhythm: Rhythm = Rhythm(),
         liars: dict[str, type[Relay]] | None = None,
         kme_type: type[Kme] = Kme,
+        limits: Limits = LIMITS,
     ) -> None:
+        self.limits = limits
         self.rng = random.Random(seed)  # noqa: S311
         self.atlas, self.faults, self.rhythm = atlas, faults, rhythm
         self.clock = VirtualClock()
@@ -91,6 +131,7 @@ class Network:
         self.peace = self.resting = False
         self.cut: set[frozenset[str]] = set()  # hops over which nothing comes
         self.sequences = dict.fromkeys(atlas.hops, 0)
+        self.pulse = dict.fromkeys(atlas.sites, Pulse())
         self.frames: list[tuple[str, str, bytes]] = []  # what crossed the wire between relays, if somebody listens
         self.listening = False
         policy = self._policy()
@@ -122,7 +163,7 @@ class Network:
             peer=links[0].peer,
             kme_type=kme_type,
             policy=policy,
-            limits=LIMITS,
+            limits=self.limits,
             clock=self.clock,
             rng=self.rng,
             faults=self.faults,
@@ -138,7 +179,10 @@ class Network:
             rng=self.rng,
             pace=PACE,
             relay_type=relay_type,
+            advert_s=self.rhythm.advert_s,
+            rate_bps=int(8 * HOP_BLOCK_BYTES / self.rhythm.hop_block_s),
             carry=self.carry_relay,
+            wake=self.wake,
             after=self.schedule.after,
         )
 
@@ -161,6 +205,8 @@ class Network:
                 self.schedule.after(self.rng.expovariate(1 / self.faults.delay_s), arrive)
 
     def carry_relay(self, one: str, other: str, said: Say) -> None:
+        if not isinstance(said.message, relay_wire.Advert):
+            self.wake(one)
         frame = relay_wire.encode(said.message)
         if self.listening:
             self.frames.append((one, other, frame))
@@ -200,17 +246,28 @@ class Network:
         if self.resting:
             return
         self.schedule.after(self.rng.expovariate(1 / self.rhythm.key_s), lambda: self.draw(link))
+        self._ask(link, 1)
+
+    def _ask(self, link: str, tries: int) -> None:
         one, other = self.ends_of(link)
         post = self.posts[self.atlas.links[link].origin]
-        ticket = SaeTicket(post.name, post.sitting.incarnation, link)
+        ticket = SaeTicket(post.name, post.sitting.incarnation, link, tries)
+        self.wake(post.name)
         (result,) = post.sitting.run(lambda kme: kme.get_key(ticket, one, other))
-        self.tally.refused += isinstance(result, KeystrandError)
+        if isinstance(result, KeystrandError):
+            self._refused(ticket)
+
+    def _refused(self, ticket: SaeTicket) -> None:
+        if ticket.tries == TRIES_MAX or self.resting:
+            self.tally.refused += 1
+        else:
+            self.schedule.after(AGAIN_S, lambda: self._ask(ticket.link, ticket.tries + 1))
 
     def _answer(self, site: str, effect: Reply | Refuse) -> None:
         ticket = effect.ticket
         assert isinstance(ticket, SaeTicket)
         if isinstance(effect, Refuse):
-            self.tally.refused += 1
+            self._refused(ticket)
             return
         one, _ = self.ends_of(ticket.link)
         self.tally.keys += len(effect.keys)
@@ -229,11 +286,25 @@ class Network:
 
     # time and faults -----------------------------------------------------------------------------------------------
 
-    def tick(self, name: str) -> None:
+    def wake(self, name: str) -> None:
+        """Something happens at this site: look after it closely for a while."""
+        self._beat(name, self.rhythm.tick_s)
+
+    def _beat(self, name: str, pause_s: float) -> None:
+        at_s = self.clock.monotonic_s() + pause_s
+        if at_s >= self.pulse[name].at_s > self.clock.monotonic_s():
+            self.pulse[name] = replace(self.pulse[name], pause_s=pause_s)
+            return
+        self.pulse[name] = Pulse(at_s, pause_s)
+        self.schedule.after(pause_s, lambda: self.tick(name, at_s))
+
+    def tick(self, name: str, at_s: float) -> None:
+        if at_s != self.pulse[name].at_s:
+            return  # it was woken since
         post = self.posts[name]
+        self._beat(name, min(PAUSE_FACTOR * self.pulse[name].pause_s, self.rhythm.idle_s))
         post.sitting.run(lambda kme: kme.tick())
         post.tick([n for n in self.atlas.neighbours(name) if self.reaches(name, n) and self.posts[n].relay is not None])
-        self.schedule.after(self.rhythm.tick_s, lambda: self.tick(name))
 
     def make_block(self, hop: tuple[str, str]) -> None:
         """Both modules of a hop finish a block; a cut fibre makes none."""
@@ -241,8 +312,9 @@ class Network:
         if frozenset(hop) in self.cut or self.resting:
             return
         sequence, self.sequences[hop] = self.sequences[hop], self.sequences[hop] + 1
-        material = self.rng.randbytes(8192)
+        material = self.rng.randbytes(HOP_BLOCK_BYTES)
         for name in hop:
+            self.wake(name)
             block = Block(
                 link="~".join(hop),
                 sequence=sequence,
@@ -254,6 +326,8 @@ class Network:
     def after_crash(self, name: str) -> None:
         self.tally.crashes += 1
         self.posts[name].stop()
+        for neighbour in self.atlas.neighbours(name):
+            self.wake(neighbour)
         self.schedule.after(self.rng.expovariate(1 / self.faults.down_s), lambda: self.boot(name))
 
     def boot(self, name: str) -> None:
@@ -265,8 +339,10 @@ class Network:
 
     def meet(self, name: str) -> None:
         """Channels between this site and those that it reaches stand."""
+        self.wake(name)
         for peer in self.peers_of(name):
             if self.reaches(name, peer) and self.posts[peer].sitting.kme is not None:
+                self.wake(peer)
                 for a, b in ((name, peer), (peer, name)):
                     self.posts[a].sitting.run(lambda kme, b=b: kme.peer_up(b, "simulated"))  # type: ignore[misc]
 
@@ -278,6 +354,8 @@ class Network:
     def cut_one(self) -> None:
         hop = frozenset(self.rng.choice(self.atlas.hops))
         self.cut.add(hop)
+        for end in sorted(hop):
+            self.wake(end)
         self.tally.cuts += 1
         self.schedule.after(self.rng.expovariate(1 / self.faults.partition_s), lambda: self.mend(hop))
 
@@ -306,7 +384,7 @@ class Network:
     def begin(self) -> None:
         for name in self.posts:
             self.boot(name)
-            self.schedule.after(self.rng.random() * self.rhythm.tick_s, lambda name=name: self.tick(name))  # type: ignore[misc]
+            self._beat(name, self.rng.random() * self.rhythm.tick_s)
         for hop in self.atlas.hops:
             self.schedule.after(self.rng.random() * 5.0, lambda hop=hop: self.make_block(hop))  # type: ignore[misc]
         for link in self.atlas.links:
@@ -323,10 +401,12 @@ class Network:
         self.schedule.run_until(self.clock.monotonic_s() + PEACE_S / 2)
         self.resting = True
         self.schedule.run_until(self.clock.monotonic_s() + PEACE_S / 2)
+        self.tally.lost = sum(post.told["relay.block_lost", ""] for post in self.posts.values())
         for post in self.posts.values():
             self.judge.quiet(post.sitting)
             self.judge.silent(post.sitting)
-        for one, other in {tuple(sorted(link.ends)) for link in self.atlas.links.values()} | set(self.atlas.hops):
+        pairs = {tuple(sorted(link.ends)) for link in self.atlas.links.values()} | set(self.atlas.hops)
+        for one, other in sorted(pairs):
             self.judge.pair(self.posts[one].sitting, self.posts[other].sitting)
         return self.tally
 
