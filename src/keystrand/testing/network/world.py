@@ -48,8 +48,8 @@ CALM: Final = Faults()
 class Rhythm:
     """Mean seconds between what happens without faults.
 
-    Sites that nothing happens to are ticked ever more seldom: after tick_s, three times that, … up to idle_s. advert_s: how often
-    a relay says again what has not changed.
+    Sites that nothing happens to are ticked ever more seldom: after tick_s, three times that, … up to idle_s.
+    advert_s: how often a relay says again what has not changed.
     """
 
     tick_s: float = 1.0
