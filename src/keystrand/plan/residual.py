@@ -9,7 +9,7 @@ No pattern touches what happens at the ends (`endpoint`): a plan that leaves it 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic
 
@@ -24,6 +24,7 @@ from keystrand.plan.survey import Curve, arrival
 
 DRAWN: Final = tuple(field.name for field in msgspec.structs.fields(Assumptions) if field.name != "survey")
 """The assumptions that are ranges; all of them enter a world."""
+ENDS: Final = ("low", "likely", "high")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,48 +190,49 @@ class Corners:
         return Span(low, min(max(low, residual(self.likely, build)), high), high)
 
 
-def corners(estate: Estate, horizon: Figure | None, starved: Figure | None) -> Corners | Unknown:
-    """The worlds of an estate for data that must be secret for `horizon` years.
+def inputs(a: Assumptions, horizon: Figure, starved: Figure | None) -> dict[str, Figure]:
+    """Every figure that a world is made of, by its name: the assumptions, "horizon" and "starved".
 
     starved: share of time without QKD keys; unknown: QKD gets no credit wherever traffic goes on without its keys.
     """
-    if horizon is None:
-        return Unknown(("for how long the data must stay confidential",))
-    a = estate.assumptions
-    when = arrival(a.survey, estate.planned)
     stated = {field: figure(getattr(a, field)) for field in DRAWN}
-    without = figure(1.0) if starved is None else starved
+    return stated | {"horizon": horizon, "starved": figure(1.0) if starved is None else starved}
 
-    def world(pick: Picks, curves: tuple[Curve, ...]) -> World[float]:
-        value = {field: pick(found.span) for field, found in stated.items()}
-        lag = -pick(_reverse(stated["lag_years"].span))
-        case = Case.of(pick(horizon.span), value["migration_years"], lag, value["recorded"])
-        return World(
-            exposed=sum(case.share(curve) for curve in curves) / len(curves),
-            endpoint=value["endpoint"],
-            pqc=value["pqc_break"],
-            device=value["qkd_failure"],
-            relay_per_year=value["relay_per_year"],
-            years=case.migration,
-            common=value["common_cause"],
-            starved=pick(without.span),
-            in_operation=min(1.0, case.migration / max(-pick(_reverse(horizon.span)), DAY_YEARS)),
-        )
 
-    return Corners(
-        world(lambda span: span.low, (when.late,)),
-        world(lambda span: span.likely, (when.late, when.early)),
-        world(lambda span: span.high, (when.early,)),
-        Basis.weakest(found.basis for found in (horizon, without, *stated.values())),
+def world_of(values: Mapping[str, float], curves: Sequence[Curve]) -> World[float]:
+    """The world with one value for each of `inputs`; the machine's arrival is the mean over `curves`."""
+    case = Case.of(values["horizon"], values["migration_years"], values["lag_years"], values["recorded"])
+    return World(
+        exposed=sum(case.share(curve) for curve in curves) / len(curves),
+        endpoint=values["endpoint"],
+        pqc=values["pqc_break"],
+        device=values["qkd_failure"],
+        relay_per_year=values["relay_per_year"],
+        years=case.migration,
+        common=values["common_cause"],
+        starved=values["starved"],
+        in_operation=min(1.0, case.migration / max(case.horizon, DAY_YEARS)),
     )
 
 
-Picks = Callable[[Span], float]
-
-
-def _reverse(span: Span) -> Span:
-    """For what is milder the more there is of it."""
-    return Span(-span.high, -span.likely, -span.low)
+def corners(estate: Estate, horizon: Figure | None, starved: Figure | None) -> Corners | Unknown:
+    """The worlds of an estate for data that must be secret for `horizon` years; `starved` as in `inputs`."""
+    if horizon is None:
+        return Unknown(("for how long the data must stay confidential",))
+    when = arrival(estate.assumptions.survey, estate.planned)
+    found = inputs(estate.assumptions, horizon, starved)
+    mild, likely, worst = ({name: getattr(f.span, end) for name, f in found.items()} for end in ENDS)
+    mild["lag_years"], worst["lag_years"] = (
+        worst["lag_years"],
+        mild["lag_years"],
+    )  # the slower the adversary, the milder
+    short, long = world_of(mild, (when.late,)), world_of(worst, (when.early,))
+    return Corners(
+        replace(short, in_operation=min(1.0, short.years / max(worst["horizon"], DAY_YEARS))),
+        world_of(likely, (when.late, when.early)),
+        replace(long, in_operation=min(1.0, long.years / max(mild["horizon"], DAY_YEARS))),
+        Basis.weakest(f.basis for f in found.values()),
+    )
 
 
 @dataclass(frozen=True, slots=True)

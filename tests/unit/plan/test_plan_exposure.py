@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from datetime import date, timedelta
 
 import msgspec
@@ -21,6 +20,7 @@ COUNTED = survey().editions["2025"].counted_from
 A_YEAR_LATER = COUNTED + timedelta(days=365)
 YEARS = st.floats(0.1, 40.0)
 CHANCE = st.floats(0.0, 1.0)
+GOLDEN = 0.6180339887498949  # its multiples, modulo 1, fill (0, 1) evenly
 
 
 def estate(**assumed: object) -> Estate:
@@ -39,17 +39,16 @@ def test_worked_figures_one_year_after_the_survey(horizon: float, migration: flo
 
 
 @settings(deadline=None, max_examples=40)
-@given(curves(), YEARS, YEARS, st.floats(0.01, 5.0), CHANCE, st.integers(0, 2**32))
+@given(curves(), YEARS, YEARS, st.floats(0.01, 5.0), CHANCE)
 def test_share_and_years_are_those_of_drawn_histories(
-    curve: Curve, horizon: float, migration: float, lag: float, recorded: float, seed: int
+    curve: Curve, horizon: float, migration: float, lag: float, recorded: float
 ) -> None:
     """Send at a time, let the machine come, look whether it was in time: the mean over many is the closed form."""
-    chance = random.Random(seed)
     lost = open_years = 0.0
-    draws = 2000
+    draws = 600
     for n in range(draws):
         sent = (n + 0.5) / draws * migration
-        came = arrived(curve, chance.random())
+        came = arrived(curve, (n * GOLDEN) % 1)
         left = (horizon - lag) - max(came - sent, 0.0)
         lost += recorded * (left > 0)
         open_years += recorded * max(0.0, left)
