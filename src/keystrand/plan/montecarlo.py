@@ -89,6 +89,14 @@ class Trial:
         pairs = zip(self.risks(horizon, starved, one), self.risks(horizon, starved, other), strict=True)
         return float(np.mean([np.mean(a <= b + _EQUAL) for a, b in pairs]))
 
+    def removed(self, horizon: Figure, starved: Figure | None, one: Build, other: Build) -> Span:
+        """How much less risk `other` leaves than `one`, draw by draw: 5 % to 95 % points, the wider of both curves."""
+        before, after = self.risks(horizon, starved, one), self.risks(horizon, starved, other)
+        late, early = (np.sort(a - b) for a, b in zip(before, after, strict=True))
+        at = [int(share * (self.count - 1)) for share in (LOW, 0.5, HIGH)]
+        low, high = min(late[at[0]], early[at[0]]), max(late[at[2]], early[at[2]])
+        return Span(float(low), float((late[at[1]] + early[at[1]]) / 2), float(high))
+
     def _risks(self, horizon: Figure, starved: Figure | None, build: Build) -> tuple[Draws, Draws]:
         late, early = (residual(world, build) for world in self._world(horizon, starved))
         return late, early
