@@ -6,6 +6,7 @@ NIST announced in March 2024 that it will revise SP 800-38D, so the rules are da
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,6 +64,7 @@ OF_PROTOCOL: Final = {
     Family.WIREGUARD: "wireguard",
 }
 TLS_RECORD_BYTES: Final = 16_384
+AEAD: Final = re.compile(r"gcm|ccm|chacha20|poly1305", re.IGNORECASE)  # SP 800-38C and D, RFC 8439
 STRICT: Final = "cfrg-60"  # for AES-GCM, beside the rule of the protocol
 
 
@@ -90,12 +92,12 @@ def rules_of(protocol: Protocol) -> tuple[Rule, ...]:
 
 
 def check_refresh(name: str, link: Link) -> list[Finding]:
-    """Where a refresh interval is longer than a cipher allows at the link's busiest rate."""
+    """Where keys are refreshed less often than a cipher allows at the link's busiest rate, evenly split over its tunnels."""
     if link.rate_bps is None or link.rekey_s is None:
         return []
-    rate_bps = figure(link.rate_bps).span.high
+    rate_bps = figure(link.rate_bps).span.high / max(1, link.tunnels)
     found = []
-    for protocol in link.protocols:
+    for protocol in link.protocols if rate_bps > 0 else ():
         size = TLS_RECORD_BYTES if protocol.name is Family.TLS else PACKET_BYTES
         for rule in rules_of(protocol):
             limit_s = interval_s(rule, rate_bps, size)
@@ -103,6 +105,21 @@ def check_refresh(name: str, link: Link) -> list[Finding]:
                 says = (
                     f"{protocol.name} keys are refreshed every {link.rekey_s:g} s; {rule.name} allows {limit_s:.3g} s"
                 )
-                hint = f"lower rekey_s to {limit_s:.3g}, or split the traffic over tunnels ({rule.source})"
-                found.append(Finding(("links", name, "rekey_s"), says, "R089", Severity.BLOCKING, hint))
+                hint = f"lower rekey_s to {limit_s:.3g}, or split the traffic over more tunnels ({rule.source})"
+                weight = Severity.WARNING if rule.probability else Severity.BLOCKING
+                found.append(Finding(("links", name, "rekey_s"), says, "R089", weight, hint))
     return found
+
+
+def check_ciphers(name: str, link: Link) -> list[Finding]:
+    """Where a payload is not under a standard AEAD: QKD keys go into known patterns, not into new ones."""
+    return [
+        Finding(
+            ("links", name, "protocols", place, "cipher"),
+            f"{protocol.cipher} is no standard authenticated encryption (AES-GCM, AES-CCM, ChaCha20-Poly1305)",
+            "R078",
+            hint="a suite of the protocol with one of them",
+        )
+        for place, protocol in enumerate(link.protocols)
+        if protocol.cipher and not AEAD.search(protocol.cipher)
+    ]

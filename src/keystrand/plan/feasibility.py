@@ -81,7 +81,12 @@ def feasible(estate: Estate, name: str, own: Mapping[str, Equipment] = NOBODYS) 
     run = None if path.loss_db is None else Path(_with_filters(path.loss_db.span, light), light, path.km)
     rates = _rates(link, path, choices, run, refresh_wanted)
     reasons += [*path.reasons, *needs.assumed, *rates.reasons]
-    found = findings + ciphers.check_refresh(name, link) + _raman_finding(name, light, choices, run)
+    found = (
+        findings
+        + ciphers.check_refresh(name, link)
+        + ciphers.check_ciphers(name, link)
+        + _raman_finding(name, light, choices, run)
+    )
     verdict = _verdict(path, rates, refresh_wanted, [f for f in found if f.severity is Severity.BLOCKING])
     return Feasibility(
         link=name,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keystrand.plan import buffer
-from keystrand.plan.ciphers import RULES, check_refresh, data_bytes, interval_s, rules_of
+from keystrand.plan.ciphers import RULES, check_ciphers, check_refresh, data_bytes, interval_s, rules_of
 from keystrand.plan.demand import DAY_S, demand, otp_bps, refresh_bps, tunnels_fed
 from keystrand.plan.estate import Family, Link, Protocol
 from keystrand.plan.fact import Span
@@ -88,10 +88,20 @@ def test_a_refresh_beyond_the_cipher_limit_blocks_with_the_limit() -> None:
     macsec = Protocol(name=Family.MACSEC, cipher="GCM-AES-256")
     too_long = link(rate_bps=100e9, rekey_s=600.0, protocols=(macsec,))
     found = check_refresh("x", too_long)
-    assert {f.severity for f in found} == {Severity.BLOCKING}
+    assert [f.severity for f in found] == [Severity.BLOCKING, Severity.WARNING]  # the counter, and the cautious bound
     assert "522" in found[0].says
     assert check_refresh("x", link(rate_bps=100e9, rekey_s=20.0, protocols=(macsec,))) == []
     assert check_refresh("x", link(rekey_s=600.0, protocols=(macsec,))) == []
+    split = link(rate_bps=100e9, rekey_s=600.0, tunnels=20, protocols=(macsec,))
+    assert check_refresh("x", split) == []
+
+
+@pytest.mark.proves("R078")
+def test_payload_stays_under_standard_authenticated_encryption() -> None:
+    ciphers = ("AES-256-GCM", "ChaCha20-Poly1305", "AES-128-CCM", "OUR-OWN-QUANTUM-CIPHER", "")
+    found = check_ciphers("x", link(protocols=tuple(Protocol(name=Family.IPSEC, cipher=c) for c in ciphers)))
+    assert [f.where[3] for f in found] == [3]
+    assert found[0].requirement == "R078"
 
 
 def test_wide_counters_lift_the_limit_of_the_counter_only() -> None:
