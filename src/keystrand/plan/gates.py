@@ -14,6 +14,7 @@ from keystrand.plan.finding import Finding, Severity, blocking
 from keystrand.plan.layers import orphans
 from keystrand.plan.pattern import Layer, Pattern
 from keystrand.plan.people import overdue, staffing
+from keystrand.plan.posture import key_exchange
 from keystrand.plan.questions import questions
 from keystrand.plan.stages import Criterion, Stage, stages
 from keystrand.plan.templates import horizon_of, impact_of
@@ -144,5 +145,5 @@ def _is_inventoried(link: Link) -> bool:
 
 
 def _negotiates_pqc(link: Link) -> bool:
-    seen = [group for protocol in link.protocols for group in protocol.negotiated or ()]
-    return bool(seen) and all("mlkem" in group.lower().replace("-", "") for group in seen)
+    answers = {key_exchange(protocol) for protocol in link.protocols} - {Answer.NOT_APPLICABLE}
+    return answers == {Answer.YES}

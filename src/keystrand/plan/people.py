@@ -14,7 +14,7 @@ from keystrand.plan.stages import Drill, drills
 
 APART: Final = (  # roles that one person must not hold together, and the requirement that says so
     ("network-engineering", "security-policy", "R114"),
-    ("key-owner", "key-owner-deputy", "R050"),
+    ("key-owner", "key-deputy", "R050"),
     ("hsm-admin", "kms-admin", "R061"),
     ("kms-admin", "qkd-operator", "R061"),
     ("hsm-admin", "qkd-operator", "R061"),
@@ -22,7 +22,7 @@ APART: Final = (  # roles that one person must not hold together, and the requir
 )
 SIGN_OFFS: Final = ("sign-off-procurement", "sign-off-risk", "sign-off-engineering")
 CONTACT_DAYS: Final = 183  # a telephone number that nobody has tried for half a year is a guess
-ON_CALL: Final = ("incident-lead", "key-owner", "key-owner-deputy", "key-rotator")
+ON_CALL: Final = ("incident-lead", "key-owner", "key-deputy", "key-rotator")
 
 
 def staffing(estate: Estate) -> Iterator[Finding]:

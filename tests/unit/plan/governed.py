@@ -47,7 +47,7 @@ GOVERNANCE = Governance(
     people={
         "anna": person("key-owner", "security-policy", skills=("cryptography", "incident-response", "facility")),
         "bela": person(
-            "key-owner-deputy", "network-engineering", "link-inspector", skills=("optics", "networks", "operations")
+            "key-deputy", "network-engineering", "link-inspector", skills=("optics", "networks", "operations")
         ),
         "clara": person("update-signer", "auditor", skills=("operations", "cryptography", "optics")),
         "dora": person("key-rotator", "incident-lead", skills=("networks", "incident-response", "facility")),
