@@ -1,6 +1,6 @@
 """A report as data: sections of paragraphs, tables and pictures, which HTML and PDF are printed from.
 
-A figure is a cell with its basis, so a reader sees beside each whether it was measured, simulated or assumed, and a page counts them.
+A figure is a cell with its basis: a reader sees whether it was measured, simulated or assumed, and a page counts them.
 """
 
 from __future__ import annotations

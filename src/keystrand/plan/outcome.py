@@ -1,0 +1,164 @@
+"""What the plan found for each link, side by side: from classification to cost, as a report needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from keystrand.plan.claims import Ground
+from keystrand.plan.classify import Classified
+from keystrand.plan.estate import Control, Estate, Link, Medium, PathType
+from keystrand.plan.exposure import Exposure, exposed
+from keystrand.plan.fact import Answer, Basis, Figure, Span, Unknown, figure
+from keystrand.plan.feasibility import Feasibility
+from keystrand.plan.gates import Gate
+from keystrand.plan.pattern import Layer, Pattern
+from keystrand.plan.positions import Deadline, deadlines
+from keystrand.plan.posture import key_exchange
+from keystrand.plan.residual import Build, Corners, corners
+from keystrand.plan.roadmap import Roadmap, roadmap
+
+NOW: Final = "now"
+WITH_PQC: Final = "with PQC"
+AS_DECIDED: Final = "as decided"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One link. reasons, flips: why the pattern was chosen, and what would change it, in words. costs: by approach."""
+
+    estate: Estate
+    name: str
+    classified: Classified
+    feasibility: Feasibility
+    pattern: Pattern
+    reasons: tuple[str, ...]
+    flips: tuple[str, ...] = ()
+    costs: Mapping[str, Figure | Unknown] = field(default_factory=dict)
+
+    @property
+    def link(self) -> Link:
+        return self.estate.links[self.name]
+
+    @property
+    def today(self) -> Pattern:
+        """What protects it now: post-quantum only where that was seen, or stated, of every protocol."""
+        return Pattern.PQC if self.is_migrated is Answer.YES else Pattern.CLASSICAL
+
+    @property
+    def is_migrated(self) -> Answer:
+        """Whether key establishment is post-quantum already."""
+        answers = {key_exchange(protocol) for protocol in self.link.protocols} - {Answer.NOT_APPLICABLE}
+        return answers.pop() if len(answers) == 1 else Answer.NO if Answer.NO in answers else Answer.UNKNOWN
+
+    @property
+    def relays(self) -> int:
+        """On its QKD path; 0 without QKD."""
+        return (self.feasibility.relays or 0) if self.pattern.has_qkd else 0
+
+    @property
+    def exposure(self) -> Exposure | Unknown:
+        """Of classically protected traffic."""
+        return exposed(self.estate, self.classified.horizon_years)
+
+    @cached_property
+    def worlds(self) -> Corners | Unknown:
+        store = self.feasibility.store
+        starved = store.starvation if store is not None else None
+        return corners(
+            self.estate, self.classified.horizon_years, None if starved is None else Figure(Span(0.0, starved, starved))
+        )
+
+    @cached_property
+    def risks(self) -> Mapping[str, Span] | Unknown:
+        """Residual risk now, with PQC alone, and as decided; the endpoint floor stands in each."""
+        worlds = self.worlds
+        if isinstance(worlds, Unknown):
+            return worlds
+        patterns = {NOW: self.today, WITH_PQC: Pattern.PQC, AS_DECIDED: self.pattern}
+        return {label: worlds.residual(self.build(pattern)) for label, pattern in patterns.items()}
+
+    @property
+    def risk_basis(self) -> Basis:
+        return self.worlds.basis if isinstance(self.worlds, Corners) else Basis.ASSUMED
+
+    def build(self, pattern: Pattern) -> Build:
+        """The pattern as it would stand on this link."""
+        paths = self.link.disjoint_paths if pattern is Pattern.PQC_QKD_MULTI else 1
+        return Build(
+            pattern=pattern,
+            interaction=self.link.interaction,
+            relays=(self.feasibility.relays or 0,) * paths,
+            on_exhaustion=self.link.on_exhaustion,
+        )
+
+    @property
+    def deadlines(self) -> tuple[Deadline, ...]:
+        return deadlines(
+            self.estate, self.name, figure(self.estate.assumptions.migration_years), migrated=self.is_migrated
+        )
+
+    @property
+    def adversary(self) -> str:
+        """Who could read it, from what the link is: the fourth axis of the leadership page."""
+        if self.classified.no_quantum_treatment:
+            return "a listener today; later nobody, for the data is stale"
+        media = {segment.medium for segment in self.link.segments}
+        if self.classified.path is PathType.DEVICE_CLOUD:
+            who = "anybody on a path that we do not know"
+        elif Medium.SERVICE in media or self.classified.control is Control.THIRD_PARTY:
+            who = "the carrier, or whoever is inside it"
+        elif self.classified.control is Control.UNKNOWN:
+            who = "unknown: nobody has said who runs the path"
+        else:
+            who = "whoever gets to our fibre"
+        return f"{who}; records now, decrypts later"
+
+    @property
+    def ground(self) -> Ground:
+        """What its topology permits to be said."""
+        split = self.pattern is Pattern.PQC_QKD_MULTI and self.link.disjoint_paths > 1
+        return Ground(
+            relay_free=self.pattern.has_qkd and not self.relays, split=split, padded=self.pattern is Pattern.PQC_QKD_OTP
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole: an outcome for every link, in the order of the estate."""
+
+    estate: Estate
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def patterns(self) -> dict[str, Pattern]:
+        return {outcome.name: outcome.pattern for outcome in self.outcomes}
+
+    @property
+    def with_qkd(self) -> tuple[Outcome, ...]:
+        return tuple(outcome for outcome in self.outcomes if outcome.pattern.has_qkd)
+
+    @property
+    def with_pqc(self) -> tuple[Outcome, ...]:
+        """QKD links included: PQC is in all of them."""
+        return tuple(outcome for outcome in self.outcomes if Layer.PQC in outcome.pattern.layers)
+
+    @cached_property
+    def roadmap(self) -> Roadmap:
+        return roadmap(self.estate, self.patterns)
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        return self.roadmap.gates
+
+    @property
+    def ground(self) -> Ground:
+        """What may be said of all its QKD links together. Without any, nothing may be said of them."""
+        grounds = [outcome.ground for outcome in self.with_qkd]
+        return Ground(
+            relay_free=bool(grounds) and all(g.relay_free for g in grounds),
+            split=bool(grounds) and all(g.split or g.relay_free for g in grounds),
+            padded=bool(grounds) and all(g.padded for g in grounds),
+        )
