@@ -10,6 +10,7 @@ import click
 VERBS: Final = {
     "check": "Tell every fault and every gap of an estate.",
     "classify": "Show what each link carries and is.",
+    "report": "Write the whole plan as one HTML file, and as PDF.",
     "templates": "List the data classes that come with the program.",
 }
 

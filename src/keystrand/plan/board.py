@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from keystrand.plan.drawing import Intervals, intervals
-from keystrand.plan.fact import Unknown
+from keystrand.plan.fact import Basis, Unknown
 from keystrand.plan.outcome import AS_DECIDED, NOW, WITH_PQC, Outcome, Plan
-from keystrand.plan.page import Cell, Picture, Section, Table, chance, lasting, ranged, shown
+from keystrand.plan.page import Cell, Picture, Section, Table, chance, lasting, lifelong, ranged
 from keystrand.plan.pattern import Pattern
 from keystrand.plan.positions import Standing
 
@@ -20,7 +20,7 @@ PLAIN: Final = {
     Pattern.CLASSICAL: "hardening only",
     Pattern.PQC: "post-quantum keys",
     Pattern.PQC_QKD: "post-quantum keys, and keys of QKD",
-    Pattern.PQC_QKD_MULTI: "post-quantum keys, and keys of QKD over several ways",
+    Pattern.PQC_QKD_MULTI: "post-quantum keys, and keys of QKD from several sources",
     Pattern.PQC_QKD_OTP: "post-quantum keys, and keys of QKD, with a one-time pad for a small part",
 }
 URGENT: Final = (Standing.PASSED, Standing.LATE, Standing.AT_RISK, Standing.IN_TIME)
@@ -38,9 +38,11 @@ def board(plan: Plan) -> Section:
 
 
 def _headlines(plan: Plan) -> Iterator[str]:
-    counted = {pattern: [o.name for o in plan.outcomes if o.pattern is pattern] for pattern in Pattern}
-    parts = [f"{PLAIN[pattern]}: {len(names)}" for pattern, names in counted.items() if names]
-    yield f"{len(plan.outcomes)} links were looked at. {'; '.join(parts)}."
+    counted = {pattern: sum(o.pattern is pattern for o in plan.outcomes) for pattern in Pattern}
+    parts = [
+        f"{count} {'gets' if count == 1 else 'get'} {PLAIN[pattern]}" for pattern, count in counted.items() if count
+    ]
+    yield f"{len(plan.outcomes)} links were looked at: {'; '.join(parts)}."
     if plan.with_qkd:
         names = ", ".join(outcome.name for outcome in plan.with_qkd)
         yield f"QKD is proposed for {names}, always on top of post-quantum keys, and only once its gates are open."
@@ -52,7 +54,7 @@ def _headlines(plan: Plan) -> Iterator[str]:
     )
     shut = [gate for gate in plan.gates if not gate.is_open]
     if shut:
-        yield f"The next gate ({shut[0].into}) is shut by {len(shut[0].blocks)} open points; the roadmap names each."
+        yield f"The gate into {shut[0].into} is shut by {len(shut[0].blocks)} open points; the roadmap names each."
 
 
 def _axes(plan: Plan) -> Table:
@@ -60,10 +62,10 @@ def _axes(plan: Plan) -> Table:
         (
             Cell(", ".join(o.classified.carries) or "unknown"),
             Cell(o.name),
-            shown(o.classified.horizon_years, "years"),
+            lifelong(o.classified.horizon_years),
             Cell(o.adversary),
             Cell(PLAIN[o.pattern]),
-            Cell("; ".join(o.flips[:2]) or "nothing within the ranges assumed"),
+            Cell("; ".join(o.flips[:2]) or "not computed"),
         )
         for o in plan.outcomes
     )
@@ -76,18 +78,18 @@ def _axes(plan: Plan) -> Table:
 
 
 def _before_after_picture(plan: Plan) -> Iterator[Picture]:
-    rows = [
-        Intervals(o.name, list(o.risks.items()))
-        for o in plan.outcomes
-        if not isinstance(o.risks, Unknown) and o.pattern is not Pattern.CLASSICAL
-    ]
+    """Links whose decision changes something; the others are named, for there is nothing to see."""
+    risks = {o.name: o.risks for o in plan.outcomes if not isinstance(o.risks, Unknown)}
+    rows = [Intervals(name, list(found.items())) for name, found in risks.items() if found[NOW] != found[AS_DECIDED]]
     if not rows:
         return
+    same = [name for name in risks if name not in {row.name for row in rows}]
     title = "Chance that traffic of today is read while it must be secret"
     says = "; ".join(
         f"{row.name}: " + ", ".join(f"{label} {100 * s.low:.0f} to {100 * s.high:.0f} %" for label, s in row.spans)
         for row in rows
     )
+    says += f". As good already: {', '.join(same)}." if same else "."
     yield Picture(name="intervals", title=title, says=says, svg=intervals(rows, title, says))
 
 
@@ -126,15 +128,12 @@ def _dates(o: Outcome) -> str:
     return f"{', '.join(told)}; next: {first.position.body}, {first.position.due}"
 
 
-def cost_of(o: Outcome) -> Cell:
-    """Of what was decided, over the years of the tariffs."""
-    if not o.costs:
+def cost_of(o: Outcome, pattern: Pattern | None = None) -> Cell:
+    """Of what was decided, or of another pattern, over the years of the tariffs."""
+    found = o.costs.get(pattern or o.pattern)
+    if found is None:
         return Cell("unknown: not computed")
-    found = list(o.costs.values())
-    unknown = [cost for cost in found if isinstance(cost, Unknown)]
-    if unknown:
-        return Cell(str(unknown[0]))
-    decided = o.costs.get(AS_DECIDED)
-    if decided is None or isinstance(decided, Unknown):
-        return Cell("unknown")
-    return Cell(ranged(decided.span, o.estate.currency), decided.basis)
+    if isinstance(found, Unknown):
+        return Cell(str(found))
+    basis = Basis.weakest(layer.basis for layer in found.layers)
+    return Cell(f"{ranged(found.total, found.currency)} in {found.years:g} years", basis)

@@ -9,6 +9,7 @@ from typing import Final
 
 from keystrand.plan.claims import Ground
 from keystrand.plan.classify import Classified
+from keystrand.plan.cost import Bill, Costs, bill_of, cost
 from keystrand.plan.estate import Control, Estate, Link, Medium, PathType
 from keystrand.plan.exposure import Exposure, exposed
 from keystrand.plan.fact import Answer, Basis, Figure, Span, Unknown, figure
@@ -27,7 +28,7 @@ AS_DECIDED: Final = "as decided"
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One link. reasons, flips: why the pattern was chosen, and what would change it, in words. costs: by approach."""
+    """One link. reasons, flips: why the pattern was chosen, and what would change it, in words. costs: of patterns."""
 
     estate: Estate
     name: str
@@ -36,7 +37,7 @@ class Outcome:
     pattern: Pattern
     reasons: tuple[str, ...]
     flips: tuple[str, ...] = ()
-    costs: Mapping[str, Figure | Unknown] = field(default_factory=dict)
+    costs: Mapping[Pattern, Costs | Unknown] = field(default_factory=dict)
 
     @property
     def link(self) -> Link:
@@ -86,7 +87,7 @@ class Outcome:
 
     def build(self, pattern: Pattern) -> Build:
         """The pattern as it would stand on this link."""
-        paths = self.link.disjoint_paths if pattern is Pattern.PQC_QKD_MULTI else 1
+        paths = max(2, self.link.disjoint_paths) if pattern is Pattern.PQC_QKD_MULTI else self.link.disjoint_paths
         return Build(
             pattern=pattern,
             interaction=self.link.interaction,
@@ -152,6 +153,26 @@ class Plan:
     @property
     def gates(self) -> tuple[Gate, ...]:
         return self.roadmap.gates
+
+    @property
+    def bill(self) -> Bill | Unknown:
+        """Everything that the decisions need, together."""
+        bills = [bill_of(o.link, o.pattern, o.feasibility.hops) for o in self.outcomes]
+        missing = [
+            f"{o.name}: {why}"
+            for o, b in zip(self.outcomes, bills, strict=True)
+            if isinstance(b, Unknown)
+            for why in b.reasons
+        ]
+        known = [bill for bill in bills if isinstance(bill, Bill)]
+        return (
+            Unknown(tuple(missing)) if missing else sum(known[1:], known[0]) if known else Bill(endpoints=0, pqc=False)
+        )
+
+    @property
+    def costs(self) -> Costs | Unknown:
+        """Of all decisions together; a key manager that two links share is counted once."""
+        return self.bill if isinstance(self.bill, Unknown) else cost(self.estate, self.bill)
 
     @property
     def ground(self) -> Ground:

@@ -112,22 +112,38 @@ def _percent(value: float) -> str:
 
 
 def ranged(span: Span, unit: str) -> str:
-    """`5.1 to 5.6 dB`, `1.2 to 24 kbit/s`; points without `to`."""
-    scale, prefix = _scaled(span.high) if unit.startswith("bit") else (1.0, "")
-    low, high = three(span.low / scale), three(span.high / scale)
-    spaced = f" {prefix}{unit}" if unit else ""
-    return f"{low}{spaced}" if low == high else f"{low} to {high}{spaced}"
+    """`5.1 to 5.6 dB`, `85 bit/s to 1.2 kbit/s`; a point without `to`."""
+    low, high = (_with_unit(value, unit) for value in (span.low, span.high))
+    if low == high:
+        return high
+    same = low.partition(" ")[2] == high.partition(" ")[2]
+    return f"{low.partition(' ')[0] if same else low} to {high}"
 
 
-def _scaled(value: float) -> tuple[float, str]:
-    return next(((s, p) for s, p in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if value >= s), (1.0, ""))
+def _with_unit(value: float, unit: str) -> str:
+    if unit != "bit/s":
+        return f"{three(value)} {unit}".rstrip()
+    scale, prefix = next(((s, p) for s, p in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if value >= s), (1.0, ""))
+    return f"{three(value / scale)} {prefix}{unit}"
+
+
+def lifelong(found: Figure | None) -> Cell:
+    """A horizon of data: in years, or in days where that says more."""
+    if found is None:
+        return Cell("unknown: nobody has stated it")
+    if found.span.high == 0:
+        return Cell("not at all", found.basis)
+    if found.span.high < 0.1:
+        days = max(1.0, found.span.high * 365.25)
+        return Cell(f"{days:.0f} day{'s' if days >= 1.5 else ''} at most", found.basis)
+    return Cell(ranged(found.span, "years"), found.basis)
 
 
 def three(value: float) -> str:
     """Three digits at most, thousands apart."""
     if value >= 1000:
         digits = 10 ** max(0, len(str(int(value))) - 3)
-        return f"{round(value / digits) * digits:,.0f}".replace(",", " ")
+        return f"{round(value / digits) * digits:,.0f}".replace(",", "\u202f")
     return f"{value:.3g}"
 
 
@@ -137,3 +153,8 @@ def lasting(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.3g} s"
+
+
+def row(*cells: Cell | str) -> tuple[Cell, ...]:
+    """A row of a table; plain words become cells without a figure."""
+    return tuple(Cell(cell) if isinstance(cell, str) else cell for cell in cells)
