@@ -198,7 +198,9 @@ def relay_budget(case: Case) -> Judgement:
     if not case.link.qkd_alone_accepted_by:
         return Answer.YES, "combined with PQC: relays are no reason against it"
     budget, relays = residual.relay_budget(case.estate.assumptions), case.feasibility.relays or 0
-    return _yes(relays < budget.likely, f"{relays} relays, and K* is likely {budget.likely:.3g}, {budget.low:.3g} at least")
+    return _yes(
+        relays < budget.likely, f"{relays} relays, and K* is likely {budget.likely:.3g}, {budget.low:.3g} at least"
+    )
 
 
 def grounded(case: Case) -> Judgement:
