@@ -9,9 +9,11 @@ import click
 
 VERBS: Final = {
     "check": "Tell every fault and every gap of an estate.",
+    "import": "Turn what other tools found into tables of an estate.",
+    "scan": "Look at live TLS and SSH ends.",
+    "templates": "List the data classes that come with the program.",
     "classify": "Show what each link carries and is.",
     "report": "Write the whole plan as one HTML file, and as PDF.",
-    "templates": "List the data classes that come with the program.",
 }
 
 

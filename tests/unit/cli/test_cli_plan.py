@@ -90,3 +90,48 @@ def test_classify_shows_what_each_link_is(estate: Path) -> None:
 def test_templates_are_listed() -> None:
     assert "government-records" in plan("templates").stdout
     assert len(plan("templates", "--json").stdout.splitlines()) == len(plan("templates").stdout.splitlines())
+
+
+LINKS = "link,from,to,length_km\nvault,one,two,40-45\nnorth,one,three,12\n"
+SSH = '{"kex": [{"algorithm": "curve25519-sha256"}], "key": [], "target": "bastion:22"}'
+
+
+def test_import_prints_tables_that_are_an_estate(tmp_path: Path) -> None:
+    (tmp_path / "links.csv").write_text(LINKS)
+    told = plan("import", tmp_path / "links.csv")
+    assert told.return_value == exits.OK, told.output
+    (tmp_path / "printed.toml").write_text(told.stdout)
+    assert plan("check", tmp_path / "printed.toml").return_value == exits.REFUSED  # nobody owns its keys
+    assert "links.csv: csv: 3 sites, 2 links" in told.stderr
+
+
+def test_import_adds_to_an_estate_and_overwrites_nothing(estate: Path, tmp_path: Path) -> None:
+    (tmp_path / "links.csv").write_text(LINKS)
+    (tmp_path / "bad.json").write_text("{")
+    told = plan("import", tmp_path / "links.csv", tmp_path / "bad.json", "--into", estate)
+    assert told.return_value == exits.REFUSED
+    assert "bad.json: not JSON" in told.stderr
+    assert "1 links stand in the estate already" in told.stderr
+    text = estate.read_text()
+    assert text.startswith(ESTATE)
+    assert text.count("[links.vault]") == 1
+    assert "[links.north]" in text
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_import_for_a_link_says_what_protects_it(estate: Path, tmp_path: Path) -> None:
+    (tmp_path / "ssh.json").write_text(SSH)
+    assert plan("import", tmp_path / "ssh.json", "--into", estate, "--link", "vault").return_value == exits.OK
+    assert '[[links.vault.protocols]]\nname = "ssh"' in estate.read_text()
+    told = plan("import", tmp_path / "ssh.json", "--into", estate, "--link", "valt")
+    assert "valt is not a link" in str(told.exception)
+
+
+def test_import_leaves_the_estate_alone_where_the_sum_would_not_be_sound(estate: Path, tmp_path: Path) -> None:
+    estate.write_text(ESTATE + '[links.north]\nends = ["one", "two"]\nprotocols = [{ name = "tls" }]\n')
+    before = estate.read_text()
+    (tmp_path / "ssh.json").write_text(SSH)
+    told = plan("import", tmp_path / "ssh.json", "--into", estate, "--link", "north")
+    assert "nothing was written" in str(told.exception)
+    assert estate.read_text() == before
+    assert not list(tmp_path.glob("*.new"))
