@@ -42,9 +42,11 @@ from keystrand.govern.roles import Grant, Operation, Role
 from keystrand.net.http_client import HttpClient
 from keystrand.net.http_server import HttpServer
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.relay.maintenance import WindowStand
 from keystrand.testing.administration import MemoryAdministration, MemoryDesk
 from keystrand.testing.asgi import AsgiCaller
 from keystrand.testing.clock import VirtualClock
+from keystrand.wire.relay import Window
 
 # the oracle: v viewer, o operator, s security officer, a auditor, t tenant administrator, c custodian
 TABLE = """
@@ -78,6 +80,11 @@ POST /lifecycle/resume              - - s - t -
 POST /lifecycle/revoke              - - s - t -
 POST /lifecycle/compromise          - - s - - -
 POST /lifecycle/destroy             - - s - - -
+GET  /network                       v o s - - -
+POST /maintenance                   - o - - - -
+POST /maintenance/{window}/begin    - o - - - -
+POST /maintenance/{window}/end      - o - - - -
+POST /maintenance/{window}/force    - - s - - -
 GET  /jobs                          - o - a - -
 POST /jobs/expiry/run               - o - - - -
 GET  /approvals                     - - s a - -
@@ -110,6 +117,7 @@ SELECTORS: tuple[dict[str, str], ...] = (
     {"tenant": "beta", "sae": "b1"}, {"tenant": "acme", "sae": "b1"},
 )  # fmt: skip
 PROPOSES = ("/policy/proposals", "/tenants/{tenant}/unseal", "/tenants/{tenant}/erase", "/root/rotate")
+PROPOSES += ("/maintenance/{window}/force",)
 BEFORE = {
     "suspend": "active",
     "resume": "suspended",
@@ -126,7 +134,7 @@ def key_id(number: int) -> str:
     return f"00000000-0000-4000-8000-{number:012x}"
 
 
-POLICY_ID, ACME_ID, UNSEAL_ID, ROOT_ID, RELEASE = (key_id(number) for number in range(100, 105))
+POLICY_ID, ACME_ID, UNSEAL_ID, ROOT_ID, RELEASE, WINDOW = (key_id(number) for number in range(100, 106))
 SECRET_RECORD, SHARES = split(Secret(bytes(34)), 2, 3)
 
 
@@ -214,6 +222,7 @@ def asks() -> Iterator[Ask]:
                 )
         else:
             named = {"policy": POLICY_ID, "acme": ACME_ID, "unseal": UNSEAL_ID, "root": ROOT_ID, "rel": RELEASE}
+            named["window"] = WINDOW
             yield Ask(method, line, who, line.format(**named), _body(method, line))
 
 
@@ -238,6 +247,8 @@ def _body(method: str, line: str) -> dict[str, Any] | None:
         return None
     if line == "/policy/trials":
         return {"document": "next"}
+    if line == "/maintenance":
+        return {"from_s": 1e9, "until_s": 2e9, "reason": "cell"}
     if line.endswith("/shares"):
         return {"share": SHARE, "reason": "cell"}
     return {"reason": "cell", "document": "next"} if line == "/policy/proposals" else {"reason": "cell"}
@@ -332,6 +343,12 @@ class Estate:
             del desk.kept[extra]
         desk.sealed = {name: TenantState(tenant=name, sealed=False, generation=1) for name in ("acme", "beta")}
         desk.orders = []
+        window = Window(WINDOW, "", 0, 1, draining=False)
+        desk.planned = {
+            WINDOW: WindowStand(
+                window=window, stand="planned", under_way=0, checks=(), cut=(), actor="zoe", reason="cell"
+            )
+        }
         self.releases._open.clear()
         release = self.releases.begin("acme", SECRET_RECORD, requester="zoe", reason="cell")
         self.releases._open = {RELEASE: replace(release, release_id=RELEASE)}

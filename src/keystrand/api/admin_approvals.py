@@ -43,6 +43,12 @@ class RootContent(forms.Form, frozen=True, kw_only=True):
     key_label: str
 
 
+class WindowContent(forms.Form, frozen=True, kw_only=True):
+    """What a proposal to begin maintenance in spite of a shortfall says."""
+
+    window_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What can be proposed. reads: the operation that lets one see it; reach: whether a principal reaches what it is about."""
@@ -207,6 +213,12 @@ def _order_root(desk: Desk, proposal: Proposal) -> Result:
     return _order(proposal, key_label=msgspec.json.decode(proposal.content, type=RootContent).key_label)
 
 
+def _force_window(desk: Desk, proposal: Proposal) -> Result:
+    window_id = msgspec.json.decode(proposal.content, type=WindowContent).window_id
+    desk.begin_window(window_id, actor=actor_of(proposal), reason=proposal.reason, short=True)
+    return Result(form=proposal_facts(proposal))
+
+
 # the kinds -------------------------------------------------------------------------------------------------------------
 
 
@@ -233,5 +245,6 @@ KINDS: Final[Mapping[Op, Kind]] = {
     Op.KEYS_DESTROY: Kind(Op.KEYS_READ, _reaches_keys, _change_keys),
     Op.TENANTS_UNSEAL: Kind(Op.TENANTS_READ, _reaches_tenant, _order_tenant),
     Op.TENANTS_ERASE: Kind(Op.TENANTS_READ, _reaches_tenant, _order_tenant),
+    Op.MAINTENANCE_FORCE: Kind(Op.NETWORK_READ, _reaches_all, _force_window),
     Op.ROOT_ROTATE: Kind(Op.POLICY_READ, _reaches_all, _order_root),
 }

@@ -20,6 +20,7 @@ from keystrand.kme.lifecycle import Affected, Page
 from keystrand.kme.ports import AuditValue
 from keystrand.observe.alarms import Alarm
 from keystrand.observe.gauges import Gauges
+from keystrand.relay.maintenance import RelayedStand, WindowStand
 
 T = TypeVar("T")
 
@@ -84,6 +85,12 @@ class Desk(Proposals, Protocol):
 
     def tenant_states(self) -> Sequence[TenantState]: ...  # of those with a key of their own
     def check_root(self, key_label: str) -> None: ...  # raises BadRequest where the root key cannot be rotated so
+
+    def relayed(self) -> Sequence[RelayedStand]: ...  # links that begin here
+    def windows(self) -> Sequence[WindowStand]: ...
+    def plan_window(self, neighbour: str, from_s: float, until_s: float, *, actor: str, reason: str) -> str: ...
+    def begin_window(self, window_id: str, *, actor: str, reason: str, short: bool) -> None: ...  # IllegalTransition
+    def end_window(self, window_id: str, *, actor: str, reason: str) -> None: ...
 
     def jobs(self) -> Sequence[JobStatus]: ...
     def run_job(self, name: str) -> JobStatus: ...  # raises KeyError

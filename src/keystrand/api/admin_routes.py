@@ -6,6 +6,7 @@ from typing import Final
 
 from keystrand.api import admin_approvals as approvals
 from keystrand.api import admin_forms as forms
+from keystrand.api import admin_network as network
 from keystrand.api import admin_reads as reads
 from keystrand.api import admin_scopes as scopes
 from keystrand.api import admin_tenants as sealing
@@ -29,6 +30,7 @@ from keystrand.api.admin_call import (
     TAG,
     TENANT,
     UNTIL_S,
+    WINDOW_ID,
     Handler,
     Param,
     Route,
@@ -117,6 +119,12 @@ def _of_tenant(verb: str, operation: Op, handle: Handler, summary: str, *, alone
     return _order(f"/tenants/{{tenant}}/{verb}", operation, handle, answers, summary, params=(TENANT,))
 
 
+def _window(verb: str, operation: Op, handle: Handler, answer: type[forms.Form] | None, summary: str) -> Route:
+    """answer: of what one may do alone; None: others must approve."""
+    answers: dict[int, type[forms.Form]] = {200: answer} if answer else {202: forms.ProposalFacts}
+    return _order(f"/maintenance/{{window_id}}/{verb}", operation, handle, answers, summary, params=(WINDOW_ID,))
+
+
 ROUTES: Final = (
     _get("/status", Op.STATUS_READ, reads.status, forms.SiteStatus, "The site at a glance"),
     _get("/links", Op.LINKS_READ, reads.links, forms.Links, "QKD links and what they deliver"),
@@ -198,6 +206,20 @@ ROUTES: Final = (
     _life("revoke", "Deactivate keys: nothing new is protected with them"),
     _life("compromise", "Declare keys known to others; by criteria only with approval"),
     _life("destroy", "End keys that are deactivated or compromised; by criteria only with approval"),
+    _get("/network", Op.NETWORK_READ, network.network, forms.NetworkFacts, "Relayed links, and windows of maintenance"),
+    _order(
+        "/maintenance",
+        Op.MAINTENANCE_PLAN,
+        network.plan,
+        {200: forms.WindowFacts},
+        "Plan maintenance of the site or of a hop: pools fill for it",
+        body=forms.WindowWish,
+    ),
+    _window(
+        "begin", Op.MAINTENANCE_PLAN, network.begin, forms.WindowFacts, "Drain; refused where pools do not suffice"
+    ),
+    _window("force", Op.MAINTENANCE_FORCE, network.force, None, "Propose to drain although pools do not suffice"),
+    _window("end", Op.MAINTENANCE_PLAN, network.end, forms.WindowFacts, "Back into use"),
     _get("/jobs", Op.JOBS_READ, reads.jobs, forms.JobTable, "What the service does by itself"),
     Route(
         method="POST",

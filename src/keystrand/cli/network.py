@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +10,8 @@ import click
 
 from keystrand.cli import exits
 from keystrand.cli.admin_client import AdminClient, admin_options
+from keystrand.cli.maintain import command as maintain
+from keystrand.cli.maintain import instant
 from keystrand.cli.options import json_option, print_json
 from keystrand.cli.tables import moment, show_table
 from keystrand.cli.terminal import complain, say
@@ -29,6 +31,9 @@ def command() -> None:
 
     NETWORK is the network's file, the same at all its sites; see docs/guides/networks.md.
     """
+
+
+command.add_command(maintain)
 
 
 @command.command("check")
@@ -137,7 +142,7 @@ def compromise(
     if revoke and not reason:
         raise click.UsageError("say why: --reason")
     scope: dict[str, Any] = {"relay": site}
-    scope |= {field: _instant(text) for field, text in (("since_s", since), ("until_s", until)) if text}
+    scope |= {field: instant(text) for field, text in (("since_s", since), ("until_s", until)) if text}
     with AdminClient(config_file, name, token_file) as client:
         groups = client.get("/tally", scope)["groups"]
         told = client.post("/lifecycle/trials", scope | {"change": "compromise"})
@@ -149,14 +154,6 @@ def compromise(
                 f"proposed; {done['needed']} other(s) must approve it: keystrand approvals approve {done['proposal_id']}"
             )
     return exits.OK
-
-
-def _instant(text: str) -> float:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.UsageError(f"{text!r} is not a moment such as 2030-01-31T18:00") from None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 def _show_exposure(groups: list[dict[str, Any]], told: dict[str, Any], site: str, *, as_json: bool) -> None:

@@ -67,6 +67,10 @@ class LinkEntry(Section, frozen=True, kw_only=True):
     forbidden_sites: Annotated[tuple[str, ...], Meta(description="sites that may not relay for it")] = ()
     forbidden_owners: Annotated[tuple[str, ...], Meta(description="owners whose sites may not")] = ()
     forbidden_jurisdictions: Annotated[tuple[str, ...], Meta(description="jurisdictions whose sites may not")] = ()
+    expected_bps: Annotated[
+        float,
+        Meta(description="bits per second of keys that are expected to be drawn; it is filled ahead for them", ge=0),
+    ] = 0.0
     accept_undocumented: Annotated[
         bool,
         Meta(
@@ -98,7 +102,8 @@ class NetworkConfig(Section, frozen=True, kw_only=True):
         """As the relay wants it. Raises ValueError for what cannot be."""
         facts = {name: _facts(name, entry) for name, entry in self.sites.items()}
         links = {
-            name: RelayedLink(name=name, ends=entry.ends, terms=entry.terms()) for name, entry in self.links.items()
+            name: RelayedLink(name=name, ends=entry.ends, terms=entry.terms(), expected_bps=entry.expected_bps)
+            for name, entry in self.links.items()
         }
         return Atlas(facts, tuple(hop.ends for hop in self.hops), links)
 

@@ -16,6 +16,7 @@ from keystrand.core.policy import Rule, Sae, Tagging, Tags
 from keystrand.core.protection import Protection
 from keystrand.crypto.onetime import pad_bytes
 from keystrand.relay.relay import Pace
+from keystrand.relay.supply import Fill
 
 if TYPE_CHECKING:
     from keystrand.config.schema import SiteConfig
@@ -34,6 +35,18 @@ class Relay(Section, frozen=True, kw_only=True):
     fill_bits: Annotated[
         int, Meta(description="a relayed link that begins here is filled up to so many bits", ge=1024)
     ] = 4_194_304
+    fill_ahead_s: Annotated[
+        float,
+        Meta(description="and for so many seconds at the rate at which it is drawn, where hops can spare it", ge=0),
+    ] = 600.0
+    fill_most_bits: Annotated[int, Meta(description="but never above, planned maintenance included", ge=1024)] = (
+        67_108_864
+    )
+
+    def fill(self) -> Fill:
+        return Fill(
+            floor_bits=self.fill_bits, ahead_s=self.fill_ahead_s, most_bits=max(self.fill_bits, self.fill_most_bits)
+        )
 
     def pace(self) -> Pace:
         return Pace(block_bytes=self.block_bytes)

@@ -98,6 +98,12 @@ KINDS: Final = MappingProxyType(
         "relay.documents_lapsed": _A,  # it is no more: site, missing, closed (links that do not go over it any longer)
         "relay.tampered": _A,
         "relay.saw": _D,  # a share came by and was in clear here: link, bits, seen ("whole" block or "part")
+        # planned maintenance: window, hop (neighbour; "" for the whole site), actor, reason
+        "maintenance.planned": _N,
+        "maintenance.draining": _N,  # routes go around
+        "maintenance.drained": _N,  # nothing is under way any more
+        "maintenance.short": _A,  # began although pools do not suffice: links, bits
+        "maintenance.ended": _N,
         # tunnels
         "tunnel.up": _N,
         "tunnel.down": _W,

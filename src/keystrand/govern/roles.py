@@ -53,6 +53,9 @@ class Operation(StrEnum):
     KEYS_REVOKE = "keys.revoke"
     KEYS_COMPROMISE = "keys.compromise"
     KEYS_DESTROY = "keys.destroy"
+    NETWORK_READ = "network.read"  # relayed links, and windows of planned maintenance
+    MAINTENANCE_PLAN = "maintenance.plan"  # and begin and end it
+    MAINTENANCE_FORCE = "maintenance.force"  # begin although pools do not suffice
     JOBS_READ = "jobs.read"
     JOBS_RUN = "jobs.run"
     APPROVALS_READ = "approvals.read"
@@ -95,7 +98,9 @@ class Role(StrEnum):
     CUSTODIAN = "custodian"
 
 
-_WATCH: Final = frozenset({Op.STATUS_READ, Op.LINKS_READ, Op.POOLS_READ, Op.PEERS_READ, Op.ALARMS_READ})
+_WATCH: Final = frozenset(
+    {Op.STATUS_READ, Op.LINKS_READ, Op.POOLS_READ, Op.PEERS_READ, Op.ALARMS_READ, Op.NETWORK_READ}
+)
 _LIFE: Final = frozenset(
     {Op.KEYS_READ, Op.KEYS_SUSPEND, Op.KEYS_RESUME, Op.KEYS_REVOKE, Op.KEYS_COMPROMISE, Op.KEYS_DESTROY}
 )
@@ -106,12 +111,12 @@ ROLES: Final = MappingProxyType(
     {
         Role.VIEWER: _WATCH,
         # runs the machinery; learns nothing of keys, not even that they exist
-        Role.OPERATOR: _WATCH | {Op.CONFIG_READ, Op.JOBS_READ, Op.JOBS_RUN},
+        Role.OPERATOR: _WATCH | {Op.CONFIG_READ, Op.JOBS_READ, Op.JOBS_RUN, Op.MAINTENANCE_PLAN},
         Role.SECURITY_OFFICER: _WATCH
         | _LIFE
         | _ESTATE
         | _SEALS
-        | {Op.ESCROW_READ, Op.ROOT_ROTATE}
+        | {Op.ESCROW_READ, Op.ROOT_ROTATE, Op.MAINTENANCE_FORCE}
         | {Op.POLICY_READ, Op.POLICY_TRY, Op.POLICY_CHANGE, Op.APPROVALS_READ, Op.APPROVALS_DECIDE},
         # sees what was done, changes nothing
         Role.AUDITOR: _ESTATE

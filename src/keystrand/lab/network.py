@@ -32,6 +32,19 @@ from keystrand.wire import etsi014
 MARKER: Final = ".keystrand-network"
 READY_S: Final = 120.0
 FEED_S: Final = 1.0  # between two blocks of a hop
+ADMINS: Final = ("olga", "ann", "bob")  # an operator and two security officers at every site
+GRANTS: Final = """
+[admin]
+listen = "127.0.0.1:{port}"
+[[admin.grants]]
+role = "operator"
+names = ["olga"]
+[[admin.grants]]
+role = "security-officer"
+names = ["ann", "bob"]
+tenants = ["*"]
+saes = ["*"]
+"""
 LACKS: Final = (
     "all sites stand on one machine, under one user",
     "the keys of the hops come from a feeder that stands for QKD modules: nobody's physics protects them",
@@ -62,6 +75,7 @@ class NetworkLab:
         self.programs = Programs(self.folder)
         self.files: dict[str, Path] = {}
         self.configs: dict[str, SiteConfig] = {}
+        self._admin_ports: dict[str, int] = {}
         self._feeding: threading.Thread | None = None
         self._ending = threading.Event()
 
@@ -81,6 +95,7 @@ class NetworkLab:
         base = free_base_port(len(names) * PORTS_PER_SITE)
         for index, name in enumerate(names):
             self.files[name] = found_site(self.folder / name, name, base_port=base + index * PORTS_PER_SITE)
+            self._admin_ports[name] = base + (index + 1) * PORTS_PER_SITE - 1
         cards = {name: read_card(card_of(file).text().encode()) for name, file in self.files.items()}
         port = free_base_port(2 * len(self.network.hops), start=base + len(names) * PORTS_PER_SITE)
         for number, hop in enumerate(self.network.hops):
@@ -121,8 +136,10 @@ class NetworkLab:
         (self.folder / "network.toml").write_text("\n".join(lines) + "\n", "utf-8")
 
     def _section(self, name: str) -> str:
-        """[relay], and an application at each end of the relayed links that end here."""
-        text = '\n[relay]\nnetwork = "../network.toml"\n'
+        """[relay], administrators, and an application at each end of the relayed links that end here."""
+        for admin in ADMINS:
+            pki.issue(self.folder / name / "pki", kind="admin", name=admin)
+        text = '\n[relay]\nnetwork = "../network.toml"\n' + GRANTS.format(port=self._admin_ports[name])
         for link, entry in self.network.links.items():
             if name not in entry.ends:
                 continue

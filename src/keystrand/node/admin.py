@@ -38,11 +38,13 @@ from keystrand.net.https import fetch
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.beside import Beside
 from keystrand.node.engine import Engine
+from keystrand.node.maintenance import Upkeep
 from keystrand.node.roots import check_rotation
 from keystrand.node.tenants import Tenants, require_one_process
 from keystrand.observe.alarms import Alarm
 from keystrand.observe.feed import Feed
 from keystrand.observe.gauges import Gauges
+from keystrand.relay.maintenance import RelayedStand, WindowStand
 from keystrand.store.sql import SqlStore
 
 T = TypeVar("T")
@@ -101,6 +103,7 @@ class Place:
     feed: Feed
     gauges: Callable[[Kme], Gauges]
     beside: tuple[Beside, ...] = ()
+    upkeep: Upkeep | None = None
 
 
 @dataclass(slots=True)
@@ -173,6 +176,31 @@ class EngineDesk:
             check_rotation(self.place.config, key_label)
         except ConfigError as error:
             raise BadRequest(str(error), hint=error.hint) from None
+
+    # the network
+
+    def relayed(self) -> Sequence[RelayedStand]:
+        return self.place.upkeep.relayed() if self.place.upkeep else ()
+
+    def windows(self) -> Sequence[WindowStand]:
+        return self.place.upkeep.stands() if self.place.upkeep else ()
+
+    def plan_window(self, neighbour: str, from_s: float, until_s: float, *, actor: str, reason: str) -> str:
+        upkeep = self._upkeep()
+        return upkeep.plan(
+            self.kme.site, neighbour=neighbour, from_s=from_s, until_s=until_s, actor=actor, reason=reason
+        )
+
+    def begin_window(self, window_id: str, *, actor: str, reason: str, short: bool) -> None:
+        self._upkeep().begin(self.kme.site, window_id, actor=actor, reason=reason, short=short)
+
+    def end_window(self, window_id: str, *, actor: str, reason: str) -> None:
+        self._upkeep().end(self.kme.site, window_id, actor=actor, reason=reason)
+
+    def _upkeep(self) -> Upkeep:
+        if self.place.upkeep is None:
+            raise BadRequest("this site is in no network", hint="[relay] in its file names one")
+        return self.place.upkeep
 
     def jobs(self) -> Sequence[JobStatus]:
         return (*self.kme.jobs.status(), *(job.status for job in self.place.beside))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 from keystrand.config.relay import neighbours, relay_sae
@@ -23,16 +23,19 @@ from keystrand.crypto.sign import Signer, Verifier
 from keystrand.kme.service import Kme
 from keystrand.node.devices import LinkState
 from keystrand.node.engine import Engine
+from keystrand.node.maintenance import Upkeep
 from keystrand.node.peers import PeerLines
 from keystrand.relay.linkstate import LinkState as Hops
 from keystrand.relay.meter import Meter
 from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say, Tell
 from keystrand.relay.relay import Relay
+from keystrand.store.papers import SqlPapers
 from keystrand.wire import relay as wire
 from keystrand.wire.device import LinkReport
 from keystrand.wire.peer import Relayed
 
 TICK_S: Final = 0.25
+DEMAND_WINDOW_S: Final = 600.0
 RATE_WINDOW_S: Final = 30.0
 
 
@@ -40,7 +43,14 @@ class Relaying:
     """Runs the relay of one site. `links`: how its relayed links are, for the gauges."""
 
     def __init__(
-        self, config: SiteConfig, signer: Signer, engine: Engine, lines: PeerLines, clock: Clock, sink: Sink
+        self,
+        config: SiteConfig,
+        signer: Signer,
+        engine: Engine,
+        lines: PeerLines,
+        papers: SqlPapers,
+        clock: Clock,
+        sink: Sink,
     ) -> None:
         assert config.relay is not None
         assert config.network is not None
@@ -54,7 +64,13 @@ class Relaying:
         self._keys = {name: Verifier.parse(entry.audit_key) for name, entry in config.network.sites.items()}
         atlas, label = config.network.atlas(), LABELS["relay/advert"]
         state = Hops(self._site, atlas, clock, lambda message: signer.sign(label + message), self._verify)
-        self.relay = Relay(self._site, atlas, state, clock=clock, entropy=SystemEntropy(), pace=self._section.pace())
+        pace, fill = self._section.pace(), self._section.fill()
+        self.relay = Relay(self._site, atlas, state, clock=clock, entropy=SystemEntropy(), pace=pace, fill=fill)
+        self.upkeep = Upkeep(papers, self.relay, clock)
+        self._drawn = {name: Meter(DEMAND_WINDOW_S) for name in config.relayed_links}
+        self._demand = {name: Meter(DEMAND_WINDOW_S) for name in self._neighbours}
+        self._others = dict.fromkeys(self._neighbours, 0)  # that others drew, as far as one can tell
+        self._pads = dict.fromkeys(self._neighbours, 0)  # bits that relays drew, at either end
         self.links = {name: LinkState() for name in config.relayed_links}
         self._flows: dict[str, deque[tuple[float, int]]] = {name: deque() for name in self.links}
         self._tasks: asyncio.TaskGroup | None = None
@@ -79,30 +95,38 @@ class Relaying:
         for neighbour, span in levels.items():
             self._reach(neighbour, *span)
         for name in self.relay.supplies:
-            held, following = await self._engine.call(lambda kme, name=name: _level(kme, name))  # type: ignore[misc]
-            self.relay.supply(name, wanted=held < self._section.fill_bits, next_sequence=following)
+            held, following, drawn = await self._engine.call(lambda kme, name=name: _level(kme, name))  # type: ignore[misc]
+            demand_bps = self._drawn[name].read(self._clock.monotonic_s(), drawn)
+            self.relay.supply(name, held_bits=held, next_sequence=following, demand_bps=demand_bps)
         self.relay.tick()
         self._perform()
         for name, state in self.links.items():
             self._report(name, state)
 
-    def _read(self, kme: Kme) -> dict[str, tuple[int, int]]:
-        """By neighbour: bits that we may draw, and how many come per second."""
+    def _read(self, kme: Kme) -> dict[str, tuple[int, int, float]]:
+        """By neighbour: bits that we may draw, how many come per second, and how many others than relays draw."""
         now_s, spans = self._clock.monotonic_s(), {}
+        self.upkeep.end_old(kme.site)
+        self.relay.maintenance.windows = self.upkeep.windows()
         for neighbour in self._neighbours:
-            bits, rate_bps = 0, 0.0
+            bits, drawn, rate_bps = 0, -self._pads[neighbour], 0.0
             for link in self._hops[neighbour]:
                 bits += kme.pool.owned_bits(link)
-                rate_bps += self._rates[link].read(now_s, kme.site.store.ledger(link)[Account.INGESTED])
-            spans[neighbour] = bits, int(rate_bps)
+                ledger = kme.site.store.ledger(link)
+                rate_bps += self._rates[link].read(now_s, ledger[Account.INGESTED])
+                drawn += _drawn(ledger)
+            # a pad is reserved before it is counted as one, so the sum may go back: what it was is near enough
+            self._others[neighbour] = max(self._others[neighbour], drawn)
+            demand_bps = self._demand[neighbour].read(now_s, self._others[neighbour])
+            spans[neighbour] = bits, int(rate_bps), demand_bps
         return spans
 
-    def _reach(self, neighbour: str, bits: int, rate_bps: int) -> None:
+    def _reach(self, neighbour: str, bits: int, rate_bps: int, demand_bps: float) -> None:
         if self._lines.is_up(neighbour):
             if neighbour not in self._up:
                 self._up.add(neighbour)
                 self._emit("relay.up", peer=neighbour)
-            self.relay.up(neighbour, bits, rate_bps)
+            self.relay.up(neighbour, bits, rate_bps, demand_bps)
         elif neighbour in self._up:
             self._up.discard(neighbour)
             self._emit("relay.down", peer=neighbour)
@@ -150,6 +174,7 @@ class Relaying:
             )
         except KeystrandError as error:
             self._emit("strand.missing", peer=order.neighbour, reason=str(error))
+        self._pads[order.neighbour] += sum(key.material.length_bits for key in keys or ())
         self.relay.drawn(order.ticket, keys)
         self._perform()
 
@@ -160,6 +185,7 @@ class Relaying:
             keys = await self._engine.call(lambda kme: kme.get_key_with_ids(me, other, ids))
         except KeystrandError as error:
             self._emit("strand.missing", peer=order.neighbour, reason=str(error))
+        self._pads[order.neighbour] += sum(key.material.length_bits for key in keys or ())
         self.relay.fetched(order.ticket, keys)
         self._perform()
 
@@ -207,7 +233,12 @@ class Relaying:
         self._sink.emit(Event(kind, self._clock.now_s(), fields))
 
 
-def _level(kme: Kme, link: str) -> tuple[int, int]:
-    """Bits that a relayed link holds, and the block that its KME expects next."""
+def _level(kme: Kme, link: str) -> tuple[int, int, int]:
+    """Bits that a relayed link holds, the block that its KME expects next, and bits that were drawn from it, ever."""
     ledger = kme.site.store.ledger(link)
-    return ledger[Account.AVAILABLE] + ledger[Account.QUARANTINED], kme.site.store.next_sequence(link)
+    held = ledger[Account.AVAILABLE] + ledger[Account.QUARANTINED]
+    return held, kme.site.store.next_sequence(link), _drawn(ledger)
+
+
+def _drawn(ledger: Mapping[Account, int]) -> int:
+    return ledger[Account.RESERVED] + ledger[Account.DELIVERED] + ledger[Account.BURNT]

@@ -123,7 +123,7 @@ class SiteNode:
         self.notary.send = self.lines.send
         self.relaying: Relaying | None = None
         if config.relay is not None:
-            self.relaying = Relaying(config, signer, self.engine, self.lines, self.clock, self.sink)
+            self.relaying = Relaying(config, signer, self.engine, self.lines, self.store.papers, self.clock, self.sink)
         relayed = {} if self.relaying is None else self.relaying.links
         self.readings = Readings(ChainMap(self.devices.links, relayed))
         self._link_gauges: tuple[LinkGauge, ...] = ()
@@ -264,7 +264,8 @@ class SiteNode:
             self._servers.append(server)
         self._servers += await Edges(config, self.engine, self.contexts, self.sink, self._gauges, self.border).open()
         beside = tuple(part.job for part in self.beside)
-        place = Place(config, self.store, self.clock, self.feed, self._gauges, beside)
+        upkeep = self.relaying.upkeep if self.relaying else None
+        place = Place(config, self.store, self.clock, self.feed, self._gauges, beside, upkeep)
         self._servers += await serve_admin(place, self.engine, self.sink, self._adopt)
         self.sink.emit(Event("site.started", self.clock.now_s(), {"site": config.site.name}))
 

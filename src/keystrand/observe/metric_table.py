@@ -80,6 +80,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     _gauge("audit_cosign_age_seconds", "Time since the last co-signature"),
     _counter("audit_write_failures_total", "Audit writes that failed; nothing was released meanwhile"),
     # relays
+    _counter("maintenance_begun_total", "Windows of planned maintenance in which this site, or a hop, was drained"),
+    _counter("maintenance_short_total", "Of these, how many began although pools did not suffice"),
+    _counter("maintenance_short_bits_total", "Bits that these lacked"),
     _counter(
         "relay_documents_lapsed_total", "Sites that may carry our relayed links and are documented no more", "site"
     ),

@@ -93,6 +93,8 @@ _COUNTS: Final[dict[str, tuple[_Count, ...]]] = {
     "transfer.rotated": (_Count("transfer_rotations_total", ("peer",)),),
     "relay.block": (_Count("relay_blocks_total", ("link",)),),
     "relay.block_lost": (_Count("relay_blocks_lost_total", ("link",)),),
+    "maintenance.draining": (_Count("maintenance_begun_total"),),
+    "maintenance.short": (_Count("maintenance_short_total"), _Count("maintenance_short_bits_total", (), "bits")),
     "relay.documents_lapsed": (_Count("relay_documents_lapsed_total", ("site",)),),
     "relay.saw": (_Count("relay_exposure_bits_total", ("link", "seen"), "bits"),),
     "tunnel.rotated": (_Count("tunnel_rotations_total", ("sae", "tunnel", "entropy")),),

@@ -92,6 +92,7 @@ class RelayedLink:
     name: str
     ends: tuple[str, str]
     terms: Terms = Terms()
+    expected_bps: float = 0.0  # that its applications are expected to draw
 
     @property
     def origin(self) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from keystrand.core.clock import Clock
 from keystrand.core.errors import PeerFault
 from keystrand.relay.atlas import Atlas, RelayedLink, day_of
-from keystrand.wire.relay import Advert, Span, signed_part
+from keystrand.wire.relay import NEEDS_MAX, Advert, Need, Span, Window, signed_part
 
 NEWS_S: Final = 1.0  # between two adverts whose bits differ by a factor of two
 SUSPECT_COST: Final = 16.0  # of a hop over which a share was lost; the others cost 1 to 4
@@ -23,6 +23,17 @@ REFILL_S: Final = 10.0  # a hop that takes so long to make the pads of one block
 
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[str, bytes, bytes], None]  # site, message, signature; raises Tampered
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Sites and hops that no route may use."""
+
+    sites: frozenset[str] = frozenset()
+    hops: frozenset[frozenset[str]] = frozenset()
+
+    def __or__(self, other: Closed) -> Closed:
+        return Closed(self.sites | other.sites, self.hops | other.hops)
 
 
 @dataclass(slots=True)
@@ -48,18 +59,27 @@ class LinkState:
     _number: int = 0
     _said_s: float = float("-inf")
 
-    def own(self, spans: Mapping[str, Span]) -> Advert | None:
+    def own(
+        self, spans: Mapping[str, Span], windows: tuple[Window, ...] = (), needs: tuple[Need, ...] = ()
+    ) -> Advert | None:
         """Our advert, where it is time for one: spans by neighbour, those that are up."""
         now_s, last = self.clock.monotonic_s(), self.adverts.get(self.site)
         said = {span.neighbour: span for span in last.spans} if last is not None else {}
         quiet_s = now_s - self._said_s
-        if last is not None and said.keys() == spans.keys():
+        if last is not None and said.keys() == spans.keys() and last.windows == windows:
             moved = any(span.bits.bit_length() != said[name].bits.bit_length() for name, span in spans.items())
+            moved = moved or [*map(_gist, last.needs)] != [*map(_gist, needs[:NEEDS_MAX])]
             if quiet_s < (NEWS_S if moved else self.advert_s):
                 return None
         # the clock's seconds, so that a site that starts anew goes on above what the others know of it
         self._number = max(self._number + 1, int(self.clock.now_s()))
-        advert = Advert(site=self.site, number=self._number, spans=tuple(spans[name] for name in sorted(spans)))
+        advert = Advert(
+            site=self.site,
+            number=self._number,
+            spans=tuple(spans[name] for name in sorted(spans)),
+            windows=windows,
+            needs=needs[:NEEDS_MAX],
+        )
         advert = msgspec.structs.replace(advert, signature=self.sign(signed_part(advert)))
         self._keep(advert)
         self._said_s = now_s
@@ -75,7 +95,8 @@ class LinkState:
         if known is not None and advert.number <= known.number:
             return False
         around = self.atlas.neighbours(advert.site)
-        if advert.site not in self.atlas.sites or any(span.neighbour not in around for span in advert.spans):
+        named = {span.neighbour for span in advert.spans} | {window.neighbour for window in advert.windows} - {""}
+        if advert.site not in self.atlas.sites or not named <= around:
             raise PeerFault(f"an advert of {advert.site} names hops that the network does not have")
         self.verify(advert.site, signed_part(advert), advert.signature)
         self._keep(advert)
@@ -94,18 +115,37 @@ class LinkState:
         now_s = self.clock.monotonic_s()
         for site in [s for s, at_s in self.heard_s.items() if now_s - at_s > self.forget_s and s != self.site]:
             # the advert stays as a number, so that an old one that comes late is no news
-            self.adverts[site] = msgspec.structs.replace(self.adverts[site], spans=())
+            self.adverts[site] = msgspec.structs.replace(self.adverts[site], spans=(), windows=(), needs=())
             del self.heard_s[site]
         self.suspects = {hop: until_s for hop, until_s in self.suspects.items() if until_s > now_s}
 
-    def graph(self, link: RelayedLink, need_bits: int) -> dict[str, dict[str, float]]:
+    def closed(self) -> Closed:
+        """What is drained for maintenance now."""
+        now_s, sites, hops = self.clock.now_s(), set(), set()
+        for name, advert in self.adverts.items():
+            for window in advert.windows:
+                if window.draining and now_s < window.until_s:
+                    if window.neighbour:
+                        hops.add(frozenset((name, window.neighbour)))
+                    else:
+                        sites.add(name)
+        return Closed(frozenset(sites), frozenset(hops))
+
+    def rates(self, link: RelayedLink) -> dict[str, dict[str, float]]:
+        """How many bits per second the hops make that the link's routes may use now."""
+        graph = self.graph(link, 0)
+        spans = {(name, span.neighbour): span for name, advert in self.adverts.items() for span in advert.spans}
+        return {one: {other: float(spans[one, other].rate_bps) for other in around} for one, around in graph.items()}
+
+    def graph(self, link: RelayedLink, need_bits: int, *, closed: Closed | None = None) -> dict[str, dict[str, float]]:
         """Hops that the link's routes may use and that have bits for them, with their costs.
 
         A hop costs 1, up to 1 more the scarcer its bits are, up to 1 more the slower they come, 1 more where it leads to a
         site that is not documented, and 16 while it is suspect, so that it is better than none.
         """
         today = day_of(self.clock.now_s())
-        inner = self.atlas.permitted(link, today) | {*link.ends}
+        closed = self.closed() if closed is None else closed
+        inner = (self.atlas.permitted(link, today) | {*link.ends}) - closed.sites
         bare = {site for site in inner if site not in link.ends and self.atlas.sites[site].missing(today)}
         graph: dict[str, dict[str, float]] = {}
         for site in inner:
@@ -116,6 +156,7 @@ class LinkState:
                 span.neighbour: self._cost(site, span, need_bits) + (span.neighbour in bare)
                 for span in advert.spans
                 if span.neighbour in inner and span.bits >= need_bits and self._says(span.neighbour, site)
+                if frozenset((site, span.neighbour)) not in closed.hops
             }
         return graph
 
@@ -128,7 +169,13 @@ class LinkState:
         return advert is not None and any(span.neighbour == neighbour for span in advert.spans)
 
     def _cost(self, site: str, span: Span, need_bits: int) -> float:
-        scarcity = need_bits / max(span.bits, need_bits)
+        scarcity = need_bits / max(span.bits, need_bits, 1)
         suspect = SUSPECT_COST if frozenset((site, span.neighbour)) in self.suspects else 0.0
         refill_s = need_bits / max(span.rate_bps, 1)
         return 1.0 + scarcity + refill_s / (refill_s + REFILL_S) + suspect
+
+
+def _gist(need: Need) -> tuple[str, str, str, bool, int, int]:
+    """What of an answer is worth telling at once: whether it suffices, and its figures to a factor of two."""
+    suffices = need.held_bits >= need.needed_bits
+    return need.site, need.window_id, need.link, suffices, need.held_bits.bit_length(), need.needed_bits.bit_length()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -29,14 +29,17 @@ from keystrand.crypto.onetime import TAG_BYTES, lock, pad_bytes, unlock
 from keystrand.relay.atlas import Atlas, RelayedLink, day_of
 from keystrand.relay.documents import Documents
 from keystrand.relay.linkstate import LinkState
+from keystrand.relay.maintenance import Level, Maintenance
 from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say, Tell, pad_of
 from keystrand.relay.routes import Route, disjoint_routes, fewest_hops
 from keystrand.relay.split import join, split
+from keystrand.relay.supply import FILL, Fill, Sending, Supply
 from keystrand.wire.relay import Advert, AnyRelayMessage, Carry, Joined, Lost, Place, Span, Taken, context_of
 
 SEEN_MAX: Final = 4096  # shares remembered, so that a repeated one is answered and not fetched again
 FETCHING_MAX: Final = 256  # shares whose pads are on their way; more are asked for again by their repetition
 SEQUENCES_MAX: Final = 256  # that a target may be ahead: beyond it, its word is not believed
+SPARE: Final = 4  # pads that a hop has at least where a link above its floor takes one
 SPOILT_MAX: Final = 64  # blocks whose routes are remembered, in case their bits turn out to differ
 
 
@@ -69,20 +72,6 @@ class Leg:
 
 
 @dataclass(slots=True)
-class Sending:
-    """A block of ours under way."""
-
-    block: Secret
-    way: Way
-    deadline_s: float
-    lost: set[int] = field(default_factory=set)  # parts
-
-    @property
-    def is_hopeless(self) -> bool:
-        return len(self.way.routes) - len(self.lost) < self.way.needed
-
-
-@dataclass(slots=True)
 class Gathering:
     """A block that ends here."""
 
@@ -92,27 +81,25 @@ class Gathering:
     is_joined: bool = False
 
 
-@dataclass(slots=True)
-class Supply:
-    """A relayed link that begins here, as our KME sees it."""
-
-    link: RelayedLink
-    wanted: bool = False
-    next_sequence: int = 0
-    not_before_s: float = 0.0
-    failures: int = 0
-    sending: int | None = None  # sequence of the block under way: one at a time keeps them in order
-
-
 class Relay:
     """See the module. `orders` gathers what to do; the runner takes it with `drain`."""
 
     def __init__(
-        self, site: str, atlas: Atlas, state: LinkState, *, clock: Clock, entropy: Entropy, pace: Pace = Pace()
+        self,
+        site: str,
+        atlas: Atlas,
+        state: LinkState,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        pace: Pace = Pace(),
+        fill: Fill = FILL,
     ) -> None:
-        self.site, self.atlas, self.state, self.pace = site, atlas, state, pace
+        self.site, self.atlas, self.state, self.pace, self.fill = site, atlas, state, pace, fill
         self.clock, self.entropy = clock, entropy
         self.documents = Documents(site, atlas)
+        self.maintenance = Maintenance(site, atlas, state)
+        self.hops: dict[str, Level] = {}
         self.spans: dict[str, Span] = {}
         self.orders: list[Order] = []
         self.supplies = {link.name: Supply(link) for link in atlas.links.values() if link.origin == site}
@@ -139,21 +126,30 @@ class Relay:
 
     # what the surroundings tell ------------------------------------------------------------------------------------
 
-    def up(self, neighbour: str, bits: int, rate_bps: int) -> None:
-        """The neighbour's relay answers, and our KME has so many bits for the hop."""
+    def up(self, neighbour: str, bits: int, rate_bps: int, demand_bps: float = 0.0) -> None:
+        """The neighbour's relay answers, and our KME has so many bits for the hop. demand_bps: of others than relays."""
         if neighbour not in self.spans:
             for advert in self.state.adverts.values():
                 self._say(neighbour, advert)
         self.spans[neighbour] = Span(neighbour, bits, rate_bps)
+        self.hops[neighbour] = Level(held_bits=bits, demand_bps=demand_bps)
 
     def down(self, neighbour: str) -> None:
         self.spans.pop(neighbour, None)
 
-    def supply(self, link: str, *, wanted: bool, next_sequence: int) -> None:
-        """Whether our KME wants more bits of a relayed link that begins here, and which block it expects next."""
+    def supply(self, link: str, *, held_bits: int, next_sequence: int, demand_bps: float = 0.0) -> None:
+        """What our KME has of a relayed link that begins here, which block it expects next, and how fast it is drawn from."""
         supply = self.supplies[link]
-        supply.wanted = wanted
-        supply.next_sequence = max(supply.next_sequence, next_sequence)
+        level = Level(held_bits=held_bits, demand_bps=max(demand_bps, supply.link.expected_bps))
+        supply.hear(level, self.fill, self.maintenance.wanted_bits(link), next_sequence)
+
+    def under_way(self, neighbour: str = "") -> int:
+        """Shares that this site has in hand; of one hop, or of all."""
+        hands = [leg.neighbour for leg in self._legs.values()]
+        hands += [carry.place.route[carry.hop - 1] for carry in self._fetching.values()]
+        hands += [gathering.place.route[-2] for gathering in self._gatherings.values() if not gathering.is_joined]
+        hands += [way[1] for sending in self._sendings.values() for way in sending.way.routes]
+        return len(hands) if not neighbour else hands.count(neighbour)
 
     def spoilt(self, link: str, sequence: int) -> None:
         """The two ends got different bits: somebody on the routes lies."""
@@ -177,8 +173,7 @@ class Relay:
         self.state.forget()
         for kind, fields in self.documents.look(self.clock.now_s()):
             self._tell(kind, **fields)
-        if (advert := self.state.own(self.spans)) is not None:
-            self._flood(advert, self.spans)
+        self._advertise()
         for leg in list(self._legs.values()):
             if leg.place not in self._legs:
                 continue  # went with its block
@@ -196,15 +191,30 @@ class Relay:
                 self._give_up(link, sequence, "a hop of its routes is gone", pause=False)
         for key in [key for key, gathering in self._gatherings.items() if now_s >= gathering.deadline_s]:
             _wipe(self._gatherings.pop(key).parts.values())
+        for window in self.maintenance.watch(self.under_way):
+            self._tell("maintenance.drained", window=window.window_id, hop=window.neighbour)
+        closed = self.state.closed().sites
         for supply in self.supplies.values():
             if supply.wanted and supply.sending is None and now_s >= supply.not_before_s:
+                if closed & {*supply.link.ends}:
+                    continue  # nothing begins or ends at a site that drains
                 self._begin(supply)
+
+    def _advertise(self) -> None:
+        links = {name: supply.level for name, supply in self.supplies.items()}
+        needs = self.maintenance.needs(links, self.hops, self._need_bits)
+        if (advert := self.state.own(self.spans, self.maintenance.windows, needs)) is not None:
+            self._flood(advert, self.spans)
+
+    @property
+    def _need_bits(self) -> int:
+        return 8 * pad_bytes(self.pace.block_bytes)
 
     # the origin ----------------------------------------------------------------------------------------------------
 
-    def routes(self, link: RelayedLink) -> list[Route]:
-        """Routes for one block now: as many as the terms ask for, or none."""
-        graph = self.state.graph(link, 8 * pad_bytes(self.pace.block_bytes))
+    def routes(self, link: RelayedLink, *, spare: int = 1) -> list[Route]:
+        """Routes for one block now: as many as the terms ask for, or none. spare: so many pads each hop has at least."""
+        graph = self.state.graph(link, spare * self._need_bits)
         today = day_of(self.clock.now_s())
         for search in (disjoint_routes, fewest_hops):
             found = search(graph, link.origin, link.target, link.terms.paths)
@@ -213,7 +223,10 @@ class Relay:
         return []
 
     def _begin(self, supply: Supply) -> None:
-        link, routes = supply.link, self.routes(supply.link)
+        link, routes = supply.link, self.routes(supply.link, spare=SPARE if supply.is_ahead else 1)
+        if not routes and supply.is_ahead:
+            self._pause(supply)
+            return
         if not routes:
             self._tell("relay.no_route", link=link.name, paths=link.terms.paths)
             self._pause(supply)

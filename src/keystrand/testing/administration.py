@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from keystrand.api.admin_desk import Desk, Order, Remembered, SiteFacts
 from keystrand.core.clock import Clock
-from keystrand.core.errors import BadRequest, UnknownKey
+from keystrand.core.errors import BadRequest, IllegalTransition, UnknownKey
 from keystrand.core.policy import Policy
 from keystrand.core.pool import Account
 from keystrand.core.register import KeyRecord, Scope, Tally, Use, tallied
@@ -24,6 +24,8 @@ from keystrand.kme.ports import AuditValue
 from keystrand.observe.alarms import Alarm
 from keystrand.observe.audit import GENESIS, canonical, link
 from keystrand.observe.gauges import AuditGauge, Gauges, LinkGauge, PeerGauge
+from keystrand.relay.maintenance import Check, RelayedStand, WindowStand
+from keystrand.wire.relay import Window
 
 T = TypeVar("T")
 PAGE_MAX = 1000
@@ -60,6 +62,7 @@ class MemoryDesk(MemoryProposals):
     records: list[dict[str, Any]] = field(default_factory=list)
     table: dict[str, JobStatus] = field(default_factory=lambda: {"expiry": JobStatus("expiry", 1.0)})
     kept: dict[str, Proposal] = field(default_factory=dict)
+    planned: dict[str, WindowStand] = field(default_factory=dict)
     sealed: dict[str, TenantState] = field(default_factory=dict)
     orders: list[Order] = field(default_factory=list)
     page_max: int = PAGE_MAX
@@ -148,6 +151,36 @@ class MemoryDesk(MemoryProposals):
     def check_root(self, key_label: str) -> None:
         if key_label == "present":
             raise BadRequest("this is the root key already")
+
+    def relayed(self) -> Sequence[RelayedStand]:
+        return ()
+
+    def windows(self) -> Sequence[WindowStand]:
+        return list(self.planned.values())
+
+    def plan_window(self, neighbour: str, from_s: float, until_s: float, *, actor: str, reason: str) -> str:
+        if neighbour == "nowhere":
+            raise BadRequest("no hop leads there")
+        window = Window(f"00000000-0000-4000-8000-{len(self.planned):012}", neighbour, int(from_s), int(until_s), False)
+        check = Check(link="a-c", site="alpha", held_bits=5, needed_bits=9 if neighbour else 0)
+        self.planned[window.window_id] = WindowStand(
+            window=window, stand="planned", under_way=0, checks=(check,), cut=(), actor=actor, reason=reason
+        )
+        self.record("maintenance.planned", actor=actor)
+        return window.window_id
+
+    def begin_window(self, window_id: str, *, actor: str, reason: str, short: bool) -> None:
+        if window_id not in self.planned:
+            raise UnknownKey("no such window")
+        stand = self.planned[window_id]
+        if not short and not all(check.is_ready for check in stand.checks):
+            raise IllegalTransition("pools do not suffice for the window")
+        self.planned[window_id] = replace(stand, stand="draining")
+        self.record("maintenance.draining", actor=actor)
+
+    def end_window(self, window_id: str, *, actor: str, reason: str) -> None:
+        del self.planned[window_id]
+        self.record("maintenance.ended", actor=actor)
 
     def jobs(self) -> Sequence[JobStatus]:
         return list(self.table.values())

@@ -16,6 +16,8 @@ from keystrand.core.errors import PeerFault
 SITES_MAX: Final = 64  # of one route
 PARTS_MAX: Final = 16
 PADS_MAX: Final = 1024  # keys that make one pad
+WINDOWS_MAX: Final = 16  # of one site
+NEEDS_MAX: Final = 1024
 BOX_BYTES_MAX: Final = 2_097_152
 
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
@@ -87,12 +89,38 @@ class Span(msgspec.Struct, frozen=True, array_like=True):
     rate_bps: Count
 
 
+class Window(msgspec.Struct, frozen=True, array_like=True):
+    """Planned maintenance, in Unix seconds: of a hop of the site that says so, or of the whole site (neighbour "").
+
+    draining: no route may begin here any more; before, pools fill for it.
+    """
+
+    window_id: Name
+    neighbour: Annotated[str, Meta(max_length=128)]
+    from_s: Count
+    until_s: Count
+    draining: bool
+
+
+class Need(msgspec.Struct, frozen=True, array_like=True):
+    """What a link holds and needs to bridge a site's window. fill_s: seconds until it is filled, at best; -1: nobody knows."""
+
+    site: Name
+    window_id: Name
+    link: Name
+    held_bits: Count
+    needed_bits: Count
+    fill_s: Annotated[int, Meta(ge=-1, le=1 << 32)]
+
+
 class Advert(RelayMessage, tag="advert", frozen=True, kw_only=True):
     """What a site says of its hops, passed on to everybody. The highest number counts; signed by the site (Ed25519)."""
 
     site: Name
     number: Count
     spans: Annotated[tuple[Span, ...], Meta(max_length=1024)]
+    windows: Annotated[tuple[Window, ...], Meta(max_length=WINDOWS_MAX)] = ()
+    needs: Annotated[tuple[Need, ...], Meta(max_length=NEEDS_MAX)] = ()
     signature: Annotated[bytes, Meta(max_length=64)] = b""
 
 
@@ -122,4 +150,4 @@ def context_of(place: Place, hop: int, key_ids: tuple[str, ...]) -> bytes:
 
 def signed_part(advert: Advert) -> bytes:
     """What the signature of an advert covers."""
-    return _encoder.encode((advert.site, advert.number, advert.spans))
+    return _encoder.encode((advert.site, advert.number, advert.spans, advert.windows, advert.needs))

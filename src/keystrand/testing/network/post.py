@@ -19,11 +19,13 @@ from keystrand.relay.atlas import Atlas
 from keystrand.relay.linkstate import LinkState
 from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say, Tell
 from keystrand.relay.relay import Pace, Relay
+from keystrand.relay.supply import Fill
 from keystrand.testing.clock import SeededEntropy, VirtualClock
 from keystrand.testing.world.sitting import Sitting
+from keystrand.wire.relay import Window
 
 PAD_KEY_BYTES: Final = 512  # of one key that a relay draws
-WANTED_BITS: Final = 65_536  # a relayed link is filled up to here
+FILL: Final = Fill(floor_bits=65_536, ahead_s=0.0)
 
 
 def relay_sae(site: str) -> str:
@@ -64,6 +66,7 @@ class Post:
     after: Callable[[float, Callable[[], None]], None]
     wake: Callable[[str], None]  # this site is at work
     relay: Relay | None = None
+    windows: tuple[Window, ...] = ()  # of planned maintenance: they outlive restarts
     refused: int = 0
     told: Counter[tuple[str, str]] = field(default_factory=Counter)  # events of the relay, and what was seen
 
@@ -83,7 +86,9 @@ class Post:
             forget_s=3.5 * self.advert_s,
         )
         entropy = SeededEntropy(self.rng.getrandbits(64))
-        self.relay = self.relay_type(self.name, self.atlas, state, clock=self.clock, entropy=entropy, pace=self.pace)
+        self.relay = self.relay_type(
+            self.name, self.atlas, state, clock=self.clock, entropy=entropy, pace=self.pace, fill=FILL
+        )
 
     def stop(self) -> None:
         self.relay = None
@@ -100,7 +105,8 @@ class Post:
         for link in relay.supplies:
             level = self.sitting.store.ledger(link)
             held = level[Account.AVAILABLE] + level[Account.QUARANTINED]
-            relay.supply(link, wanted=held < WANTED_BITS, next_sequence=self.sitting.store.next_sequence(link))
+            relay.supply(link, held_bits=held, next_sequence=self.sitting.store.next_sequence(link))
+        relay.maintenance.windows = self.windows
         relay.tick()
         self.perform()
 

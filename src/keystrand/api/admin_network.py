@@ -1,0 +1,94 @@
+"""Handlers of the administration API for a network of relays: its links, and planned maintenance of the site or of a hop."""
+
+from __future__ import annotations
+
+from keystrand.api import admin_forms as forms
+from keystrand.api.admin_approvals import WindowContent, propose
+from keystrand.api.admin_call import Call, Result
+from keystrand.api.admin_desk import Declined, Desk
+from keystrand.govern.roles import Operation as Op
+from keystrand.relay.maintenance import Check, WindowStand
+
+
+def network(desk: Desk, call: Call) -> Result:
+    links = [
+        forms.RelayedFacts(
+            link=stand.link,
+            target=stand.target,
+            held_bits=stand.held_bits,
+            wanted_bits=stand.wanted_bits,
+            demand_bps=stand.demand_bps,
+            reach_bps=stand.reach_bps,
+            routes=[list(route) for route in stand.routes],
+        )
+        for stand in desk.relayed()
+    ]
+    return Result(form=forms.NetworkFacts(links=links, windows=[_facts(stand) for stand in desk.windows()]))
+
+
+def plan(desk: Desk, call: Call) -> Result:
+    body = call.body
+    window_id = desk.plan_window(
+        body.neighbour, body.from_s, body.until_s, actor=call.principal.name, reason=body.reason
+    )
+    return _shown(desk, window_id)
+
+
+def begin(desk: Desk, call: Call) -> Result:
+    """Refused with the shortfall where pools do not suffice."""
+    window_id = call.path["window_id"]
+    desk.begin_window(window_id, actor=call.principal.name, reason=call.body.reason, short=False)
+    return _shown(desk, window_id)
+
+
+def force(desk: Desk, call: Call) -> Result:
+    """Propose to begin although pools do not suffice."""
+    window_id = call.path["window_id"]
+    _find(desk, window_id)
+    return propose(desk, call, Op.MAINTENANCE_FORCE, WindowContent(window_id=window_id))
+
+
+def end(desk: Desk, call: Call) -> Result:
+    stand = _find(desk, call.path["window_id"])
+    desk.end_window(stand.window.window_id, actor=call.principal.name, reason=call.body.reason)
+    return Result(form=_facts(stand, "ended"))
+
+
+def _shown(desk: Desk, window_id: str) -> Result:
+    return Result(form=_facts(_find(desk, window_id)))
+
+
+def _find(desk: Desk, window_id: str) -> WindowStand:
+    found = [stand for stand in desk.windows() if stand.window.window_id == window_id]
+    if not found:
+        raise Declined(404, "no such window")
+    return found[0]
+
+
+def _facts(stand: WindowStand, word: str = "") -> forms.WindowFacts:
+    window = stand.window
+    return forms.WindowFacts(
+        window_id=window.window_id,
+        neighbour=window.neighbour,
+        from_s=window.from_s,
+        until_s=window.until_s,
+        stand=word or stand.stand,
+        under_way=stand.under_way,
+        ready=all(check.is_ready for check in stand.checks),
+        checks=[_check(check) for check in stand.checks],
+        cut=list(stand.cut),
+        actor=stand.actor,
+        reason=stand.reason,
+    )
+
+
+def _check(check: Check) -> forms.LinkCheck:
+    return forms.LinkCheck(
+        link=check.link,
+        site=check.site,
+        held_bits=check.held_bits,
+        needed_bits=check.needed_bits,
+        short_bits=check.short_bits,
+        fill_s=check.fill_s,
+        ready=check.is_ready,
+    )
