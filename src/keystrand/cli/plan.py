@@ -13,6 +13,8 @@ VERBS: Final = {
     "scan": "Look at live TLS and SSH ends.",
     "templates": "List the data classes that come with the program.",
     "classify": "Show what each link carries and is.",
+    "gates": "Print what keeps each gate shut, who owns what, skills and risks.",
+    "roadmap": "Print the steps in their one order, and what breaks it.",
     "report": "Write the whole plan as one HTML file, and as PDF.",
 }
 

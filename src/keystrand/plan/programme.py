@@ -8,7 +8,7 @@ from keystrand.plan.fact import Unknown, figure
 from keystrand.plan.finding import Finding
 from keystrand.plan.outcome import Plan
 from keystrand.plan.page import Section, Table, lasting, ranged, row, shown
-from keystrand.plan.register import register
+from keystrand.plan.register import Entry, register
 from keystrand.plan.roadmap import Leg
 
 STANDARD = frozenset({"etsi014", "etsi004", "skip"})
@@ -78,13 +78,16 @@ def people(plan: Plan) -> Section:
     )
 
 
-def _risks(plan: Plan) -> Table:
+def register_of(plan: Plan) -> list[Entry]:
+    """The risk register, each risk with its figure of this plan and the person who owns it."""
     governance = plan.estate.governance
     holders = {role: name for name, person in governance.people.items() for role in person.roles}
     holders |= {name: reply.by for name, reply in governance.replies.items() if reply.by}
-    rows = tuple(
-        row(e.risk.name, e.risk.says, e.stands, e.risk.mitigation, e.owner) for e in register(measures(plan), holders)
-    )
+    return register(measures(plan), holders)
+
+
+def _risks(plan: Plan) -> Table:
+    rows = tuple(row(e.risk.name, e.risk.says, e.stands, e.risk.mitigation, e.owner) for e in register_of(plan))
     columns = ("risk", "what", "stands at", "answer to it", "owner")
     return Table(name="risks", title="Risk register", columns=columns, rows=rows)
 
