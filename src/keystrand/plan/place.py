@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from keystrand.plan.fact import Unknown
+from keystrand.relay.routes import disjoint_routes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -159,13 +160,29 @@ def _one_by_one(network: Network) -> Routes | None:
     while True:
         for at in range(len(routes)):
             others = [() if other == at else paths for other, paths in enumerate(routes)]
-            alone = place(_left(network, others, at))
-            if isinstance(alone, Unknown):
+            alone = _alone(_left(network, others, at))
+            if alone is None:
                 return None
-            routes[at] = alone.routes[0]
+            routes[at] = alone
         if (now := _cost(network, routes)) >= cost - TIDY:
             return tuple(routes)
         cost = now
+
+
+def _alone(network: Network) -> tuple[Route, ...] | None:
+    """The cheapest paths of the only want: shortest disjoint ones, with a relay's cost on the hops that lead to it."""
+    (want,) = network.wants
+    if want.untrusted_max is not None:
+        found = place(network)
+        return None if isinstance(found, Unknown) else found.routes[0]
+    graph: dict[str, dict[str, float]] = {site: {} for site in (*want.ends, *network.relays)}
+    for hop in network.hops:
+        for start, end in (hop.ends, hop.ends[::-1]):
+            if start in graph and end in graph:
+                relay = 0.0 if end == want.ends[1] else network.relays.get(end, 0.0)
+                graph[start][end] = hop.cost + relay + TIDY
+    routes = disjoint_routes(graph, *want.ends, want.paths)
+    return tuple(routes) if len(routes) == want.paths else None
 
 
 def _left(network: Network, routes: Routes, at: int) -> Network:

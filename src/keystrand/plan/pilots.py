@@ -1,0 +1,172 @@
+"""The whole estate decided, and which of its QKD candidates come first: a few pilots, ranked by what is known of each.
+
+There is no score. Candidates are put in order by impact, then by how many of four criteria they meet, then by horizon, relays
+and margin; the order of the file decides among equals, never a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from keystrand.plan import check
+from keystrand.plan.classify import Classified, classify
+from keystrand.plan.decide import Decision, decide
+from keystrand.plan.equipment import Equipment
+from keystrand.plan.estate import Control, Estate, Impact
+from keystrand.plan.fact import Answer
+from keystrand.plan.feasibility import NOBODYS, Feasibility, feasible
+from keystrand.plan.finding import Finding
+from keystrand.plan.pattern import Pattern
+from keystrand.plan.positions import applying, conflicts
+
+FIBRE_MS_PER_KM: Final = 0.0049  # light in glass, one way
+EVERYWHERE: Final = 0.5  # share of links that name QKD from which on an estate asks for it everywhere
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A candidate with its criteria: latency, control, compliance, operational maturity."""
+
+    link: str
+    criteria: tuple[tuple[str, Answer], ...]
+
+    @property
+    def met(self) -> int:
+        return sum(answer is Answer.YES for _, answer in self.criteria)
+
+
+@dataclass(frozen=True, slots=True)
+class Everywhere:
+    """QKD on every link of the estate: what that would be. cost: as `cost` says it, or why it cannot."""
+
+    links: int
+    feasible: int
+    infeasible: int
+    unknown: int
+    relays: int
+    cost: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every link with its decision, candidates for QKD in their order, and how many of them are piloted."""
+
+    classified: Mapping[str, Classified]
+    feasibilities: Mapping[str, Feasibility]
+    decisions: Mapping[str, Decision]
+    ranked: tuple[Ranked, ...]
+    pilots_max: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def pilots(self) -> tuple[str, ...]:
+        return tuple(each.link for each in self.ranked[: self.pilots_max])
+
+    def now(self, name: str) -> Pattern:
+        """The pattern to build first: QKD waits where a link is no pilot."""
+        pattern = self.decisions[name].pattern
+        return pattern if not pattern.has_qkd or name in self.pilots else Pattern.PQC
+
+
+def decide_all(estate: Estate, own: Mapping[str, Equipment] = NOBODYS) -> Plan:
+    """For every link, in the order of the file."""
+    classified = {name: classify(estate, name) for name in estate.links}
+    found = {name: feasible(estate, name, own) for name in estate.links}
+    decisions = {name: decide(estate, name, classified[name], found[name]) for name in estate.links}
+    ranked = rank(estate, classified, found, decisions)
+    return Plan(classified, found, decisions, ranked, estate.pilots_max, tuple(_findings(estate, found, ranked)))
+
+
+def rank(
+    estate: Estate,
+    classified: Mapping[str, Classified],
+    found: Mapping[str, Feasibility],
+    decisions: Mapping[str, Decision],
+) -> tuple[Ranked, ...]:
+    """The candidates for QKD, the best first."""
+    candidates = [Ranked(n, criteria(estate, n, found[n])) for n, d in decisions.items() if d.pattern.has_qkd]
+    impacts = list(Impact)
+
+    def order(each: Ranked) -> tuple[float, ...]:
+        known, able = classified[each.link], found[each.link]
+        impact = -1 if known.impact is None else impacts.index(known.impact)
+        years = 0.0 if known.horizon_years is None else known.horizon_years.span.likely
+        return -impact, -each.met, -years, able.relays or 0, -(able.margin or 0.0)
+
+    return tuple(sorted(candidates, key=order))
+
+
+def criteria(estate: Estate, name: str, found: Feasibility) -> tuple[tuple[str, Answer], ...]:
+    """What a link is judged by besides its worth."""
+    return (
+        ("latency", _latency(estate, name, found)),
+        ("control", _control(estate, name)),
+        ("compliance", _compliance(estate, name)),
+        ("operational maturity", _maturity(estate, name)),
+    )
+
+
+def _latency(estate: Estate, name: str, found: Feasibility) -> Answer:
+    """Whether the route that QKD needs keeps within what the application bears."""
+    budget_ms, km = estate.links[name].latency_budget_ms, found.path.km
+    if budget_ms is None or km is None:
+        return Answer.UNKNOWN
+    return Answer.YES if km.high * FIBRE_MS_PER_KM <= budget_ms else Answer.NO
+
+
+def _control(estate: Estate, name: str) -> Answer:
+    owned = [segment.control is Control.OWNED for segment in estate.links[name].segments]
+    return Answer.YES if owned and all(owned) else Answer.NO
+
+
+def _compliance(estate: Estate, name: str) -> Answer:
+    """Nothing that speaks to the link is at odds, and both ends are signed off for the day of the plan."""
+    if conflicts(applying(estate, name)):
+        return Answer.NO
+    ends = [estate.sites[end] for end in estate.links[name].ends if end in estate.sites]
+    if any(site.expires is not None and site.expires < estate.planned for site in ends):
+        return Answer.NO
+    return Answer.YES if ends and all(site.signed_off_by for site in ends) else Answer.UNKNOWN
+
+
+def _maturity(estate: Estate, name: str) -> Answer:
+    """All four domains are in order, and no device is experimental."""
+    link = estate.links[name]
+    devices = [estate.devices[each] for each in link.devices if each in estate.devices]
+    if any(device.maturity == "experimental" for device in devices):
+        return Answer.NO
+    answers = set(check.readiness(link).values())
+    return Answer.NO if Answer.NO in answers else Answer.UNKNOWN if Answer.UNKNOWN in answers else Answer.YES
+
+
+def everywhere(found: Mapping[str, Feasibility], cost: Callable[[Feasibility], str] | None = None) -> Everywhere:
+    """Whatever the decisions say. `cost`: of QKD on one link, in words."""
+    verdicts = [each.verdict for each in found.values()]
+    costs = "unknown: no cost model was given" if cost is None else "; ".join(cost(each) for each in found.values())
+    return Everywhere(
+        links=len(verdicts),
+        feasible=verdicts.count(Answer.YES),
+        infeasible=verdicts.count(Answer.NO),
+        unknown=verdicts.count(Answer.UNKNOWN),
+        relays=sum(each.relays or 0 for each in found.values() if each.verdict is Answer.YES),
+        cost=costs,
+    )
+
+
+def _findings(estate: Estate, found: Mapping[str, Feasibility], ranked: tuple[Ranked, ...]) -> list[Finding]:
+    findings = []
+    if len(ranked) > estate.pilots_max:
+        later = ", ".join(each.link for each in ranked[estate.pilots_max :])
+        says = f"{len(ranked)} links could have QKD, and {estate.pilots_max} are piloted at a time; later: {later}"
+        findings.append(Finding(("pilots_max",), says, "R008", hint="measure the pilots first, then widen"))
+    asked = [name for name, link in estate.links.items() if check.plans_qkd(estate, link)]
+    if len(asked) > max(estate.pilots_max, EVERYWHERE * len(estate.links)):
+        every = everywhere(found)
+        says = (
+            f"QKD is named on {len(asked)} of {every.links} links: {every.infeasible} are infeasible, {every.unknown} "
+            f"unknown; the rest need {every.relays} relays"
+        )
+        findings.append(Finding(("links",), says, "R008", hint="narrow it to the links whose disclosure hurts most"))
+    return findings
