@@ -68,7 +68,8 @@ DARK: Final = Light()
 class Model(Protocol):
     """A rate model of a protocol that the link engine does not run."""
 
-    clock_hz: float
+    @property
+    def clock_hz(self) -> float: ...
 
     def rate(self, loss_db: float) -> tuple[float, float]: ...
 

@@ -6,7 +6,7 @@ not, and unknown in between or where an input is missing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -27,7 +27,8 @@ NOBODYS: Final[Mapping[str, Equipment]] = {}
 class Feasibility:
     """Of one link. Figures that could not be found are None, and `reasons` say why. skr_bps: end to end with `relays`;
     alone_bps: the same without relays; wanted_bps: demand times margin; sites: where relays may stand, None where unknown;
-    shortfall: how many times more key is wanted than there is at least (1 or less: enough)."""
+    shortfall: how many times more key is wanted than there is at least (1 or less: enough); run, equipment: light and devices
+    that the rates were computed from."""
 
     link: str
     path: PathLoss
@@ -46,6 +47,15 @@ class Feasibility:
     verdict: Answer
     reasons: tuple[str, ...]
     findings: tuple[Finding, ...]
+
+    run: Path | None = None
+    equipment: tuple[Equipment, ...] = ()
+
+    def trades(self, relays_max: int, columns: Sequence[tuple[str, relays.Column]] = ()) -> list[relays.Trade]:
+        """Reach against trust, up to so many relays; empty where the loss or the device is unknown."""
+        if self.run is None or not self.equipment:
+            return []
+        return list(relays.trades(self.equipment, self.run, self.wanted_bps, relays_max, columns))
 
     @property
     def loss_db(self) -> Figure | None:
@@ -106,6 +116,8 @@ def feasible(estate: Estate, name: str, own: Mapping[str, Equipment] = NOBODYS) 
         verdict=verdict,
         reasons=tuple(reasons),
         findings=tuple(found),
+        run=run,
+        equipment=tuple(choices),
     )
 
 

@@ -16,7 +16,18 @@ from keystrand.plan.classify import classify, weakest_control
 from keystrand.plan.decide import decided
 from keystrand.plan.demand import REKEY_S
 from keystrand.plan.equipment import Equipment
-from keystrand.plan.estate import Control, DataClass, Estate, FailurePolicy, Impact, Link, Medium, PathType, Segment
+from keystrand.plan.estate import (
+    Control,
+    DataClass,
+    Estate,
+    FailurePolicy,
+    Impact,
+    Link,
+    Medium,
+    PathType,
+    Proof,
+    Segment,
+)
 from keystrand.plan.fact import Answer, figure
 from keystrand.plan.feasibility import NOBODYS, feasible
 from keystrand.plan.pattern import Pattern
@@ -147,6 +158,8 @@ def _answers(estate: Estate, name: str, link: Link) -> Iterator[tuple[str, str, 
         now = getattr(link, field)
         then = Answer.NO if now is Answer.YES else Answer.YES
         yield field, now, then, _link(estate, name, **{field: then})
+    shown = Proof(what="as if shown", dated=estate.planned)
+    yield "evidence", f"{len(link.evidence)} stated", "shown today", _link(estate, name, evidence=(shown,))
     if link.on_exhaustion is FailurePolicy.UNANSWERED:
         yield (
             "on_exhaustion",

@@ -22,6 +22,7 @@ from keystrand.plan.pattern import Pattern
 from keystrand.plan.positions import applying, conflicts
 
 FIBRE_MS_PER_KM: Final = 0.0049  # light in glass, one way
+WORTHY: Final = {"worth", "horizon", "permitted"}
 EVERYWHERE: Final = 0.5  # share of links that name QKD from which on an estate asks for it everywhere
 
 
@@ -63,6 +64,15 @@ class Plan:
     @property
     def pilots(self) -> tuple[str, ...]:
         return tuple(each.link for each in self.ranked[: self.pilots_max])
+
+    @property
+    def worthy(self) -> list[str]:
+        """Links whose worth, horizon and rules speak for QKD, whether or not it can feed them yet."""
+        return [
+            name
+            for name, decision in self.decisions.items()
+            if {f.rule.key for f in decision.fired if f.answer is Answer.YES} >= WORTHY
+        ]
 
     def now(self, name: str) -> Pattern:
         """The pattern to build first: QKD waits where a link is no pilot."""

@@ -16,6 +16,7 @@ from keystrand.plan.fact import Answer, Span
 from keystrand.plan.loss import ENDS_DB, great_circle_km
 
 HOPS_MAX: Final = 64
+HOP_DB_MIN: Final = 4.0  # relays nearer to each other than that are no answer, whatever the figures say; assumed
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,14 @@ def fewest_hops(choices: Sequence[Equipment], path: Path, wanted_bps: float) -> 
 
     if gives(1):
         return 1
-    tried = range(2, HOPS_MAX + 1)
+    tried = range(2, hops_max(path) + 1)
     at = bisect_left(tried, True, key=gives)
     return tried[at] if at < len(tried) else None
+
+
+def hops_max(path: Path) -> int:
+    """More are not looked at."""
+    return min(HOPS_MAX, int(path.loss_db.likely / HOP_DB_MIN))
 
 
 def enough(rate: Span | None, wanted_bps: float) -> Answer:

@@ -16,7 +16,7 @@ from keystrand.plan.estate import Device, Estate, Link, Medium, Segment, Site
 from keystrand.plan.fact import Answer, Basis, Span, Stated
 from keystrand.plan.feasibility import Feasibility, feasible
 from keystrand.plan.published import held, inside
-from keystrand.plan.relays import Path, fewest_hops, hop_rate, sites_between, trades
+from keystrand.plan.relays import Path, fewest_hops, hop_rate, hops_max, sites_between, trades
 
 DV = tuple(shipped(name) for name in DEFAULTS[Kind.DV_QKD])
 
@@ -212,7 +212,14 @@ def test_relays_are_the_fewest_whose_hops_each_cover_the_demand_at_their_worst()
 @given(st.floats(1, 200), st.floats(1, 1e5))
 def test_bisection_finds_what_counting_finds(loss_db: float, wanted_bps: float) -> None:
     run = Path(Span(0.9 * loss_db, loss_db, 1.1 * loss_db))
-    counted = next((n for n in range(1, 65) if (r := hop_rate(DV, run, n)) is not None and r.low >= wanted_bps), None)
+    counted = next(
+        (
+            n
+            for n in (1, *range(2, hops_max(run) + 1))
+            if (r := hop_rate(DV, run, n)) is not None and r.low >= wanted_bps
+        ),
+        None,
+    )
     assert fewest_hops(DV, run, wanted_bps) == counted
 
 

@@ -149,6 +149,6 @@ def test_an_answer_that_one_input_cannot_change_has_no_flip_of_it() -> None:
 
 def test_the_relay_hazard_is_a_flip_point_of_qkd_alone_only() -> None:
     assert "assumptions.relay_per_year" not in by_field(crown.estate())
-    assert pytest.approx(
-        1.468 / 299.792, rel=0.01
-    ) == pilots.FIBRE_MS_PER_KM  # group index of G.652 over the speed of light
+    assert (
+        pytest.approx(1.468 / 299.792, rel=0.01) == pilots.FIBRE_MS_PER_KM
+    )  # group index of G.652 over the speed of light

@@ -1,0 +1,42 @@
+"""QKD devices of the user's own files, for the verbs of `keystrand plan` that need key rates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keystrand.plan.equipment import Equipment
+    from keystrand.plan.estate import Estate
+    from keystrand.plan.fact import Figure, Span
+
+
+def own_equipment(estate: Estate) -> dict[str, Equipment]:
+    """Every profile that the estate names by file. Raises ConfigError for one that cannot be read."""
+    from keystrand.config.load import load_profile
+    from keystrand.plan.equipment import of_profile
+
+    named = [link.profile for link in estate.links.values()] + [d.profile for d in estate.devices.values()]
+    files = {name: load_profile(name) for name in dict.fromkeys(named) if name.endswith(".toml")}
+    return {name: of_profile(name, file.protocol, file.profile, file.model) for name, file in files.items()}
+
+
+def interval(figure: Figure | None) -> list[float] | None:
+    """For `--json`."""
+    return None if figure is None else [figure.span.low, figure.span.likely, figure.span.high]
+
+
+def cell(span: Span | None, *, digits: int = 3) -> str:
+    """`8.7-19.6`, for a table."""
+    if span is None:
+        return "unknown"
+    if span.low == span.high:
+        return scaled(span.low, digits)
+    return f"{scaled(span.low, digits)}-{scaled(span.high, digits)}"
+
+
+def scaled(value: float, digits: int = 3) -> str:
+    """`7.4k`, `2.58M`, `0.3`"""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.{digits}g}{unit}"
+    return f"{value:.{digits}g}"
