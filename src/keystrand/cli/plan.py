@@ -17,7 +17,6 @@ VERBS: Final = {
     "feasibility": "Say whether QKD can feed each link.",
     "place": "Place trusted nodes and QKD links at least cost.",
     "templates": "List the data classes that come with the program.",
-    "classify": "Show what each link carries and is.",
     "gates": "Print what keeps each gate shut, who owns what, skills and risks.",
     "roadmap": "Print the steps in their one order, and what breaks it.",
     "report": "Write the whole plan as one HTML file, and as PDF.",
