@@ -15,6 +15,7 @@ import msgspec
 from keystrand.config.fields import MISSING, Field, bare, element_of_list, element_of_tables, fields_of, is_table
 from keystrand.config.module import ModuleConfig
 from keystrand.config.schema import SiteConfig
+from keystrand.config.sources import SETTINGS
 from keystrand.config.values import Address
 from keystrand.core.limits import Limits
 from keystrand.core.protection import Protection
@@ -87,7 +88,7 @@ WORDS = {
 
 def page() -> str:
     """The whole of configuration.md."""
-    parts = [HEAD, "\n## site.toml\n", *tables(SiteConfig, ()), *kinds_of_tunnels()]
+    parts = [HEAD, "\n## site.toml\n", *tables(SiteConfig, ()), *kinds_of_tunnels(), *kinds_of_sources()]
     return "".join([*parts, "\n## module.toml\n", *tables(ModuleConfig, ()), TAIL])
 
 
@@ -100,6 +101,12 @@ def kinds_of_tunnels() -> Iterator[str]:
     """The table that each kind of tunnel brings along."""
     for name in sorted(BUILT_IN):
         yield from tables(find(name).settings, ("tunnel", "NAME", name))
+
+
+def kinds_of_sources() -> Iterator[str]:
+    """The table that each kind of source brings along."""
+    for name, settings in SETTINGS.items():
+        yield from tables(settings, ("sources", "LINK", name))
 
 
 def tables(cls: type, path: tuple[str, ...], brackets: str = "[{}]") -> Iterator[str]:
@@ -156,6 +163,8 @@ def kind_of(field: Field) -> str:
         return ", ".join(f"`{level.label}`" for level in Protection if level)
     if get_origin(kind) is Literal:
         return ", ".join(f"`{word}`" for word in get_args(kind))
+    if get_origin(kind) is tuple and get_origin(get_args(kind)[0]) is Literal:
+        return "list of " + ", ".join(f"`{word}`" for word in get_args(get_args(kind)[0]))
     if get_origin(kind) is tuple:
         return f"list of {_element(get_args(kind)[0])}"
     if get_origin(kind) is Mapping:

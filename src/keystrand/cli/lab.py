@@ -107,6 +107,30 @@ def up(network_file: Path, folder: Path, rate_bps: float, once: bool, as_json: b
     return exits.OK if proven else exits.REFUSED
 
 
+@command.command("source")
+@click.argument("one", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("other", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--keys", default=16, show_default=True, type=click.IntRange(1, 10_000), help="How many to compare.")
+@click.option(
+    "--dir", "folder", default=None, type=click.Path(path_type=Path), help="Keep files and logs in this folder."
+)
+@json_option
+def source(one: Path, other: Path, keys: int, folder: Path | None, as_json: bool) -> int:
+    """Feed two sites on this machine from your devices; draw keys at one, pick them up at the other, compare.
+
+    ONE and OTHER hold what would stand in the two sites' files: a table [sources.trial] with its tables, paths in full. See
+    docs/guides/sources.md.
+    """
+    from keystrand.lab.source import run_trial
+
+    with tempfile.TemporaryDirectory(prefix="keystrand-lab-") as temporary:
+        place = (folder or Path(temporary) / "sites").absolute()
+        proven, facts = run_trial(place, (one.read_text("utf-8"), other.read_text("utf-8")), say, number=keys)
+    if as_json:
+        print_json(facts)
+    return exits.OK if proven else exits.REFUSED
+
+
 @command.group("exercise")
 def exercise() -> None:
     """See one thing that a link does, step by step, on data that fits a screen."""

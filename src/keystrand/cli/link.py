@@ -96,5 +96,6 @@ def show(config_file: Path, as_json: bool) -> None:
     """List the links of this site."""
     config = site_of(config_file)
     for name, link in config.links.items():
-        facts = {"link": name, "peer": link.peer, "module": link.module, "address": config.peers[link.peer].address}
+        feeds = link.module or f"source {config.sources[name].kind}"
+        facts = {"link": name, "peer": link.peer, "module": feeds, "address": config.peers[link.peer].address}
         print_json(facts) if as_json else click.echo("  ".join(facts.values()))

@@ -18,6 +18,7 @@ from keystrand.config.policy_checks import check_policy
 from keystrand.config.reading import Fault
 from keystrand.config.relay import check_relay
 from keystrand.config.schema import SiteConfig, Tls
+from keystrand.config.sources import check_sources
 from keystrand.config.tunnels import check_tunnels
 from keystrand.config.values import Address
 from keystrand.core.errors import BadRequest, ConfigError
@@ -80,7 +81,8 @@ def _names(config: SiteConfig) -> Iterator[Fault]:
     for name, peer in config.peers.items():
         yield from _name(peer.kme_id, ("peers", name, "kme_id"))
     for name, link in config.links.items():
-        yield from _name(link.module, ("links", name, "module"))
+        if link.module is not None:
+            yield from _name(link.module, ("links", name, "module"))
 
 
 def _name(text: str, where: Where) -> Iterator[Fault]:
@@ -184,7 +186,8 @@ def _links(config: SiteConfig) -> Iterator[Fault]:
             )
         if link.module in seen:
             yield Fault((*where, "module"), f"module {link.module} already serves link {seen[link.module]}")
-        seen[link.module] = name
+        if link.module is not None:
+            seen[link.module] = name
 
 
 def _either(names: Iterable[str]) -> str:
@@ -205,6 +208,7 @@ def _listens(config: SiteConfig) -> Iterator[Fault]:
         "etsi014",
         "peer",
         "device",
+        "push",
         "status",
         "gateway",
         "etsi004",
@@ -293,4 +297,5 @@ SiteCheck = Callable[[SiteConfig], Iterator[Fault]]
 SITE_CHECKS: Final[tuple[SiteCheck, ...]] = (
     _names, _files, _peers, _links, _saes, _listens, _gateway, _skip, _audit_sinks,
     check_kmip, check_kms, check_streams, check_backup, check_interdomain, check_admin, check_tunnels, check_relay,
+    check_sources,
 )  # fmt: skip

@@ -17,11 +17,13 @@ from msgspec import Meta
 from keystrand.config.lines import Where
 from keystrand.config.reading import Fault
 from keystrand.config.section import Section
+from keystrand.config.sources import DeviceEntry
 from keystrand.core.errors import BadRequest, ConfigError
 from keystrand.core.identity import check_name
 from keystrand.crypto.sign import Verifier
 from keystrand.relay.atlas import STATED, Atlas, Evidence, RelayedLink, SiteFacts, Terms
 from keystrand.relay.split import PARTS_MAX
+from keystrand.sources.capabilities import apart
 
 
 class EvidenceEntry(Section, frozen=True, kw_only=True):
@@ -53,6 +55,10 @@ class HopEntry(Section, frozen=True, kw_only=True):
     """Two sites with a QKD link between them."""
 
     ends: Annotated[tuple[str, str], Meta(description="names of the two sites")]
+    devices: Annotated[
+        tuple[str, str] | None,
+        Meta(description="the device at each of them, of [devices]: two that cannot work together are refused"),
+    ] = None
 
 
 class LinkEntry(Section, frozen=True, kw_only=True):
@@ -96,6 +102,7 @@ class NetworkConfig(Section, frozen=True, kw_only=True):
     name: Annotated[str, Meta(description="name of the network")]
     sites: Mapping[str, SiteEntry]
     hops: tuple[HopEntry, ...]
+    devices: Mapping[str, DeviceEntry] = {}
     links: Mapping[str, LinkEntry] = {}
 
     def atlas(self) -> Atlas:
@@ -160,9 +167,24 @@ def _hops(config: NetworkConfig) -> Iterator[Fault]:
     for place, hop in enumerate(config.hops):
         where: Where = ("hops", place)
         yield from _ends(config, hop.ends, (*where, "ends"))
+        if hop.devices is not None:
+            yield from _devices(config, hop.devices, (*where, "devices"))
         if frozenset(hop.ends) in seen:
             yield Fault(where, f"{' – '.join(hop.ends)} stands here twice")
         seen.add(frozenset(hop.ends))
+
+
+def _devices(config: NetworkConfig, names: tuple[str, str], where: Where) -> Iterator[Fault]:
+    """Whether the two can feed one link: no route can go over a hop whose devices lack a common interface."""
+    missing = [name for name in names if name not in config.devices]
+    for name in missing:
+        yield Fault(where, f"{name} is no device of this network", f"add [devices.{name}]")
+    if missing:
+        return
+    one, other = (config.devices[name].capabilities() for name in names)
+    for reason in apart(one, other):
+        hint = "put devices there that have one interface in common, or take the hop out"
+        yield Fault(where, f"{' and '.join(names)}: {reason}", hint)
 
 
 def _ends(config: NetworkConfig, ends: tuple[str, str], where: Where) -> Iterator[Fault]:

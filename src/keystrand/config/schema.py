@@ -22,6 +22,7 @@ from keystrand.config.network import NetworkConfig
 from keystrand.config.policy import ChangeWindow, PolicyEntry, Sae, Tagging, Tenant
 from keystrand.config.relay import Relay, relay_rules, relay_saes, relayed_links
 from keystrand.config.section import Section
+from keystrand.config.sources import SourceEntry
 from keystrand.config.tunnels import Tunnel
 from keystrand.config.values import Address
 from keystrand.core.limits import Limits
@@ -128,6 +129,16 @@ class DeviceInterface(Section, frozen=True, kw_only=True):
     listen: Annotated[Address, Meta(description="host:port for QKD modules, mutual TLS")]
 
 
+class PushInterface(Section, frozen=True, kw_only=True):
+    """Where devices of [sources] push their keys, as HTTP with the key container of ETSI GS QKD 014."""
+
+    listen: Annotated[Address, Meta(description="host:port for devices, mutual TLS")]
+    minimum: Annotated[Literal["1.3", "1.2"], Meta(description="lowest TLS version that is accepted here")] = "1.3"
+    require_pqc_group: Annotated[
+        bool, Meta(description="refuse devices without ML-KEM; false: what they push can be recorded and read later")
+    ] = True
+
+
 class StatusPage(Section, frozen=True, kw_only=True):
     """The read-only status page and metrics; it has no login, so it listens on loopback only."""
 
@@ -150,7 +161,10 @@ class Link(Section, frozen=True, kw_only=True):
     """A QKD link."""
 
     peer: Annotated[str, Meta(description="name of the site at the other end")]
-    module: Annotated[str, Meta(description="ID of the local QKD module, as in its certificate")]
+    module: Annotated[
+        str | None,
+        Meta(description="ID of the local QKD module, as in its certificate; left out where [sources.LINK] feeds it"),
+    ] = None
 
 
 class GatewayPeer(Section, frozen=True, kw_only=True):
@@ -204,6 +218,8 @@ class SiteConfig(Section, frozen=True, kw_only=True):
     status: StatusPage | None = None
     peers: Mapping[str, Peer] = {}
     links: Mapping[str, Link] = {}
+    sources: Mapping[str, SourceEntry] = {}
+    push: PushInterface | None = None
     saes: Mapping[str, Sae] = {}
     tenants: Mapping[str, Tenant] = {}
     tagging: Tagging = Tagging()

@@ -104,6 +104,12 @@ KINDS: Final = MappingProxyType(
         "maintenance.drained": _N,  # nothing is under way any more
         "maintenance.short": _A,  # began although pools do not suffice: links, bits
         "maintenance.ended": _N,
+        # devices of makers, and files, that feed a link
+        "source.back": _N,  # keys come again: link
+        "source.failed": _W,  # no keys come: link, reason
+        "source.block": _I,  # both ends took the same keys: link, sequence, bits, source
+        "source.lost": _W,  # keys that the device gave and that are burnt: link, bits, reason
+        "source.refused": _W,  # something that was dropped or pushed is not used: link, name, reason
         # tunnels
         "tunnel.up": _N,
         "tunnel.down": _W,

@@ -22,6 +22,7 @@ _NAMES: Final = (
     "qkd/profile",  # do both ends of a link work to the same figures
     "qkd/reconcile",  # fingerprint of how both ends cut a block into frames
     "relay/advert",  # what a site signs of its hops
+    "source/claim",  # fingerprint of a device's key, by which it is known when it comes again
     "store/column",  # associated data of sealed columns
     "store/pool",  # root key or tenant key -> key that seals material of one pool
     "store/root",  # passphrase -> root key

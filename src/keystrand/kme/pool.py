@@ -184,6 +184,11 @@ class Pool:
     def owned_bits(self, link: str) -> int:
         return self.site.store.free_bits(link, self.site.name)
 
+    def held_bits(self, link: str) -> int:
+        """Bits of this link that are key or wait to be confirmed, whoever owns them."""
+        ledger = self.site.store.ledger(link)
+        return ledger[Account.AVAILABLE] + ledger[Account.QUARANTINED]
+
     def allocate(self, link: str, number: int, size_bits: int) -> list[tuple[tuple[Segment, ...], Secret]]:
         """Take `number` × `size_bits` from our own blocks, oldest first; the store keeps zeros in their place.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from keystrand.core.errors import BadRequest, KeystrandError, NotPermitted, PeerFault
@@ -27,6 +27,7 @@ class LinkState:
     report: LinkReport | None = None
     rejected: int = 0
     simulated: bool = True
+    measures: bool = True  # whether its reports state an error rate
 
     @property
     def word(self) -> str:
@@ -34,6 +35,25 @@ class LinkState:
             return "down"
         state = self.report.state if self.report is not None else "starting"
         return "up" if state == "running" else state
+
+
+async def take_block(engine: Engine, intake: Intake, ready: BlockReady, emit: Callable[..., None]) -> str:
+    """Why the block is refused for good; empty once it is durable. Waits while the site cannot take it."""
+    try:
+        block = intake.admit(ready)
+    except BadRequest as error:
+        emit("block.refused", link=intake.link, sequence=ready.sequence, reason=str(error))
+        return str(error)
+    while True:
+        try:
+            await engine.call(lambda kme: kme.ingest(block))
+            block.material.wipe()
+            return ""
+        except KeystrandError as error:
+            emit("block.refused", link=intake.link, sequence=ready.sequence, reason=str(error))
+            if isinstance(error, BadRequest):
+                return str(error)
+        await asyncio.sleep(RETRY_S)
 
 
 class Devices:
@@ -88,27 +108,16 @@ class Devices:
 
     async def _ingest(self, intake: Intake, ready: BlockReady) -> str:
         """Why the block is refused for good; empty once it is durable. While it cannot be taken, the module waits."""
-        while True:
-            problem = await self._try(intake, ready)
-            if problem is not None:
-                return problem
-            await asyncio.sleep(RETRY_S)
+        problem = await take_block(self._engine, intake, ready, self._emit)
+        if not problem:
+            self._tell(intake.link, ready)
+        return problem
 
-    async def _try(self, intake: Intake, ready: BlockReady) -> str | None:
-        try:
-            block = intake.admit(ready)
-            await self._engine.call(lambda kme: kme.ingest(block))
-        except BadRequest as error:
-            self._emit("block.refused", link=intake.link, sequence=ready.sequence, reason=str(error))
-            return str(error)
-        except KeystrandError as error:
-            self._emit("block.refused", link=intake.link, sequence=ready.sequence, reason=str(error))
-            return None
-        facts = block.provenance
+    def _tell(self, link: str, facts: BlockReady) -> None:
         self._emit(
             "link.block",
-            link=intake.link,
-            sequence=ready.sequence,
+            link=link,
+            sequence=facts.sequence,
             sifted_bits=facts.sifted_bits,
             secret_bits=facts.secret_bits,
             bound_bits=facts.bound_bits,
@@ -121,8 +130,6 @@ class Devices:
             duration_s=facts.duration_s,
             skr_bps=facts.secret_bits / facts.duration_s if facts.duration_s > 0 else 0.0,
         )
-        block.material.wipe()
-        return ""
 
     def _emit(self, kind: str, **fields: Scalar) -> None:
         self._sink.emit(Event(kind, self._engine.kme.site.clock.now_s(), fields))

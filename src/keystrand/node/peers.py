@@ -22,7 +22,17 @@ from keystrand.net.frames import FrameStream, connect_frames
 from keystrand.net.tls import TlsContexts, TlsPeer
 from keystrand.node.engine import Engine
 from keystrand.wire import peer as wire
-from keystrand.wire.peer import Checkpoint, Cosignature, Hello, Message, Relayed, Reserve, Void
+from keystrand.wire.peer import (
+    Checkpoint,
+    Cosignature,
+    Hello,
+    Message,
+    Relayed,
+    Reserve,
+    SourceOffer,
+    SourceTaken,
+    Void,
+)
 
 RECONNECT_S = 0.5
 RECONNECT_MAX_S = 10.0
@@ -61,6 +71,7 @@ class Line:
 
 
 Relays = Callable[[str, bytes], None]  # the neighbour, a frame of its relay
+Sources = Callable[[str, SourceOffer | SourceTaken], None]  # the neighbour, what its source says
 Notary = Callable[[str, Checkpoint | Cosignature, Callable[[Message], None]], None]
 
 
@@ -84,6 +95,7 @@ class PeerLines:
         self._sink = sink
         self._notary = notary
         self.relay: Relays | None = None  # hears frames of relays, where this site has one
+        self.sources: Sources | None = None  # hears what neighbours say of their devices, where a link is fed by one
 
     def allow(self, peer: TlsPeer) -> bool:
         return peer.identity.kind in (None, "kme") and peer.identity.name in self._by_kme_id
@@ -153,6 +165,9 @@ class PeerLines:
                     elif isinstance(message, Relayed):
                         if self.relay is not None:
                             self.relay(line.name, message.frame)
+                    elif isinstance(message, SourceOffer | SourceTaken):
+                        if self.sources is not None:
+                            self.sources(line.name, message)
                     else:
                         self._engine.post(self._receiving(line.name, message, receive), _wants(line.name, message))
         except PeerFault as error:

@@ -69,7 +69,7 @@ class Readings:
             link=link,
             peer=peer,
             state=state.word,
-            qber=report.qber if report else None,
+            qber=report.qber if report and state.measures else None,
             skr_bps=report.skr_bps if report else None,
             sifted_bps=report.sifted_bps if report else None,
             auth_key_bits=report.auth_key_bits if report else None,

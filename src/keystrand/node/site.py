@@ -45,6 +45,7 @@ from keystrand.node.relaying import Relaying
 from keystrand.node.replicas import OneProcess, Replica, open_place
 from keystrand.node.rollback import keep_mark
 from keystrand.node.sealing import sealer_of
+from keystrand.node.sourcing import Sourcing, serve_push
 from keystrand.node.tunnels import TunnelPrograms
 from keystrand.node.withdrawal import Withdrawals
 from keystrand.observe.audit import AuditLog
@@ -114,7 +115,7 @@ class SiteNode:
         self.withdrawals = self._withdrawals()
         self.beside: list[Part] = [self.withdrawals] if self.withdrawals else []  # whoever runs the site may add more
         self.audit_sinks = self.engine.gate = audit_sinks(config, self.store, self.clock, self.sink)
-        modules = {name: link.module for name, link in config.links.items()}
+        modules = {name: link.module for name, link in config.links.items() if link.module is not None}
         self.devices = Devices(modules, self.engine, config.limits, self.sink)
         origin = AuditLog(self.store, self.clock, config.site.name).origin
         signer = Signer.load_or_create(origin, config.site.audit_key_file)
@@ -125,7 +126,11 @@ class SiteNode:
         if config.relay is not None:
             self.relaying = Relaying(config, signer, self.engine, self.lines, self.store.papers, self.clock, self.sink)
         relayed = {} if self.relaying is None else self.relaying.links
-        self.readings = Readings(ChainMap(self.devices.links, relayed))
+        self.sourcing: Sourcing | None = None
+        if config.sources:
+            self.sourcing = Sourcing(config, self.engine, self.lines, self.clock, self.sink)
+        sourced = {} if self.sourcing is None else self.sourcing.links
+        self.readings = Readings(ChainMap(self.devices.links, relayed, sourced))
         self._link_gauges: tuple[LinkGauge, ...] = ()
         self._reading: set[asyncio.Task[None]] = set()
         self._servers: list[Server] = []
@@ -263,6 +268,8 @@ class SiteNode:
             )
             self._servers.append(server)
         self._servers += await Edges(config, self.engine, self.contexts, self.sink, self._gauges, self.border).open()
+        if self.sourcing is not None:
+            self._servers += await serve_push(config, self.sourcing, self.contexts, self.sink)
         beside = tuple(part.job for part in self.beside)
         upkeep = self.relaying.upkeep if self.relaying else None
         place = Place(config, self.store, self.clock, self.feed, self._gauges, beside, upkeep)
@@ -326,6 +333,8 @@ class SiteNode:
                     jobs.append(keep_mark(self.config, self.store))
                 if self.relaying is not None:
                     jobs.append(self.relaying.run())
+                if self.sourcing is not None:
+                    jobs.append(self.sourcing.run())
                 if self.tunnels is not None:
                     jobs.append(self.tunnels.run())
                 running = [tasks.create_task(job) for job in jobs]

@@ -59,7 +59,7 @@ def client_of(kms: Kms) -> KmipClient:
     policy = TlsPolicy(minimum=kms.minimum, require_pqc_group=kms.require_pqc_group)
     contexts = TlsContexts(TlsFiles(kms.certificate, kms.private_key, kms.trust), policy, rule="cn")
     address = kms.address
-    return KmipClient(address.host, address.port, contexts, expect=(None, kms.name or address.host))
+    return KmipClient(address.host, address.port, contexts, expect=kms.expect)
 
 
 class Withdrawals:

@@ -88,6 +88,10 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     _counter("relay_blocks_total", "Blocks that came to this end of a relayed link", "link"),
     _counter("relay_blocks_lost_total", "Blocks of a relayed link that begins here that were given up", "link"),
+    _counter("source_blocks_total", "Blocks that both ends took from the devices of a link", "link"),
+    _counter("source_bits_total", "Bits of those blocks", "link"),
+    _counter("source_lost_bits_total", "Bits that a device gave and that were burnt before they were key", "link"),
+    _counter("source_refused_total", "Files and pushed keys that were not used", "link"),
     _counter(
         "relay_exposure_bits_total",
         "Bits that this site had in clear as a relay; seen: whole blocks, or parts that say nothing alone",
@@ -131,7 +135,7 @@ def reference_page() -> str:
 _HEAD: Final = (
     "# Metrics",
     "",
-    "<!-- Printed by `python -m keystrand.observe.metric_table`; a test compares. -->",
+    "<!-- Printed by `python docs/metrics.py`; a test compares. -->",
     "",
     "`GET /metrics` on the console's address, Prometheus text format 0.0.4. No label ever holds a key ID or a secret.",
     "A metric has at most 512 label sets (about links or peers: 16 for each, where that is more); what comes beyond is",
@@ -142,6 +146,3 @@ _HEAD: Final = (
     "| name | kind | labels | meaning |",
     "|---|---|---|---|",
 )
-
-if __name__ == "__main__":
-    print(reference_page(), end="")

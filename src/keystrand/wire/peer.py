@@ -220,6 +220,33 @@ class Relayed(Message, tag="relayed", frozen=True, kw_only=True):
     frame: bytes
 
 
+class SourceOffer(Message, tag="source-offer", frozen=True, kw_only=True):
+    """`My device gave me these keys for this block; take yours of the same names.` Repeated until answered.
+
+    offer: drawn anew for each set of keys; kind: of the source; names: key IDs, chunks of a stream or files, in their order.
+    """
+
+    link: Text
+    offer: Count
+    sequence: Count
+    kind: Text
+    names: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=1024)]
+    length_bits: Count
+
+
+class SourceTaken(Message, tag="source-taken", frozen=True, kw_only=True):
+    """Answer to SourceOffer: verdict "kept" (durable here), "lost" (never will be) or "behind" (that sequence is used).
+
+    next_sequence: the next one that is free here; reason: a few words where it is lost.
+    """
+
+    link: Text
+    offer: Count
+    verdict: Text
+    next_sequence: Count
+    reason: Text = ""
+
+
 class Checkpoint(Message, tag="checkpoint", frozen=True, kw_only=True):
     """A signed head of the sender's audit chain, with the record digests since the head that the receiver last saw."""
 
@@ -258,6 +285,8 @@ AnyMessage = (
     | StreamEnd
     | StreamHeard
     | Relayed
+    | SourceOffer
+    | SourceTaken
     | Checkpoint
     | Cosignature
 )

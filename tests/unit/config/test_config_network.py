@@ -79,11 +79,45 @@ def test_a_document_that_lapsed_is_told_and_lets_sites_start(tmp_path: Path, cap
         (("[sites.a]\n", '[sites.a]\njurisdiction = "Swiss"\n'), 3, "country code"),
         (("[sites.a]\n", '[sites.a]\naudit_key = "x"\n'), 3, "not an Ed25519"),
         (("[sites.a]\n", "[sites.a]\ncolour = 1\n"), 3, "not a field"),
+        (('ends = ["a", "b"]\n', 'ends = ["a", "b"]\ndevices = ["x", "y"]\n'), 7, "x is no device of this network"),
     ],
 )
 def test_each_fault_has_its_line(tmp_path: Path, change: tuple[str, str], line: int, words: str) -> None:
     found = faults(tmp_path, SOUND.replace(*change, 1))
     assert any(fault.startswith(f"{line}: ") and words in fault for fault in found), found
+
+
+DEVICES = """\
+[devices.one]
+maker = "One"
+interfaces = ["etsi014"]
+[devices.two]
+maker = "Two"
+interfaces = ["etsi014", "etsi004"]
+"""
+
+
+@pytest.mark.proves("R010")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            ('interfaces = ["etsi014", "etsi004"]', 'interfaces = ["etsi004"]'),
+            "no common interface: etsi014 here, etsi004",
+        ),
+        (('maker = "Two"', 'maker = "Two"\nkey_bits_min = 512\nkey_bits_max = 1024'), "no common key length"),
+        (('maker = "Two"', 'maker = "Two"\nkey_ids = "place"'), "keys are named by uuid here and by place there"),
+    ],
+)
+def test_a_hop_between_devices_that_have_nothing_in_common_is_refused_with_its_line(
+    tmp_path: Path, change: tuple[str, str], words: str
+) -> None:
+    text = SOUND.replace('ends = ["b", "c"]\n', 'ends = ["b", "c"]\ndevices = ["one", "two"]\n') + DEVICES
+    assert faults(tmp_path, text) == []
+    found = faults(tmp_path, text.replace(*change, 1))
+    assert len(found) == 1, found
+    assert found[0].startswith("9: "), found
+    assert words in found[0]
 
 
 def test_a_site_takes_its_place_and_gets_the_rules_of_its_hops(tmp_path: Path) -> None:
