@@ -9,17 +9,19 @@ import click
 
 VERBS: Final = {
     "check": "Tell every fault and every gap of an estate.",
-    "import": "Turn what other tools found into tables of an estate.",
-    "scan": "Look at live TLS and SSH ends.",
     "classify": "Show what each link carries and is.",
+    "cost": "Price each layer of what was decided, PQC beside QKD.",
     "decide": "Decide what protects each link.",
     "explain": "Say which rules decided, and what would change the answer.",
     "feasibility": "Say whether QKD can feed each link.",
-    "place": "Place trusted nodes and QKD links at least cost.",
-    "templates": "List the data classes that come with the program.",
     "gates": "Print what keeps each gate shut, who owns what, skills and risks.",
-    "roadmap": "Print the steps in their one order, and what breaks it.",
+    "import": "Turn what other tools found into tables of an estate.",
+    "place": "Place trusted nodes and QKD links at least cost.",
     "report": "Write the whole plan as one HTML file, and as PDF.",
+    "risk": "Say what a later machine would read, and what risk is left.",
+    "roadmap": "Print the steps in their one order, and what breaks it.",
+    "scan": "Look at live TLS and SSH ends.",
+    "templates": "List the data classes that come with the program.",
 }
 
 

@@ -1,4 +1,4 @@
-"""Curves of key rate over distance, for a terminal or as a picture: the one door to matplotlib."""
+"""Curves of key rate over distance, for a terminal or as a picture."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from keystrand.config.linkprofile import ProfileFile, Protocol
-from keystrand.core.errors import ConfigError, Unavailable
+from keystrand.core.errors import ConfigError
+from keystrand.lab.picture import blank
 from keystrand.qkd.rates import Rate, at_length, optimised, plob_bits, rate
 
 POINTS_MAX: Final = 2000
-SUFFIXES: Final = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +65,7 @@ def _model_point(file: ProfileFile, km: float) -> Point:
 
 def draw(path: Path, title: str, curve: Sequence[Point]) -> None:
     """Secret key rate, its asymptotic limit and the PLOB bound over distance, and the error rate below, into a picture."""
-    if path.suffix not in SUFFIXES:
-        raise ConfigError(f"{path.suffix or 'no suffix'} is no kind of picture", hint=f"one of {', '.join(SUFFIXES)}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise Unavailable("matplotlib is not installed", hint='pip install "keystrand[report]"') from None
-    figure = Figure(figsize=(8, 6), layout="constrained")
+    figure = blank(path, 8, 6)
     rates, errors = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     km = [p.km for p in curve]
     rates.semilogy(km, [p.skr_bps or math.nan for p in curve], label="secret key", linewidth=2)

@@ -246,5 +246,4 @@ def hardware_findings(costs: Costs, open_findings: Sequence[Finding]) -> tuple[F
     weight = "most" if share > SHARE_MAX else "part"
     asked = f"{len(open_findings)} questions of governance are open"
     says = f"{weight} of the money ({share:.0%}) is for QKD hardware while {asked}"
-    rows = "; ".join(f.says for f in open_findings[:3])
-    return (Finding(("tariffs",), says, "R011", hint=f"answer these first: {rows}"),)
+    return (Finding(("tariffs",), says, "R011", hint=f"answer them first, such as: {open_findings[0].says}"),)

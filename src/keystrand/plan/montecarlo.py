@@ -155,7 +155,8 @@ def tornado(estate: Estate, horizon: Figure, starved: Figure | None, build: Buil
 
 
 REACH: Final = {"migration_years": 30.0, "lag_years": 30.0, "horizon": 60.0}
-"""How far a flip point is looked for; chances and hazards per year: up to 1."""
+"""How far a flip point is looked for, in years; chances, and hazards per year: up to CHANCE_MAX."""
+CHANCE_MAX: Final = 0.99  # at 1 all patterns are alike
 STEPS: Final = 64
 
 
@@ -186,7 +187,7 @@ def flips(
         def turns(value: float, name: str = name) -> bool:
             return holds(world_of(likely | {name: value}, (when.late, when.early))) is not now
 
-        for end in (0.0, REACH.get(name, 1.0)):
+        for end in (0.0, REACH.get(name, CHANCE_MAX)):
             if (at := _nearest(turns, f.span.likely, end)) is not None:
                 turned.append(Flip(name, at, end > f.span.likely, f.span.low <= at <= f.span.high))
     return tuple(turned)

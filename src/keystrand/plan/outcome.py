@@ -64,13 +64,17 @@ class Outcome:
         """Of classically protected traffic."""
         return exposed(self.estate, self.classified.horizon_years)
 
+    @property
+    def starved(self) -> Figure | None:
+        """Share of time without QKD keys: the model of outages bounds it from above, and that bound counts as likely."""
+        store = self.feasibility.store
+        if store is None or store.starvation is None:
+            return None
+        return Figure(Span(0.0, store.starvation, store.starvation), Basis.SIMULATED)
+
     @cached_property
     def worlds(self) -> Corners | Unknown:
-        store = self.feasibility.store
-        starved = store.starvation if store is not None else None
-        return corners(
-            self.estate, self.classified.horizon_years, None if starved is None else Figure(Span(0.0, starved, starved))
-        )
+        return corners(self.estate, self.classified.horizon_years, self.starved)
 
     @cached_property
     def risks(self) -> Mapping[str, Span] | Unknown:

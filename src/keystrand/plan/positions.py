@@ -5,13 +5,11 @@ The rows stand in `data/positions.toml`, each with document, binding class and t
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from functools import cache
-from importlib import resources
 from itertools import combinations
 from typing import Annotated, Final
 
@@ -21,6 +19,7 @@ from msgspec import Meta
 from keystrand.plan.estate import Estate, Site
 from keystrand.plan.fact import Answer, Figure
 from keystrand.plan.finding import Finding, Severity
+from keystrand.plan.shelf import shipped
 from keystrand.plan.survey import YEAR_DAYS
 
 STALE_DAYS: Final = 365  # a catalogue that nobody checked for so long is printed with a warning
@@ -76,8 +75,7 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 @cache
 def catalogue() -> Catalogue:
-    text = resources.files("keystrand.plan").joinpath("data/positions.toml").read_text(encoding="utf-8")
-    return msgspec.convert(tomllib.loads(text), Catalogue)
+    return shipped("positions", Catalogue)
 
 
 def applying(estate: Estate, name: str) -> tuple[Position, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keystrand.plan.estate import Estate, FailurePolicy, Link
-from keystrand.plan.exposure import Exposure, exposed
-from keystrand.plan.fact import Basis, Figure, Span, Unknown
+from keystrand.plan.estate import FailurePolicy
+from keystrand.plan.exposure import Exposure
+from keystrand.plan.fact import Answer, Basis, Figure, Span, Unknown
 from keystrand.plan.montecarlo import Trial
+from keystrand.plan.outcome import Outcome
 from keystrand.plan.pattern import Interaction, Pattern
 from keystrand.plan.residual import Build, inputs
 
@@ -23,32 +24,27 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class LinkRisk:
-    """From classical hardening up to what was decided; bands of `Trial.band`. notes: what was counted at its worst, and why."""
+    """From classical hardening up to what was decided; bands of `Trial.band`.
+
+    notes: what was counted at its worst, and why. migrated: whether the key exchange in use is post-quantum already.
+    """
 
     link: str
     exposure: Exposure
     rungs: tuple[Rung, ...]
     basis: Basis
     notes: tuple[str, ...]
+    migrated: Answer
 
     @property
     def before(self) -> Span:
-        return self.rungs[0].left
+        """Under what protects the link today: PQC only where all that was seen of it says so."""
+        today = 1 if self.migrated is Answer.YES and len(self.rungs) > 1 else 0
+        return self.rungs[today].left
 
     @property
     def after(self) -> Span:
         return self.rungs[-1].left
-
-
-def build_of(link: Link, pattern: Pattern, relays: int) -> Build:
-    """How the pattern would stand on this link, with `relays` on each of the disjoint paths that it wants."""
-    paths = max(2, link.disjoint_paths) if pattern is Pattern.PQC_QKD_MULTI else link.disjoint_paths
-    return Build(
-        pattern=pattern,
-        interaction=link.interaction,
-        relays=(relays,) * paths,
-        on_exhaustion=link.on_exhaustion,
-    )
 
 
 def ladder(decided: Build) -> tuple[Build, ...]:
@@ -57,20 +53,21 @@ def ladder(decided: Build) -> tuple[Build, ...]:
     return (*below, decided) if decided.pattern.has_qkd else below[: below.index(Build(pattern=decided.pattern)) + 1]
 
 
-def link_risk(
-    estate: Estate, name: str, trial: Trial, *, horizon: Figure | None, starved: Figure | None, decided: Build
-) -> LinkRisk | Unknown:
-    """Risk of the link `name` over all draws of `trial`. starved: share of time without QKD keys, None: unknown."""
-    exposure = exposed(estate, horizon)
-    if isinstance(exposure, Unknown) or horizon is None:
-        return exposure if isinstance(exposure, Unknown) else Unknown(("horizon",))
+def link_risk(outcome: Outcome, trial: Trial) -> LinkRisk | Unknown:
+    """Risk of a link over all draws of `trial`, up to what was decided for it."""
+    exposure, horizon = outcome.exposure, outcome.classified.horizon_years
+    if isinstance(exposure, Unknown):
+        return exposure
+    assert horizon is not None, "without it exposure is unknown"
+    decided, starved = outcome.build(outcome.pattern), outcome.starved
     builds = ladder(decided)
     rungs = [
         Rung(build, trial.band(horizon, starved, build), trial.no_worse(horizon, starved, build, before))
         for build, before in zip(builds, (builds[0], *builds), strict=False)
     ]
-    basis = Basis.weakest(f.basis for f in inputs(estate.assumptions, horizon, starved).values())
-    return LinkRisk(name, exposure, tuple(rungs), basis, _notes(decided, starved, exposure))
+    basis = Basis.weakest(f.basis for f in inputs(outcome.estate.assumptions, horizon, starved).values())
+    notes = _notes(decided, starved, exposure)
+    return LinkRisk(outcome.name, exposure, tuple(rungs), basis, notes, outcome.is_migrated)
 
 
 def _notes(decided: Build, starved: Figure | None, exposure: Exposure) -> tuple[str, ...]:

@@ -5,18 +5,18 @@ Source: Global Risk Institute and evolutionQ, Quantum Threat Timeline Report; fi
 
 from __future__ import annotations
 
-import tomllib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, cached_property
-from importlib import resources
 from itertools import pairwise
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
+
+from keystrand.plan.shelf import shipped
 
 YEAR_DAYS: Final = 365.25
 
@@ -150,8 +150,7 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 @cache
 def survey() -> Survey:
     """The editions that come with the program."""
-    text = resources.files("keystrand.plan").joinpath("data/survey.toml").read_text(encoding="utf-8")
-    return msgspec.convert(tomllib.loads(text), Survey)
+    return shipped("survey", Survey)
 
 
 def arrival(edition: str, planned: date) -> Arrival:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,12 +13,15 @@ from hypothesis import strategies as st
 from test_plan_survey import curves
 
 from keystrand.plan.assumptions import Assumptions
-from keystrand.plan.estate import Estate, FailurePolicy, Link
+from keystrand.plan.classify import classify
+from keystrand.plan.estate import DataClass, Estate, FailurePolicy, Link
 from keystrand.plan.fact import Basis, Figure, Span, Unknown, figure
+from keystrand.plan.feasibility import feasible
 from keystrand.plan.montecarlo import Trial, area, flips, quantiles, tornado, triangle
+from keystrand.plan.outcome import Outcome
 from keystrand.plan.pattern import Interaction, Pattern
 from keystrand.plan.residual import Build, Corners, corners, relay_budget, residual
-from keystrand.plan.risk import LinkRisk, build_of, ladder, link_risk
+from keystrand.plan.risk import LinkRisk, ladder, link_risk
 from keystrand.plan.survey import Curve, survey
 
 COUNTED = survey().editions["2025"].counted_from
@@ -97,31 +101,46 @@ def test_the_same_seed_gives_the_same_figures_and_another_nearly_the_same() -> N
 
 
 @settings(max_examples=8, deadline=None)
-@given(st.permutations(["a", "b", "c", "d"]), st.lists(st.text(min_size=1), min_size=4, max_size=4, unique=True))
+@given(st.permutations(["a", "b", "c", "d"]), st.lists(st.text("xyz", min_size=1), min_size=4, max_size=4, unique=True))
 def test_order_and_names_of_links_change_nothing(order: list[str], names: list[str]) -> None:
-    facts = {
-        "a": (figure(5.0), QKD),
-        "b": (figure((10.0, 20.0)), PQC),
-        "c": (figure(30.0), CLASSICAL),
-        "d": (figure((10.0, 20.0)), replace(QKD, relays=(0, 3))),
-    }
+    patterns = dict(zip("abcd", (Pattern.PQC_QKD, Pattern.PQC, Pattern.CLASSICAL, Pattern.PQC_QKD_MULTI), strict=True))
+    horizons = dict(zip("abcd", (5.0, (10.0, 20.0), 30.0, (10.0, 20.0)), strict=True))
     plain, mixed = Trial(ESTATE, 300), Trial(ESTATE, 300)
-    expected = {name: plain.band(horizon, STARVED, build) for name, (horizon, build) in facts.items()}
+    expected = {name: risk_of(name, name, horizons, patterns[name], plain).after for name in "abcd"}
     renamed = dict(zip("abcd", names, strict=True))
-    estate = Estate(name="e", planned=PLANNED, links={renamed[name]: Link(ends=("x", "y")) for name in order})
     for name in order:
-        horizon, build = facts[name]
-        found = link_risk(estate, renamed[name], mixed, horizon=horizon, starved=STARVED, decided=build)
-        assert isinstance(found, LinkRisk)
-        assert found.after == expected[name]
+        assert risk_of(renamed[name], name, horizons, patterns[name], mixed).after == expected[name]
+
+
+def outcome_of(link: Link, horizon: object, pattern: Pattern, name: str = "l") -> Outcome:
+    """As if it had been decided so."""
+    estate = Estate(
+        name="e",
+        planned=PLANNED,
+        classes={"c": DataClass(horizon_years=horizon)},  # type: ignore[arg-type]
+        links={name: msgspec.structs.replace(link, carries=("c",))},
+    )
+    return Outcome(
+        estate=estate,
+        name=name,
+        classified=classify(estate, name),
+        feasibility=feasible(estate, name),
+        pattern=pattern,
+        reasons=(),
+    )
+
+
+def risk_of(name: str, kind: str, horizons: dict[str, object], pattern: Pattern, trial: Trial) -> LinkRisk:
+    link = Link(ends=("x", "y"), disjoint_paths=1 + (kind == "d"), on_exhaustion=FailurePolicy.CLOSED)
+    found = link_risk(outcome_of(link, horizons[kind], pattern, name), trial)
+    assert isinstance(found, LinkRisk)
+    return found
 
 
 @pytest.mark.proves("R147")
 def test_before_and_after_are_bands_and_each_layer_dominates_the_one_before() -> None:
     link = Link(ends=("a", "b"), on_exhaustion=FailurePolicy.CLOSED, disjoint_paths=2)
-    estate = Estate(name="e", planned=PLANNED, links={"l": link})
-    decided = build_of(link, Pattern.PQC_QKD_MULTI, 1)
-    found = link_risk(estate, "l", Trial(estate, 500), horizon=HORIZON, starved=STARVED, decided=decided)
+    found = link_risk(outcome_of(link, (10.0, 20.0), Pattern.PQC_QKD_MULTI), Trial(ESTATE, 500))
     assert isinstance(found, LinkRisk)
     assert [rung.build.pattern for rung in found.rungs] == [Pattern.CLASSICAL, Pattern.PQC, Pattern.PQC_QKD_MULTI]
     assert [rung.no_worse for rung in found.rungs] == [1, 1, 1]
@@ -131,17 +150,14 @@ def test_before_and_after_are_bands_and_each_layer_dominates_the_one_before() ->
 
 
 def test_what_is_counted_at_its_worst_is_said() -> None:
-    estate = Estate(name="e", planned=PLANNED, links={"l": Link(ends=("a", "b"))})
-    decided = build_of(estate.links["l"], Pattern.PQC_QKD, 0)
-    found = link_risk(estate, "l", Trial(estate, 50), horizon=figure(40.0), starved=None, decided=decided)
+    found = link_risk(outcome_of(Link(ends=("a", "b")), 40.0, Pattern.PQC_QKD), Trial(ESTATE, 50))
     assert isinstance(found, LinkRisk)
     assert [note.split(":")[0] for note in found.notes] == [
         "fail-open or fail-closed is not answered",
         "how often QKD keys run out is unknown",
         "leans on years that the experts were not asked about",
     ]
-    unknown = link_risk(estate, "l", Trial(estate, 50), horizon=None, starved=None, decided=decided)
-    assert isinstance(unknown, Unknown)
+    assert isinstance(link_risk(outcome_of(Link(ends=("a", "b")), None, Pattern.PQC), Trial(ESTATE, 50)), Unknown)
 
 
 def test_a_ladder_ends_at_what_was_decided() -> None:
