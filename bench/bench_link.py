@@ -132,7 +132,7 @@ def small_rows() -> list[Row]:
     train, seed, key = draw_train(order, own=False), os.urandom(verify.SEED_BYTES), SystemEntropy().bytes(32)
 
     def sift() -> None:
-        buffer = SiftedBuffer()
+        buffer = SiftedBuffer(2)
         buffer.add(train, 1)
         buffer.cut(BLOCK_BITS)
 

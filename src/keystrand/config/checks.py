@@ -44,10 +44,6 @@ def check_module(config: ModuleConfig, now_s: float) -> Iterator[Fault]:
     for name in ("classical", "quantum"):
         yield from _channel(getattr(config, name), name)
     yield from _light(config.quantum)
-    if config.source.p_vacuum:
-        yield Fault(
-            ("source", "p_vacuum"), "vacuum pulses are for planning; a module runs with one decoy", "leave it out"
-        )
     listens: list[tuple[Where, Address]] = [
         ((name, "listen"), channel.listen)
         for name, channel in (("classical", config.classical), ("quantum", config.quantum))

@@ -1,6 +1,6 @@
 """Both ends of a link at full speed, each a process of its own: from sifted bits to secret key over a socket.
 
-No photons: the sifted bits are drawn at random with the error rate and the shares of decoys that were asked for, so that
+No photons: the sifted bits are drawn at random with the error rate and the shares of intensities that were asked for, so that
 nothing but distillation is at work. The protocol is the real one: sessions, frames, tags, finite-key bound, key recycled
 for the next tags. `watch` gets a `Look` of each end several times a second.
 """
@@ -8,9 +8,11 @@ for the next tags. `watch` gets a `Look` of each end several times a second.
 from __future__ import annotations
 
 import math
-import queue
-import threading
+import select
+import socket
+import struct
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
@@ -31,9 +33,12 @@ ROLES: Final = ("transmitter", "receiver")
 LOOK_S: Final = 0.25
 TEST_SHARE: Final = 1 / 8  # of sifted clicks, in the test basis
 DETECTION: Final = 0.1  # of a photon that was sent
+DARK: Final = 1e-6  # chance of a click without light
 TRAIN_PULSES: Final = 100_000_000
 BLOCKS_AHEAD: Final = 5
 STALLED_S: Final = 600.0
+LENGTH: Final = struct.Struct("<I")  # before each frame
+READ_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ class Look:
 def run_link(order: Order, watch: Callable[[Look], None] = lambda look: None) -> dict[str, Look]:
     """Run both ends to the end. Raises RuntimeError where one of them fails or their keys differ."""
     context = get_context("spawn")
-    channel = context.Pipe()
+    channel = socket.socketpair()
     ends: list[tuple[SpawnProcess, Connection]] = []
     looks: dict[str, Look] = {}
     for role, line in zip(ROLES, channel, strict=True):
@@ -126,7 +131,7 @@ def run_link(order: Order, watch: Callable[[Look], None] = lambda look: None) ->
     return looks
 
 
-def _end_process(role: str, order: Order, line: Connection, report: Connection) -> None:
+def _end_process(role: str, order: Order, line: socket.socket, report: Connection) -> None:
     look = Look(role)
     try:
         _End(role, order, line, report, look).run()
@@ -150,17 +155,89 @@ class _Books:
         self.next_sequence = sequence
 
 
-class _End:
-    """One end in its process: a thread reads frames, the main one works on them."""
+class _Line:
+    """Frames over a socket, in both directions at once: what waits to leave never keeps from reading."""
 
-    def __init__(self, role: str, order: Order, line: Connection, report: Connection, look: Look) -> None:
+    def __init__(self, line: socket.socket, delay_s: float) -> None:
+        line.setblocking(False)
+        self._line, self._delay_s = line, delay_s
+        self._out: deque[memoryview] = deque()
+        self._in = bytearray()
+        self._heard: deque[tuple[float, bytes]] = deque()  # and when it is due
+        self._open = True
+
+    def send(self, frames: list[bytes]) -> None:
+        for frame in frames:
+            self._out.append(memoryview(LENGTH.pack(len(frame)) + frame))
+        self._flush()
+
+    def hear(self) -> bytes | None:
+        """The next frame, waited for; None where the other end has hung up."""
+        while not self._heard or self._early_s() > 0:
+            if self._heard:
+                self._wait(self._early_s())
+            elif self._open:
+                self._wait(None)
+            else:
+                return None
+        return self._heard.popleft()[1]
+
+    def _early_s(self) -> float:
+        return self._heard[0][0] - time.perf_counter() if self._delay_s else 0.0
+
+    def _wait(self, timeout_s: float | None) -> None:
+        reads = [self._line] if self._open else []
+        readable, writable, _ = select.select(reads, [self._line] if self._out else [], [], timeout_s)
+        if writable:
+            self._flush()
+        if readable:
+            self._read()
+
+    def _flush(self) -> None:
+        try:
+            while self._out:
+                head = self._out[0]
+                sent = self._line.send(head)
+                if sent == len(head):
+                    self._out.popleft()
+                else:
+                    self._out[0] = head[sent:]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._out.clear()
+            self._open = False
+
+    def _read(self) -> None:
+        try:
+            part = self._line.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            part = b""
+        self._open = bool(part)
+        self._in += part
+        due_s, place = time.perf_counter() + self._delay_s, 0
+        while place + LENGTH.size <= len(self._in):
+            end = place + LENGTH.size + LENGTH.unpack_from(self._in, place)[0]
+            if end > len(self._in):
+                break
+            self._heard.append((due_s, bytes(self._in[place + LENGTH.size : end])))
+            place = end
+        del self._in[:place]
+
+
+class _End:
+    """One end in its process."""
+
+    def __init__(self, role: str, order: Order, line: socket.socket, report: Connection, look: Look) -> None:
         from hashlib import sha256
 
         from keystrand.qkd.distill.warm import warm_up
 
         warm_up(order.profile)
-        self._order, self._line, self._report, self._look = order, line, report, look
-        self._frames: queue.SimpleQueue[tuple[float, bytes | None]] = queue.SimpleQueue()
+        self._order, self._report, self._look = order, report, look
+        self._line = _Line(line, order.delay_s)
         self._train = draw_train(order, own=role == "receiver")
         self._fed = 0
         self._hash = sha256()
@@ -190,8 +267,7 @@ class _End:
         """Until all blocks are delivered at this end; then wait for the other end to hang up."""
         look, session = self._look, self._session
         look.scheme = str(session.scheme)
-        threading.Thread(target=self._read, daemon=True).start()
-        self._send(session.open().frames)
+        self._line.send(session.open().frames)
         self._hear()
         begun_s, begun_cpu_s, told_s = time.perf_counter(), time.process_time(), 0.0
         self._feed()
@@ -205,7 +281,7 @@ class _End:
         look.digest = self._hash.hexdigest()
         self._tell()
         self._report.close()
-        while self._frames.get()[1] is not None:  # what is under way for later blocks
+        while self._line.hear() is not None:  # the transmitter is told of the last block, then the line closes
             pass
 
     def _tell(self) -> None:
@@ -213,28 +289,13 @@ class _End:
         look.stage_s, look.stage_bits = dict(stages.spent_s), dict(stages.bits)
         self._report.send(replace(look))
 
-    def _read(self) -> None:
-        try:
-            while True:
-                self._frames.put((time.perf_counter() + self._order.delay_s, self._line.recv_bytes()))
-        except (EOFError, OSError):
-            self._frames.put((0.0, None))
-
-    def _send(self, frames: list[bytes]) -> None:
-        for frame in frames:
-            self._line.send_bytes(frame)
-
     def _hear(self) -> None:
-        due_s, frame = self._frames.get()
+        frame = self._line.hear()
         if frame is None:
             raise ConnectionError("the other end hung up")
-        if (early_s := due_s - time.perf_counter()) > 0:
-            time.sleep(early_s)
         outcome = self._session.hear(frame)
         look = self._look
         for block in outcome.blocks:
-            if look.blocks == self._order.blocks:
-                break
             facts = block.provenance
             look.blocks += 1
             look.sifted_bits += facts.sifted_bits
@@ -243,12 +304,12 @@ class _End:
             look.qber += (facts.qber - look.qber) / look.blocks
             look.eps_cor = facts.eps_cor
             self._hash.update(block.material.reveal())
-        self._send(outcome.frames)
+        self._line.send(outcome.frames)
 
     def _feed(self) -> None:
         """Keep sifted bits waiting, as a fast source would. The transmitter has its bits before it is asked for them."""
-        while self._session.backlog_blocks < BLOCKS_AHEAD and self._fed < self._order.blocks + BLOCKS_AHEAD:
-            self._send(self._session.sifted(self._fed * TRAIN_PULSES, TRAIN_PULSES, self._train).frames)
+        while self._session.backlog_blocks < BLOCKS_AHEAD and self._fed < self._order.blocks:
+            self._line.send(self._session.sifted(self._fed * TRAIN_PULSES, TRAIN_PULSES, self._train).frames)
             self._fed += 1
 
 
@@ -264,12 +325,12 @@ def draw_train(order: Order, *, own: bool) -> Sifted:
     total = math.ceil(size / (1 - TEST_SHARE))
     bases = np.zeros(total, np.uint8)
     bases[rng.choice(total - 1, total - size, replace=False)] = TEST_BASIS  # a key bit is the last
-    clicks = [p * -math.expm1(-k * DETECTION) for p, k in ((source.p_mu, source.mu), (1 - source.p_mu, source.nu))]
-    decoys = (rng.random(total) < clicks[1] / sum(clicks)).astype(np.uint8)
+    clicks = [p * (DARK - math.expm1(-k * DETECTION)) for p, k in zip(source.shares, source.intensities, strict=True)]
+    kinds = rng.choice(len(clicks), total, p=np.array(clicks) / sum(clicks)).astype(np.uint8)
     bits = rng.integers(0, 2, total, dtype=np.uint8)
     flips = (rng.random(total) < order.qber).astype(np.uint8)
     errors = np.where(bases == TEST_BASIS, flips, 0).astype(np.uint8)
-    return Sifted(bits ^ flips if own else bits, bases, decoys, errors)
+    return Sifted(bits ^ flips if own else bits, bases, kinds, errors)
 
 
 def facts_of(looks: dict[str, Look]) -> dict[str, object]:

@@ -42,6 +42,7 @@ class ChoiceStream:
         assert len(seed) == 32
         # One block per counter value: ECB over distinct counters is counter mode that can be entered anywhere.
         self._cipher = Cipher(algorithms.AES256(seed.reveal()), modes.ECB())  # noqa: S305
+        self.levels = len(source.intensities)
         self._test_from = round(source.p_key_basis * 2**32)
         self._decoy_from = round(source.p_mu * 2**32)
         self._vacuum_from = round((1 - source.p_vacuum) * 2**32)

@@ -22,8 +22,8 @@ from keystrand.wire import classical as wire
 
 SOURCE: Final = "simulated-bb84"
 BACKLOG_BLOCKS_MAX: Final = 8
-VERIFICATIONS_MAX: Final = 4  # of one block; each discloses a tag and two error counts
-ERROR_COUNT_BITS: Final = 64  # the two error counts of Verify tell as much at most
+VERIFICATIONS_MAX: Final = 4  # of one block; each discloses a tag and error counts
+ERROR_COUNT_BITS: Final = 32  # each error count of Verify tells as much at most
 QBER_ESTIMATE_MIN: Final = 0.002
 
 
@@ -91,7 +91,7 @@ class End(ABC):
         self.sifted_bits = 0  # key basis, of this run
         self._entropy = standing["entropy"]
         self._keep_sequence = standing["keep_sequence"]
-        self._buffer = SiftedBuffer()
+        self._buffer = SiftedBuffer(len(profile.source.intensities))
         self._pulses = 0
         self._said, self._heard = Transcript(), Transcript()
         self.stages = Stages()
@@ -195,7 +195,7 @@ class End(ABC):
         pulses = self._buffer.end_pulse - before
         duration_s = pulses / self.profile.source.clock_hz
         if raw.qber_test > self.profile.distillation.qber_abort:
-            self.seen = pulses, raw.counts(self.profile.source, (0, 0))
+            self.seen = pulses, raw.counts(self.profile.source, (0,) * len(raw.key))
         self._check_qber(raw.qber_test)
         work = self._works[self._cut_sequence] = Work(self._cut_sequence, raw, duration_s, pulses)
         self._cut_sequence += 1
@@ -206,7 +206,7 @@ class End(ABC):
             self.qber = qber
             raise BlockRejected("qber", f"error rate {qber:.1%} is above {self.profile.distillation.qber_abort:.1%}")
 
-    def _counts(self, work: Work, key_errors: tuple[int, int]) -> Counts:
+    def _counts(self, work: Work, key_errors: tuple[int, ...]) -> Counts:
         try:
             counts = work.raw.counts(self.profile.source, key_errors)
         except ValueError as error:
@@ -302,7 +302,7 @@ class End(ABC):
 
     def _leak_bits(self, work: Work, parities: int) -> int:
         """All that was disclosed of a block: parities, tags that fitted or not, and what was said of its errors."""
-        return parities + work.tags * (verify.TAG_BITS + ERROR_COUNT_BITS)
+        return parities + work.tags * (verify.TAG_BITS + ERROR_COUNT_BITS * len(work.raw.key))
 
 
 def _no_judge(pulses: int, counts: Counts) -> None:

@@ -35,7 +35,7 @@ from keystrand.core.secret import Secret
 from keystrand.qkd.choices import ChoiceStream
 from keystrand.qkd.distill import amplify, reconcile, verify
 from keystrand.qkd.distill.authenticate import PAIR_BYTES, AuthKeyPool
-from keystrand.qkd.distill.sift import announce, conclude, errors_by_intensity, match
+from keystrand.qkd.distill.sift import announce, conclude, match
 from keystrand.qkd.end import (
     SOURCE,
     VERIFICATIONS_MAX,
@@ -139,7 +139,7 @@ class Transmitter(End):
         if not fits:
             self._refuse(work)
             return
-        counts = self._counts(work, (message.signal_errors, message.decoy_errors))
+        counts = self._counts(work, message.errors)
         leak_bits = self._leak_bits(work, work.oracle.leak_bits)
         work.oracle = None
         answer = self._amplify(work, self._bound(counts, leak_bits))
@@ -210,7 +210,7 @@ class Receiver(End):
             raise PeerFault("sifting of a train that was not announced")
         first, count, clicks = self._unsifted.pop(0)
         with self.stages.of("sift"):
-            sifted = conclude(clicks, message)
+            sifted = conclude(clicks, message, levels=len(self.profile.source.intensities))
         self._count_train(first, count, sifted)
 
     def _start(self) -> None:
@@ -247,7 +247,7 @@ class Receiver(End):
     def _propose(self, work: Work, corrector: reconcile.Corrector) -> None:
         with self.stages.of("reconcile"):
             corrected = corrector.corrected
-            errors = errors_by_intensity(work.raw.bits, corrected, work.raw.intensities)
+            errors = work.raw.errors(corrected)
         counts = self._counts(work, errors)
         work.tags += 1
         work.proposed = (corrected, counts, self._leak_bits(work, corrector.leak_bits))
@@ -260,8 +260,7 @@ class Receiver(End):
                 seed=seed,
                 tag=tag,
                 leak_bits=corrector.leak_bits,
-                signal_errors=errors[0],
-                decoy_errors=errors[1],
+                errors=errors,
             )
         )
 

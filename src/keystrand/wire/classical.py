@@ -65,8 +65,8 @@ class Detections(ClassicalMessage, tag="detections", frozen=True, kw_only=True):
 
 
 class Sifting(ClassicalMessage, tag="sifting", frozen=True, kw_only=True):
-    """Transmitter, to Detections: matches: one bit per click (1: same basis); intensities: one bit per match (1: decoy);
-    test_bits: one bit per match in the test basis."""
+    """Transmitter, to Detections: matches: one bit per click (1: same basis); intensities: one bit per match (1: no signal),
+    and where there are vacuum pulses as many bytes again (1: vacuum); test_bits: one bit per match in the test basis."""
 
     first: Count
     matches: Blob
@@ -96,8 +96,7 @@ class Verify(ClassicalMessage, tag="verify", frozen=True, kw_only=True):
     seed: Annotated[bytes, msgspec.Meta(max_length=256)]
     tag: Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
     leak_bits: Count
-    signal_errors: Count
-    decoy_errors: Count
+    errors: Annotated[tuple[Count, ...], msgspec.Meta(min_length=2, max_length=3)]
 
 
 class Mismatch(ClassicalMessage, tag="mismatch", frozen=True, kw_only=True):

@@ -304,7 +304,7 @@ def test_different_profiles_are_refused():
     [
         wire.Delivered(sequence=0),
         wire.Query(sequence=0, seed=bytes(32), body=b""),
-        wire.Verify(sequence=0, seed=bytes(32), tag=bytes(8), leak_bits=0, signal_errors=0, decoy_errors=0),
+        wire.Verify(sequence=0, seed=bytes(32), tag=bytes(8), leak_bits=0, errors=(0, 0)),
         wire.Authenticate(sequence=0, segment=-1, offset_bytes=0, tag=bytes(16)),
         wire.Sifting(first=0, matches=b"", intensities=b"", test_bits=b""),
         wire.Detections(first=0, count=10, offsets=b"", bases=b"", test_bits=b""),

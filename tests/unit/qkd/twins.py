@@ -21,7 +21,7 @@ def textbook_shuffle(seed: int, size: int) -> list[int]:
 
 
 class Pass:
-    """One pass over one frame: which bit lies under which leaf, and which nodes have been split."""
+    """One pass: which bit lies under which leaf, and which nodes of which frame have been split."""
 
     def __init__(self, layout: Layout, step: int, seed: bytes) -> None:
         size, leaves = layout.frame_bits, layout.leaves
@@ -36,7 +36,7 @@ class Pass:
         for i in range(size):
             if inside[i]:
                 self.bit_at[order[i] * leaves // size] = i
-        self.leaves, self.first, self.split = leaves, layout.blocks(step), set[int]()
+        self.leaves, self.first, self.split = leaves, layout.blocks(step), set[tuple[int, int]]()
 
     def bits(self, node: int) -> list[int]:
         """The bits below a node."""
@@ -45,55 +45,57 @@ class Pass:
             return [] if bit is None else [bit]
         return self.bits(2 * node) + self.bits(2 * node + 1)
 
-    def blocks(self) -> range:
-        return range(self.first, 2 * self.first)
+    def odd(self, wrong: list[int], node: int) -> bool:
+        """Whether the ends differ in the parity of a node."""
+        return sum(wrong[bit] for bit in self.bits(node)) % 2 == 1
 
+    def odd_blocks(self, frames: list[list[int]]) -> list[tuple[int, int]]:
+        blocks = range(self.first, 2 * self.first)
+        return [(f, block) for f, wrong in enumerate(frames) for block in blocks if self.odd(wrong, block)]
 
-def textbook_frame(wrong: list[int], layout: Layout, seed: bytes) -> int:
-    """Cascade over the difference of one frame, in place. Returns the number of parities asked."""
-    passes: list[Pass] = []
-    leak_bits = 0
-
-    def odd(step: Pass, node: int) -> bool:
-        return sum(wrong[bit] for bit in step.bits(node)) % 2 == 1
-
-    def locate(step: Pass, node: int) -> tuple[int, int]:
+    def locate(self, frame: int, wrong: list[int], node: int) -> tuple[int, int]:
+        """The wrong bit that halving ends at, and the parities asked."""
         asked = 0
-        while node < step.leaves:
-            empty = node >= step.leaves // 2 and not (step.bits(2 * node) and step.bits(2 * node + 1))
-            asked += node not in step.split and not empty
-            step.split.add(node)
-            node = 2 * node if odd(step, 2 * node) else 2 * node + 1
-        return step.bits(node)[0], asked
+        while node < self.leaves:
+            empty = node >= self.leaves // 2 and not (self.bits(2 * node) and self.bits(2 * node + 1))
+            asked += (frame, node) not in self.split and not empty
+            self.split.add((frame, node))
+            node = 2 * node if self.odd(wrong, 2 * node) else 2 * node + 1
+        return self.bits(node)[0], asked
 
-    def correct() -> int:
-        asked = 0
-        while todo := next((step for step in passes if any(odd(step, b) for b in step.blocks())), None):
-            found = [locate(todo, block) for block in todo.blocks() if odd(todo, block)]
-            for bit, queries in found:
-                wrong[bit] ^= 1
-                asked += queries
-        return asked
 
-    for step in range(layout.passes):
-        passes.append(Pass(layout, step, seed))
-        leak_bits += layout.blocks_asked(step)
-        if step < EARLY_PASSES or step == layout.passes - 1:  # the late passes are opened together
-            leak_bits += correct()
-    return leak_bits
+def textbook_sweeps(frames: list[list[int]], passes: list[Pass], least: int) -> int:
+    """Correct in all frames until fewer than `least` blocks of any pass are odd. Returns the number of parities asked."""
+    asked = 0
+    while True:
+        todo = [step.odd_blocks(frames) for step in passes]
+        most = max(map(len, todo))
+        if most < least:
+            return asked
+        step, blocks = next((s, b) for s, b in zip(passes, todo, strict=True) if 2 * len(b) >= most)
+        for frame, block in blocks:
+            bit, queries = step.locate(frame, frames[frame], block)
+            frames[frame][bit] ^= 1
+            asked += queries
 
 
 def textbook_cascade(sent: list[int], received: list[int], layout: Layout, seed: bytes) -> tuple[list[int], int]:
     """What the receiver ends up with, and the parities that it asked for."""
     wrong = [int(a) ^ int(b) for a, b in zip(sent, received, strict=True)]
     wrong += [0] * (layout.frames * layout.frame_bits - len(wrong))
-    leak_bits = 0
+    places = []
     for start in range(0, layout.frames, 64):
         lanes = min(64, layout.frames - start)
-        for lane in range(lanes):
-            places = [start * layout.frame_bits + i * lanes + lane for i in range(layout.frame_bits)]
-            frame = [wrong[place] for place in places]
-            leak_bits += textbook_frame(frame, layout, seed)
-            for place, bit in zip(places, frame, strict=True):
-                wrong[place] = bit
+        base = start * layout.frame_bits
+        places += [[base + i * lanes + lane for i in range(layout.frame_bits)] for lane in range(lanes)]
+    frames, passes, leak_bits = [[wrong[place] for place in row] for row in places], list[Pass](), 0
+    for step in range(layout.passes):
+        passes.append(Pass(layout, step, seed))
+        leak_bits += layout.blocks_asked(step) * layout.frames
+        last = step == layout.passes - 1
+        if step < EARLY_PASSES or last:  # the late passes are opened together
+            leak_bits += textbook_sweeps(frames, passes, 1 if last else layout.frames)
+    for row, frame in zip(places, frames, strict=True):
+        for place, bit in zip(row, frame, strict=True):
+            wrong[place] = bit
     return [int(a) ^ left for a, left in zip(sent, wrong, strict=False)], leak_bits

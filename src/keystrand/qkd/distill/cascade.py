@@ -1,7 +1,8 @@
 """Reconciliation by Cascade: the receiver asks for parities of the transmitter's bits and corrects its own.
 
 Brassard and Salvail (EUROCRYPT '93) with the refinements of Martinez-Mateo et al. (arXiv:1407.3257): few large passes after
-small ones, known parts of blocks reused, and the smallest odd blocks bisected first. Frames of up to 2^16 bits advance in
+small ones, known parts of blocks reused, and small odd blocks bisected first, as long as there are enough of them: once there is
+less than one odd block a frame the next pass begins, which works on what is left along with its own. Frames of up to 2^16 bits advance in
 lock step, 64 to a machine word, so one round trip and one walk through memory serve them all. After three passes over
 permuted bits the rest are parities of random halves, which cost a tree only where one of them is odd.
 
@@ -46,9 +47,9 @@ FRAME_BITS_MAX: Final = 1 << 16
 EARLY_PASSES: Final = 3
 LATE_PASSES: Final = 12
 PASSES_MAX: Final = 64
-FIRST_BLOCK_ERRORS: Final = 0.8  # expected errors in a block of the first pass
-SECOND_BLOCK_ERRORS: Final = 4.6  # and of the second: more gives a better f_ec and more round trips
-THIRD_PASS_DEPTH: Final = 4  # 16 blocks a frame
+FIRST_BLOCK_ERRORS: Final = 0.8
+SECOND_BLOCK_ERRORS: Final = 4.6
+THIRD_PASS_DEPTH: Final = 4
 QBER_MIN: Final = 1e-4
 QBER_MAX: Final = 0.25
 
@@ -380,10 +381,12 @@ class Corrector:
 
     def _open(self, step: int, tops: cascade.Words, parities: cascade.Words) -> None:
         """Note which blocks of the passes that open are odd."""
-        layout, whole = self._layout, 0 < step < EARLY_PASSES
-        odd = np.zeros((layout.groups, tops.shape[1] + whole), np.uint64)
-        cascade.compare(tops, self._lanes, parities, whole, odd)
+        layout, follows = self._layout, 0 < step < EARLY_PASSES
+        odd = np.zeros((layout.groups, tops.shape[1] + follows), np.uint64)
         rows = self._odd.reshape(len(self._odd), layout.groups, -1)
+        first = layout.blocks(0)
+        wholes = np.bitwise_xor.reduce(rows[0, :, first : 2 * first], axis=1) if step else self._lanes
+        cascade.compare(tops, self._lanes, parities, wholes, odd)
         if step < EARLY_PASSES:
             first = layout.blocks(step)
             self._odd[step] = 0
@@ -393,23 +396,27 @@ class Corrector:
         self._opening = None
 
     def _next_sweep(self) -> bool:
-        """Start from the odd blocks of the pass with the smallest ones. False where all blocks are even."""
+        """Start from the odd blocks of a pass: the smallest ones, unless another pass has more than twice as many, which a
+        round trip would serve as well. False where it is time for another pass, or all blocks are even."""
         forest, layout = self._forest, self._layout
-        for step in range(forest.begun):
-            first = layout.blocks(step)
-            length = cascade.begin(self._odd[step], layout.leaves, first, *forest.here)
-            if length:
-                nodes, open_ = forest.here[0][:length], forest.here[1][:length]
-                if forest.grow(step):
-                    self._odd[step] = 0
-                    self._odd[step, nodes] = open_
-                self._step, self._level, self._length = step, first.bit_length() - 1, length
-                self._paths = int(np.bitwise_count(open_).sum())
-                self._head = self._start_of(step, first, nodes, open_)
-                self._turns = np.zeros(words_for(self._paths * (self._shifts[step] + 1)) + 1, np.uint64)
-                self._place = 0
-                return True
-        return False
+        counts = np.zeros(forest.begun, np.int64)
+        cascade.paths(self._odd, layout.leaves, self._shifts, counts)
+        most = int(counts.max(initial=0))
+        if most < (layout.frames if forest.begun < self._planned else 1):
+            return False
+        step = int(np.argmax(2 * counts >= most))
+        first = layout.blocks(step)
+        length = cascade.begin(self._odd[step], layout.leaves, first, *forest.here)
+        nodes, open_ = forest.here[0][:length], forest.here[1][:length]
+        if forest.grow(step):
+            self._odd[step] = 0
+            self._odd[step, nodes] = open_
+        self._step, self._level, self._length = step, first.bit_length() - 1, length
+        self._paths = int(counts[step])
+        self._head = self._start_of(step, first, nodes, open_)
+        self._turns = np.zeros(words_for(self._paths * (self._shifts[step] + 1)) + 1, np.uint64)
+        self._place = 0
+        return True
 
     def _start_of(self, step: int, first: int, nodes: cascade.Longs, open_: cascade.Words) -> bytes:
         group, node = np.divmod(nodes, 2 * self._layout.leaves)

@@ -232,7 +232,7 @@ class Corrector:
 
     def _spread(self, answer: bytes, lanes: ldpc.Words, count: int) -> ldpc.Words:
         rows = np.zeros((self._layout.groups, count), np.uint64)
-        cascade.compare(rows.copy(), lanes, from_bytes(answer), False, rows)
+        cascade.compare(rows.copy(), lanes, from_bytes(answer), lanes, rows)
         return rows
 
     def _decode(self, wanted: ldpc.Words, iterations: int) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keystrand.core.errors import PeerFault
-from keystrand.qkd.choices import KEY_BASIS, TEST_BASIS, Bits, ChoiceStream
+from keystrand.qkd.choices import TEST_BASIS, Bits, ChoiceStream
 from keystrand.qkd.distill.estimate import Counts
 from keystrand.qkd.kernels import sift as kernel
 from keystrand.qkd.optics import Clicks
@@ -42,10 +43,6 @@ class Sifted:
     bases: Bits
     intensities: Bits
     errors: Bits
-
-    def part(self, start: int | None, stop: int | None) -> Sifted:
-        cut = slice(start, stop)
-        return Sifted(self.bits[cut], self.bases[cut], self.intensities[cut], self.errors[cut])
 
 
 def announce(first: int, count: int, clicks: Clicks) -> Detections:
@@ -84,17 +81,36 @@ def match(detections: Detections, stream: ChoiceStream) -> tuple[Sifting, Sifted
     answer = Sifting(
         first=detections.first,
         matches=pack(same.astype(np.uint8)),
-        intensities=pack(sifted.intensities),
+        intensities=_told(sifted.intensities, stream.levels),
         test_bits=pack(sifted.bits[test]),
     )
     return answer, sifted
 
 
-def conclude(clicks: Clicks, sifting: Sifting) -> Sifted:
-    """What the receiver keeps of its clicks. Raises PeerFault for an answer that does not fit them."""
+def _told(intensities: Bits, levels: int) -> bytes:
+    """One bit a click tells decoys from signals, one more what of these is vacuum."""
+    planes = [(intensities >= level).astype(np.uint8) for level in range(1, levels)]
+    return b"".join(pack(plane) for plane in planes)
+
+
+def _heard(packed: bytes, count: int, levels: int) -> Bits:
+    width = -(-count // 8)
+    if len(packed) != width * (levels - 1):
+        raise PeerFault(f"intensities: {len(packed)} bytes for {count} clicks of {levels} intensities")
+    planes = [unpack(packed[k * width : (k + 1) * width], count, what="intensities") for k in range(levels - 1)]
+    if any((after > before).any() for before, after in pairwise(planes)):
+        raise PeerFault("intensities that there are not")
+    return np.add.reduce(planes, dtype=np.uint8)
+
+
+def conclude(clicks: Clicks, sifting: Sifting, *, levels: int) -> Sifted:
+    """What the receiver keeps of its clicks; `levels`: intensities of the source.
+
+    Raises PeerFault for an answer that does not fit them.
+    """
     same = unpack(sifting.matches, clicks.indices.size, what="matches") == 1
     bits, bases = clicks.bits[same], clicks.bases[same]
-    intensities = unpack(sifting.intensities, bits.size, what="intensities")
+    intensities = _heard(sifting.intensities, bits.size, levels)
     test = bases == TEST_BASIS
     errors = np.zeros(bits.size, np.uint8)
     errors[test] = unpack(sifting.test_bits, int(np.count_nonzero(test)), what="test bits") ^ bits[test]
@@ -103,72 +119,71 @@ def conclude(clicks: Clicks, sifting: Sifting) -> Sifted:
 
 @dataclass(frozen=True, slots=True)
 class RawBlock:
-    """One block before error correction: bits and intensities of the key basis, counts by intensity of the test basis."""
+    """One block before error correction: bits and intensities of the key basis, counts of both bases by intensity."""
 
     bits: Bits
     intensities: Bits
-    test: tuple[int, int]
-    test_errors: tuple[int, int]
+    key: tuple[int, ...]
+    test: tuple[int, ...]
+    test_errors: tuple[int, ...]
 
     @property
     def qber_test(self) -> float:
         return sum(self.test_errors) / sum(self.test) if sum(self.test) else 0.5
 
-    def counts(self, source: Source, key_errors: tuple[int, int]) -> Counts:
-        """All counts of the block. Raises ValueError where there are more errors than bits."""
-        decoys = int(np.count_nonzero(self.intensities))
+    def counts(self, source: Source, key_errors: tuple[int, ...]) -> Counts:
+        """All counts of the block. Raises ValueError where there are more errors than bits, or of more intensities."""
         return Counts(
-            intensities=(source.mu, source.nu),
-            shares=(source.p_mu, 1 - source.p_mu),
-            key=(self.bits.size - decoys, decoys),
+            intensities=source.intensities,
+            shares=source.shares,
+            key=self.key,
             key_errors=key_errors,
             test=self.test,
             test_errors=self.test_errors,
         )
 
+    def errors(self, corrected: Bits) -> tuple[int, ...]:
+        """How many bits were corrected, by intensity."""
+        wrong = self.bits ^ corrected
+        by_level = [_ones(wrong & (self.intensities >> level)) for level in range(len(self.key) - 1)]
+        return (_ones(wrong) - sum(by_level), *by_level)
+
 
 @dataclass(slots=True)
 class SiftedBuffer:
-    """Sifted clicks that wait until they fill a block, train by train."""
+    """Sifted clicks that wait until they fill a block, train by train; `levels`: intensities of the source."""
 
+    levels: int
     key_bits: int = 0
     end_pulse: int = 0  # where the last block ended, within its train by the share of the clicks that it took
     _parts: deque[tuple[Sifted, int]] = field(default_factory=deque)
+    _used: int = 0  # clicks of the first part
 
     def add(self, sifted: Sifted, end_pulse: int) -> None:
         """The clicks of a train that ends before `end_pulse`."""
         self._parts.append((sifted, end_pulse))
-        self.key_bits += _key_bits(sifted)
+        self.key_bits += sifted.bases.size - _ones(sifted.bases)
 
     def cut(self, size_bits: int) -> RawBlock:
         """Exactly `size_bits` bits of the key basis, as the proofs want it, and the test clicks that lie between them."""
         assert self.key_bits >= size_bits > 0
-        key, decoys, seen = np.empty(size_bits, np.uint8), np.empty(size_bits, np.uint8), np.zeros((2, 2), np.int64)
-        filled = 0
+        key, kinds = (np.zeros(size_bits + -size_bits % 8, np.uint8) for _ in range(2))
+        filled, seen = 0, np.zeros((3, 3), np.int64)
         while filled < size_bits:
-            part, end = self._parts.popleft()
+            part, end = self._parts[0]
             clicks = (part.bits, part.bases, part.intensities, part.errors)
-            filled, used = kernel.divide(*clicks, key, decoys, filled, seen)
-            whole = used == part.bits.size
-            self.end_pulse = end if whole else self.end_pulse + (end - self.end_pulse) * int(used) // part.bits.size
-        if used < part.bits.size:
-            self._parts.appendleft((part.part(used, None), end))
+            before, size = self._used, part.bits.size
+            filled, self._used = kernel.divide(*clicks, before, key, kinds, filled, size_bits, seen)
+            if self._used == size:
+                self.end_pulse, self._used = end, 0
+                self._parts.popleft()
+            else:
+                self.end_pulse += (end - self.end_pulse) * (self._used - before) // (size - before)
         self.key_bits -= size_bits
-        (signals, weak), (wrong, wrong_weak) = seen.tolist()
-        return RawBlock(key, decoys, (signals, weak), (wrong, wrong_weak))
+        counts = [tuple(row[: self.levels]) for row in seen.tolist()]
+        return RawBlock(key[:size_bits], kinds[:size_bits], *counts)
 
 
-def _key_bits(sifted: Sifted) -> int:
-    return int(np.count_nonzero(sifted.bases == KEY_BASIS))
-
-
-def _by_intensity(which: Bits, intensities: Bits) -> tuple[int, int]:
-    """How many are set, of signal and of decoy pulses."""
-    both = int(np.count_nonzero(which))
-    decoys = int(np.count_nonzero(which.view(np.uint8) & intensities))
-    return both - decoys, decoys
-
-
-def errors_by_intensity(before: Bits, after: Bits, intensities: Bits) -> tuple[int, int]:
-    """How many bits of a block were corrected, of signal and of decoy pulses."""
-    return _by_intensity(before ^ after, intensities)
+def _ones(bits: Bits) -> int:
+    """How many of these 0/1 are 1."""
+    return int(np.count_nonzero(bits.view(np.bool_)))

@@ -85,21 +85,20 @@ def tell(tops: Words, lanes: Words, stream: Words) -> int:
 
 
 @kernel
-def compare(tops: Words, lanes: Words, stream: Words, whole: bool, odd: Words) -> None:
-    """The inverse of `tell` on the other side: odd (G, T + whole) takes where the two sides differ.
-
-    With `whole` the frames as a whole are even, and the parity of one block more follows from the others.
+def compare(tops: Words, lanes: Words, stream: Words, wholes: Words, odd: Words) -> None:
+    """The inverse of `tell` on the other side: odd (G, T) takes where the two sides differ; or (G, T + 1), where it is known
+    which frames are odd as a whole (wholes: (G,)) and the parity of one block more follows from the others.
     """
     place = 0
     for group in range(tops.shape[0]):
-        rest = ZERO
+        rest = wholes[group]
         for top in range(tops.shape[1]):
             theirs = spread(read(stream, place, 64), lanes[group])
             place += count(lanes[group])
             differs = (theirs ^ tops[group, top]) & lanes[group]
             odd[group, top] = differs
             rest ^= differs
-        if whole:
+        if odd.shape[1] > tops.shape[1]:
             odd[group, tops.shape[1]] = rest
 
 
@@ -108,6 +107,17 @@ def alone(node: int, bit_at: Ints) -> bool:
     """Whether one of the two leaves below is empty: then nobody needs to ask which of them is odd."""
     left = 2 * node - bit_at.size
     return left >= 0 and (bit_at[left] < 0 or bit_at[left + 1] < 0)
+
+
+@kernel
+def paths(odd: Words, slots: int, shifts: Longs, found: Longs) -> None:
+    """How many blocks of each pass are odd, each frame's counted: found (P,)."""
+    for step in range(found.size):
+        first = slots >> shifts[step]
+        found[step] = 0
+        for base in range(0, odd.shape[1], 2 * slots):
+            for node in range(base + first, base + 2 * first):
+                found[step] += count(odd[step, node])
 
 
 @kernel
