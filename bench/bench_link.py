@@ -29,7 +29,7 @@ from keystrand.qkd.distill.authenticate import Transcript
 from keystrand.qkd.distill.sift import SiftedBuffer
 from keystrand.qkd.distill.warm import warm_up
 from keystrand.qkd.kernels import clmul
-from keystrand.qkd.profile import LinkProfile, Scheme
+from keystrand.qkd.profile import Fibre, LinkProfile, Scheme
 
 BLOCK_BITS: Final = 4_194_304
 
@@ -153,7 +153,7 @@ def small_rows() -> list[Row]:
 
 
 def whole_rows(qber: float, blocks: int) -> list[Row]:
-    profile = LinkProfile()
+    profile = LinkProfile(fibre=Fibre(length_km=0.0))  # both ends on one machine
     rules = replace(profile.distillation, block_sifted_bits=BLOCK_BITS, reconciler=Scheme.CASCADE)
     looks = run_link(Order(replace(profile, distillation=rules), blocks, qber))
     facts = facts_of(looks)

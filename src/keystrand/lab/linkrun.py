@@ -98,11 +98,11 @@ def run_link(order: Order, watch: Callable[[Look], None] = lambda look: None) ->
     channel = socket.socketpair()
     ends: list[tuple[SpawnProcess, Connection]] = []
     looks: dict[str, Look] = {}
-    for role, line in zip(ROLES, channel, strict=True):
+    for role, end in zip(ROLES, channel, strict=True):
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_end_process, args=(role, order, line, theirs), daemon=True)
+        process = context.Process(target=_end_process, args=(role, order, end, theirs), daemon=True)
         process.start()
-        line.close()
+        end.close()
         theirs.close()
         ends.append((process, ours))
     try:

@@ -96,6 +96,7 @@ class End(ABC):
         self._said, self._heard = Transcript(), Transcript()
         self.stages = Stages()
         self.scheme = reconcile.choose(profile)
+        self._works_max = reconcile.blocks_in_work(profile)
         self._works: dict[int, Work] = {}  # by sequence, the oldest first
         self._frames: list[bytes] = []
         self._blocks: list[Block] = []
@@ -185,7 +186,7 @@ class End(ABC):
     def _may_cut(self) -> bool:
         """Whether a block is there and there is room to work on it."""
         there = self._buffer.key_bits >= self.profile.distillation.block_sifted_bits
-        return there and len(self._works) < reconcile.BLOCKS_IN_WORK
+        return there and len(self._works) < self._works_max
 
     def _cut(self) -> Work:
         """The next raw block. Raises BlockRejected where the test basis already shows too many errors."""

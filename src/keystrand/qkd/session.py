@@ -12,7 +12,7 @@
                             <-       Authenticate         tag over all that the transmitter said
     Delivered                ->
 
-Up to BLOCKS_IN_WORK blocks are corrected at once, so that both ends have work while an answer is under way. From Verify on
+Up to four blocks are corrected at once, so that both ends have work while an answer is under way. From Verify on
 they go one by one and in order. Frames keep their order, so a tag covers what was said of later blocks as well.
 
 The ends share nothing but these frames and the start key. Each computes the bound by itself and refuses to go above it.

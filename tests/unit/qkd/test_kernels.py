@@ -98,7 +98,7 @@ def test_a_stream_gives_back_what_was_written(items):
 @given(st.integers(1, 100), st.integers(0, 2**64 - 1))
 def test_shuffle_and_grow_equal_their_textbook_twins(size, seed):
     slots = 1 << (size - 1).bit_length()
-    order, bit_at = np.zeros(size, np.int32), np.full(slots, -1, np.int32)
+    order, bit_at = np.arange(size, dtype=np.int32), np.full(slots, -1, np.int32)
     with np.errstate(over="ignore"):
         cascade.shuffle(np.uint64(seed), order)
     assert order.tolist() == textbook_shuffle(seed, size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import replace
 from fractions import Fraction
 
@@ -14,13 +15,20 @@ from tests.unit.qkd.pair import SMALL, Pair, Side
 
 from keystrand.core.errors import KeystrandError, LinkUnavailable, PeerFault
 from keystrand.qkd.distill import cascade, verify
-from keystrand.qkd.distill.reconcile import BLOCKS_IN_WORK
+from keystrand.qkd.distill.estimate import lim
+from keystrand.qkd.distill.reconcile import BLOCKS_IN_WORK_MAX, blocks_in_work
 from keystrand.qkd.optics_attacks import InterceptResend
+from keystrand.qkd.profile import Distillation, Fibre, Proof, Source
 from keystrand.qkd.session import BlockRejected
 from keystrand.qkd.stages import STAGES
 from keystrand.wire import classical as wire
 
 # asks for so little doubt about equality that what the hash and the tags add is most of what a block states
+VACUUM = replace(
+    SMALL,
+    source=Source(mu=0.4, nu=0.15, p_mu=0.3, p_vacuum=0.3, p_key_basis=0.6),
+    distillation=Distillation(block_sifted_bits=150_000, eps_sec=1e-9, eps_cor=1e-10, proof=Proof.LIM),
+)
 STRICT = replace(SMALL, distillation=replace(SMALL.distillation, eps_cor=1e-30))
 
 
@@ -57,6 +65,22 @@ def test_no_block_is_longer_than_its_bound_and_every_disclosed_bit_is_counted():
     assert facts.secret_bits + facts.auth_bits <= facts.bound_bits <= facts.sifted_bits - facts.leak_ec_bits
     # answers are padded to whole bytes, so what was counted lies within 7 bits an answer, plus tag and error counts
     assert sum(disclosed) - 7 * len(disclosed) <= facts.leak_ec_bits - 128 <= sum(disclosed)
+
+
+def test_a_link_with_vacuum_and_weak_decoys_distils_by_their_bound():
+    alice, bob = Side(), Side()
+    pair = Pair(alice, bob, profile=VACUUM)
+    pair.run(blocks=2)
+    assert same(alice, bob)
+    assert bob.blocks[0].length_bits > 0
+    pulses, counts = pair.receiver.seen
+    assert (counts.intensities, counts.shares) == (VACUUM.source.intensities, VACUUM.source.shares)
+    assert pair.transmitter.seen == (pulses, counts)
+    assert sum(counts.key) == VACUUM.distillation.block_sifted_bits
+    assert counts.key[2] < 0.01 * counts.key[1]
+    facts = bob.blocks[-1].provenance
+    eps = {"eps_sec": VACUUM.distillation.eps_sec, "eps_cor": VACUUM.distillation.eps_cor}
+    assert facts.bound_bits == math.floor(lim(counts, leak_bits=facts.leak_ec_bits, **eps))
 
 
 def test_a_block_states_what_its_hash_and_its_tags_add():
@@ -148,6 +172,13 @@ def test_a_block_that_never_fits_is_rejected_at_both_ends():
     assert alice.blocks == bob.blocks == []
 
 
+def test_the_longer_the_fibre_the_more_blocks_are_in_work():
+    lengths = [replace(SMALL, fibre=Fibre(length_km=km)) for km in (0, 1, 5, 50)]
+    depths = [blocks_in_work(profile) for profile in lengths]
+    assert depths == sorted(depths)
+    assert (depths[0], depths[-1]) == (2, BLOCKS_IN_WORK_MAX)
+
+
 def test_several_blocks_are_corrected_at_once_and_delivered_in_order():
     asked = []
 
@@ -162,7 +193,7 @@ def test_several_blocks_are_corrected_at_once_and_delivered_in_order():
     pair.open()
     pair.shine(trains=30)
     first_delivered = asked.index((wire.Delivered, 0))
-    assert {sequence for _, sequence in asked[:first_delivered]} == set(range(min(BLOCKS_IN_WORK, len(bob.blocks))))
+    assert {sequence for _, sequence in asked[:first_delivered]} == set(range(blocks_in_work(SMALL)))
     assert [sequence for kind, sequence in asked if kind is wire.Delivered] == list(range(len(bob.blocks)))
     assert len(bob.blocks) > 2
     assert same(alice, bob)

@@ -92,8 +92,6 @@ def test_intensities_that_cannot_be_are_refused():
     width = -(-count // 8)
     whole = (0xFFFF << 8 * width - count & 0xFFFF).to_bytes(2, "big")[-width:]
     for wrong in (b"", bytes(width), bytes(width) + whole):  # missing, of two intensities only, vacuum but no decoy
-        broken = type(answer)(
-            first=answer.first, matches=answer.matches, intensities=wrong, test_bits=answer.test_bits
-        )
+        broken = type(answer)(first=answer.first, matches=answer.matches, intensities=wrong, test_bits=answer.test_bits)
         with pytest.raises(PeerFault, match="intensities"):
             conclude(clicks, broken, levels=3)

@@ -1,10 +1,10 @@
 """Reconciliation by Cascade: the receiver asks for parities of the transmitter's bits and corrects its own.
 
 Brassard and Salvail (EUROCRYPT '93) with the refinements of Martinez-Mateo et al. (arXiv:1407.3257): few large passes after
-small ones, known parts of blocks reused, and small odd blocks bisected first, as long as there are enough of them: once there is
-less than one odd block a frame the next pass begins, which works on what is left along with its own. Frames of up to 2^16 bits advance in
-lock step, 64 to a machine word, so one round trip and one walk through memory serve them all. After three passes over
-permuted bits the rest are parities of random halves, which cost a tree only where one of them is odd.
+small ones, known parts of blocks reused, small odd blocks bisected before large ones as long as there are enough of them. Once
+less than one block a frame is odd the next pass begins, which works on what is left along with its own. Frames of up to 2^16
+bits advance in lock step, 64 to a machine word, so one round trip and one walk through memory serve them all. After three
+passes over permuted bits the rest are parities of random halves, which cost a tree only where one of them is odd.
 
 The `Corrector` (receiver) asks, the `Oracle` (transmitter) answers. They share the messages, the public `seed` and the
 estimate of the error rate; every parity disclosed is counted at both ends. Bit f of each run of 64 sifted bits belongs to
@@ -51,6 +51,7 @@ FIRST_BLOCK_ERRORS: Final = 0.8
 SECOND_BLOCK_ERRORS: Final = 4.6
 THIRD_PASS_DEPTH: Final = 4
 QBER_MIN: Final = 1e-4
+EVERY: Final = np.zeros(0, np.uint64)  # no `member`: all bits
 QBER_MAX: Final = 0.25
 
 
@@ -172,9 +173,7 @@ class Forest:
         if self.grown[step]:
             return False
         if step >= EARLY_PASSES:
-            inside = np.unpackbits(self.member[step - EARLY_PASSES].view(np.uint8), bitorder="little")
-            taken = np.flatnonzero(inside[: self.layout.frame_bits])
-            self._place(step, taken, self.natural[taken])
+            cascade.settle(self.natural, self.member[step - EARLY_PASSES], self.bit_at[step])
         cascade.grow(self.words, self.bit_at[step], self.layout.blocks(step), self.trees[step])
         self.split[step] = 0
         self.grown[step] = True
@@ -182,16 +181,12 @@ class Forest:
 
     def _order(self, step: int) -> None:
         """The bits of an early pass: as they came in the first, permuted in the others."""
-        order = np.arange(self.layout.frame_bits, dtype=np.int32)
+        leaves = self.leaves[step]
+        leaves[:] = self.natural
         if step:
             with np.errstate(over="ignore"):  # the generator counts modulo 2**64
-                cascade.shuffle(np.uint64(int.from_bytes(self._stream(step, 8), "little")), order)
-        self.leaves[step] = self.natural[order]
-        self._place(step, np.arange(order.size), self.leaves[step])
-
-    def _place(self, step: int, bits: NDArray[np.int64], leaves: cascade.Ints) -> None:
-        self.bit_at[step] = -1
-        self.bit_at[step, leaves - self.layout.leaves] = bits
+                cascade.shuffle(np.uint64(int.from_bytes(self._stream(step, 8), "little")), leaves)
+        cascade.settle(leaves, EVERY, self.bit_at[step])
 
     def _begin_late(self, count: int) -> cascade.Words:
         layout, width = self.layout, self.member.shape[1]

@@ -59,8 +59,8 @@ def unweave(words: Words, frames: int) -> Bits:
     parts = []
     for group, row in enumerate(words):
         lanes = min(LANES, frames - LANES * group)
-        columns = np.unpackbits(
-            row.astype("<u8", copy=False).view(np.uint8).reshape(row.size, 8), axis=1, bitorder="little"
+        columns = np.unpackbits(row.astype("<u8", copy=False).view(np.uint8), bitorder="little").reshape(
+            row.size, LANES
         )
         parts.append(columns[:, :lanes].reshape(-1))
-    return np.concatenate(parts)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -17,8 +17,9 @@ from keystrand.qkd.profile import LinkProfile, Scheme
 
 Bits = NDArray[np.uint8]
 
-BLOCKS_IN_WORK: Final = 4  # at once, so that one is worked on while another waits for an answer
-CASCADE_ROUND_TRIPS: Final = 500
+BLOCKS_IN_WORK_MAX: Final = 4  # at once, so that one is worked on while others wait for an answer
+CASCADE_ROUND_TRIPS: Final = 300
+WORK_BPS: Final = 50e6  # sifted bits that a core reconciles, roughly
 ROUND_TRIP_S_PER_KM: Final = 1e-5  # light in fibre, there and back
 
 
@@ -77,5 +78,18 @@ def choose(profile: LinkProfile) -> Scheme:
     click = 1 - np.exp(-source.mu * profile.transmittance * profile.detector.efficiency)
     gates = 1 / (1 / max(click * source.clock_hz, 1e-9) + profile.detector.dead_time_s)
     sifted_bps = gates * source.p_key_basis**2
-    wait_s = CASCADE_ROUND_TRIPS * ROUND_TRIP_S_PER_KM * profile.fibre.length_km / BLOCKS_IN_WORK
+    wait_s = _cascade_wait_s(profile) / BLOCKS_IN_WORK_MAX
     return Scheme.LDPC if sifted_bps * wait_s > rules.block_sifted_bits else Scheme.CASCADE
+
+
+def blocks_in_work(profile: LinkProfile) -> int:
+    """How many blocks the ends of a link correct at once: enough for one to be on the fibre and one in hand, and no more, as
+    each takes its share of the processor's caches."""
+    if choose(profile) is Scheme.LDPC:
+        return 2
+    work_s = profile.distillation.block_sifted_bits / WORK_BPS
+    return min(BLOCKS_IN_WORK_MAX, 2 + int(_cascade_wait_s(profile) / work_s))
+
+
+def _cascade_wait_s(profile: LinkProfile) -> float:
+    return CASCADE_ROUND_TRIPS * ROUND_TRIP_S_PER_KM * profile.fibre.length_km

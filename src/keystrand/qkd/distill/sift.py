@@ -100,7 +100,8 @@ def _heard(packed: bytes, count: int, levels: int) -> Bits:
     planes = [unpack(packed[k * width : (k + 1) * width], count, what="intensities") for k in range(levels - 1)]
     if any((after > before).any() for before, after in pairwise(planes)):
         raise PeerFault("intensities that there are not")
-    return np.add.reduce(planes, dtype=np.uint8)
+    intensities: Bits = np.sum(planes, axis=0, dtype=np.uint8)
+    return intensities
 
 
 def conclude(clicks: Clicks, sifting: Sifting, *, levels: int) -> Sifted:
@@ -145,7 +146,7 @@ class RawBlock:
     def errors(self, corrected: Bits) -> tuple[int, ...]:
         """How many bits were corrected, by intensity."""
         wrong = self.bits ^ corrected
-        by_level = [_ones(wrong & (self.intensities >> level)) for level in range(len(self.key) - 1)]
+        by_level = [_ones(wrong & (self.intensities >> np.uint8(level))) for level in range(len(self.key) - 1)]
         return (_ones(wrong) - sum(by_level), *by_level)
 
 

@@ -33,10 +33,8 @@ Longs = NDArray[np.int64]
 
 @kernel
 def shuffle(seed: Any, order: Ints) -> None:
-    """Fill `order` with a random permutation of 0 .. size-1 (Fisher-Yates over SplitMix64)."""
+    """Permute `order` at random (Fisher-Yates over SplitMix64)."""
     state = np.uint64(seed)
-    for i in range(order.size):
-        order[i] = i
     for i in range(order.size - 1, 0, -1):
         state += np.uint64(0x9E3779B97F4A7C15)
         z = state
@@ -45,6 +43,15 @@ def shuffle(seed: Any, order: Ints) -> None:
         z = z ^ (z >> np.uint64(31))
         j = np.int64(((z >> np.uint64(32)) * np.uint64(i + 1)) >> np.uint64(32))
         order[i], order[j] = order[j], order[i]
+
+
+@kernel
+def settle(leaves: Ints, member: Words, bit_at: Ints) -> None:
+    """The inverse of `leaves` (heap indices) in `bit_at`, for the bits of `member`; an empty one means all."""
+    bit_at[:] = -1
+    for bit in range(leaves.size):
+        if member.size == 0 or (member[bit >> 6] >> np.uint64(bit & 63)) & ONE != ZERO:
+            bit_at[leaves[bit] - bit_at.size] = bit
 
 
 @kernel
