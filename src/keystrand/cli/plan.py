@@ -21,6 +21,8 @@ VERBS: Final = {
     "risk": "Say what a later machine would read, and what risk is left.",
     "roadmap": "Print the steps in their one order, and what breaks it.",
     "scan": "Look at live TLS and SSH ends.",
+    "inventory": "Show certificates, and coverage by post-quantum algorithms.",
+    "cbom": "Write the estate as a CBOM in CycloneDX 1.7.",
     "templates": "List the data classes that come with the program.",
 }
 

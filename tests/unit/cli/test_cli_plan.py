@@ -135,3 +135,42 @@ def test_import_leaves_the_estate_alone_where_the_sum_would_not_be_sound(estate:
     assert "nothing was written" in str(told.exception)
     assert estate.read_text() == before
     assert not list(tmp_path.glob("*.new"))
+
+
+ENDS = """
+[endpoints.portal]
+name = "tls"
+service = "browser"
+negotiated = ["X25519MLKEM768"]
+supported = ["X25519MLKEM768", "X25519"]
+signature = "sha256WithRSAEncryption"
+certificate_expires = 2027-01-31
+endpoint = "portal.example:443"
+[endpoints.vpn]
+name = "ipsec"
+"""
+
+
+@pytest.mark.proves("R067", "R069")
+def test_inventory_counts_unknown_ends_and_lists_certificates(estate: Path) -> None:
+    estate.write_text(ESTATE + ENDS)
+    told = plan("inventory", estate)
+    assert told.stdout.splitlines()[:2] == [
+        "ipsec   1     0 %           0    0   1        0 %         0    0   1",
+        "tls     1     100 %         1    0   0        0 %         0    1   0",
+    ]
+    assert "portal.example:443  sha256WithRSAEncryption  2027-01-31  64    no" in told.stdout
+    rows = [json.loads(line) for line in plan("inventory", estate, "--by-service", "--json").stdout.splitlines()]
+    assert [row.get("coverage") for row in rows] == ["browser", "unknown", None]
+    assert (rows[0]["key_exchange_share"], rows[0]["signature_share"], rows[2]["days"]) == (1.0, 0.0, 64)
+
+
+def test_cbom_is_written_and_read_back(estate: Path, tmp_path: Path) -> None:
+    estate.write_text(ESTATE + ENDS)
+    out = tmp_path / "estate.cdx.json"
+    told = plan("cbom", estate, "--out", out)
+    assert told.return_value == exits.OK, told.output
+    assert "valid against CycloneDX 1.7" in told.stderr
+    back = plan("import", out, "--json")
+    assert json.loads(back.stdout)["endpoints"] == 2
+    assert json.loads(plan("cbom", estate).stdout) == json.loads(out.read_text())

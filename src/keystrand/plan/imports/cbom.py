@@ -14,7 +14,17 @@ from keystrand.plan.estate import Algorithm, Certificate, Family, Protocol
 from keystrand.plan.fact import Source
 from keystrand.plan.imports.found import Found, Names, NotReadable, day, decode, shortened
 
-FAMILIES: Final = {"tls": "tls", "dtls": "tls", "quic": "quic", "ssh": "ssh", "ipsec": "ipsec", "ike": "ipsec"}
+EXCHANGES: Final = ("key-agree", "kem", "combiner")
+OURS: Final = "keystrand:"
+FAMILIES: Final = {
+    "unknown": "unknown",
+    "tls": "tls",
+    "dtls": "tls",
+    "quic": "quic",
+    "ssh": "ssh",
+    "ipsec": "ipsec",
+    "ike": "ipsec",
+}
 VERSIONS: Final = ("1.6", "1.7")
 DEPTH_MAX: Final = 64
 
@@ -58,11 +68,22 @@ class _Crypto(msgspec.Struct, rename="camel"):
     protocol_properties: _ProtocolProperties | None = None
 
 
+class _Property(msgspec.Struct):
+    name: str = ""
+    value: str = ""
+
+
 class _Component(msgspec.Struct):
     name: str
     bom_ref: str = msgspec.field(default="", name="bom-ref")
     crypto: _Crypto | None = msgspec.field(default=None, name="cryptoProperties")
     components: list[_Component] = []
+    properties: list[_Property] = []
+
+    @property
+    def ours(self) -> dict[str, str]:
+        """What this program wrote into a CBOM of its own, by which nothing is lost on the way back."""
+        return {each.name.removeprefix(OURS): each.value for each in self.properties if each.name.startswith(OURS)}
 
 
 class _Bom(msgspec.Struct, rename="camel"):
@@ -93,6 +114,11 @@ class _Inventory:
             if component.crypto is not None
         ]
         self.by_ref = {component.bom_ref: component.name for component, _, _ in self.assets if component.bom_ref}
+        self.primitives = {
+            component.bom_ref: crypto.algorithm_properties.primitive
+            for component, crypto, _ in self.assets
+            if crypto.algorithm_properties is not None
+        }
         self.names = Names()
 
     def found(self) -> Found:
@@ -100,7 +126,9 @@ class _Inventory:
         others = 0
         for place, (component, crypto, parent) in enumerate(self.assets):
             name = self.names.of(place, component.name)
-            if crypto.asset_type == "protocol" and (protocol := crypto.protocol_properties) is not None:
+            if any(key.startswith("qkd:") for key in component.ours):
+                others += 1
+            elif crypto.asset_type == "protocol" and (protocol := crypto.protocol_properties) is not None:
                 endpoints[name] = self._protocol(component, protocol, parent)
             elif crypto.asset_type == "certificate" and (certificate := crypto.certificate_properties) is not None:
                 certificates[name] = self._certificate(certificate, component, parent)
@@ -113,7 +141,7 @@ class _Inventory:
                 others += 1
         remarks = [] if self.assets else ["no cryptographic assets in it: that says nothing about cryptography in use"]
         if others:
-            remarks.append(f"{others} keys, tokens and other material, or assets without properties, were left out")
+            remarks.append(f"{others} assets were left out: key material, links of QKD, or without properties")
         return Found(
             "cyclonedx",
             endpoints=endpoints,
@@ -128,19 +156,27 @@ class _Inventory:
         return component.name if not size or size in component.name else f"{component.name}-{size}"
 
     def _protocol(self, component: _Component, protocol: _ProtocolProperties, parent: str) -> Protocol:
-        suites = protocol.cipher_suites
+        suites, ours = protocol.cipher_suites, component.ours
+        family = ours.get("family", FAMILIES.get(protocol.type, "other"))
+        told = {name: _list(ours.get(f"groups-{name}")) for name in ("negotiated", "supported", "configured")}
         return Protocol(
-            name=Family(FAMILIES.get(protocol.type, "other")),
+            name=Family(family) if family in list(Family) else Family.OTHER,
             version=protocol.version,
-            cipher=next((suite.name for suite in suites if suite.name), ""),
-            supported=self._groups(protocol),
-            endpoint=parent,
+            service=ours.get("service", ""),
+            cipher=next((suite.name for suite in suites if suite.name not in ("", "unknown")), ""),
+            negotiated=told["negotiated"],
+            supported=told["supported"] if ours else self._groups(protocol),
+            configured=told["configured"],
+            signature=ours.get("signature", ""),
+            endpoint=ours.get("endpoint", "" if ours else parent),
             source=self.source,
         )
 
     def _groups(self, protocol: _ProtocolProperties) -> tuple[str, ...] | None:
-        """Groups of the suites (1.7) and key exchanges of IKEv2; None where the BOM lists none: nobody looked."""
+        """Groups and key exchanges of the suites, and those of IKEv2; None where the BOM lists none: nobody looked."""
         groups = [self.by_ref.get(group, group) for suite in protocol.cipher_suites for group in suite.tls_groups]
+        named = [ref for suite in protocol.cipher_suites for ref in suite.algorithms]
+        groups += [self.by_ref[ref] for ref in named if self.primitives.get(ref) in EXCHANGES]
         kept = protocol.ikev2_transform_types.get("ke")
         for each in kept if isinstance(kept, list) else ():
             group = each.get("group") or each.get("algorithm") if isinstance(each, dict) else each
@@ -155,11 +191,19 @@ class _Inventory:
             subject=stated.subject_name or component.name,
             issuer=stated.issuer_name,
             signature=self.by_ref.get(signature, signature),
-            public_key=self.by_ref.get(key, key),
+            public_key=component.ours.get("public-key", self.by_ref.get(key, key)),
             expires=day(stated.not_valid_after),
-            used_at=parent,
+            fingerprint=component.ours.get("fingerprint", ""),
+            used_at=component.ours.get("used-at", parent),
             source=self.source,
         )
+
+
+def _list(words: str | None) -> tuple[str, ...] | None:
+    """As our own CBOM writes it: "unknown" was not looked at, "none" was, and nothing found."""
+    if words is None or words == "unknown":
+        return None
+    return () if words == "none" else tuple(words.split(", "))
 
 
 def _walk(components: list[_Component], parent: str, depth: int = 0) -> Iterator[tuple[_Component, str]]:

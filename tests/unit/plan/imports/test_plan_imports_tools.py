@@ -35,7 +35,7 @@ def test_cyclonedx_protocols_certificates_and_algorithms() -> None:
         "X25519MLKEM768": "combiner",
         "RSA-2048": "signature",
     }
-    assert "1 keys, tokens" in found.remarks[0]
+    assert "1 assets were left out" in found.remarks[0]
     assert tls.source.words == "portal.cdx.json, CycloneDX 1.7, 2026-10-01"
 
 

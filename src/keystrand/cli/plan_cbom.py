@@ -1,0 +1,43 @@
+"""keystrand plan cbom"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from keystrand.cli import exits
+from keystrand.cli.options import FILE
+from keystrand.cli.plan_estate import ESTATE, estate_of
+from keystrand.cli.terminal import complain, say
+
+
+@click.command()
+@ESTATE
+@click.option("--out", "out", type=FILE, default=None, help="The file to write.  [default: standard output]")
+def command(estate_file: Path, out: Path | None) -> int:
+    """Write the estate as a CBOM in CycloneDX 1.7: protocols, certificates, algorithms, and the facts of QKD links.
+
+    What is written has been held against the official schema; a CBOM that does not fit is not written.
+    """
+    from keystrand.core.errors import Unavailable
+    from keystrand.plan.decide import decided
+
+    try:
+        from keystrand.plan.cbom import cbom, faults
+    except ModuleNotFoundError as error:
+        raise Unavailable(f"{error.name} is not installed", hint='pip install "keystrand[plan]"') from None
+
+    estate = estate_of(estate_file)
+    text = cbom(estate, {name: decided(estate, name).pattern for name in estate.links})
+    off = faults(text)
+    for fault in off:
+        complain(fault)
+    if off:
+        return exits.REFUSED
+    if out is None:
+        click.echo(text)
+    else:
+        out.write_text(text + "\n", "utf-8")
+        say(f"written: {out}, valid against CycloneDX 1.7")
+    return exits.OK
