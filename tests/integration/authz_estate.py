@@ -81,6 +81,8 @@ POST /lifecycle/revoke              - - s - t -
 POST /lifecycle/compromise          - - s - - -
 POST /lifecycle/destroy             - - s - - -
 GET  /network                       v o s - - -
+POST /network/{site}/bar            - - s - - -
+POST /network/{site}/admit          - - s - - -
 POST /maintenance                   - o - - - -
 POST /maintenance/{window}/begin    - o - - - -
 POST /maintenance/{window}/end      - o - - - -
@@ -117,7 +119,7 @@ SELECTORS: tuple[dict[str, str], ...] = (
     {"tenant": "beta", "sae": "b1"}, {"tenant": "acme", "sae": "b1"},
 )  # fmt: skip
 PROPOSES = ("/policy/proposals", "/tenants/{tenant}/unseal", "/tenants/{tenant}/erase", "/root/rotate")
-PROPOSES += ("/maintenance/{window}/force",)
+PROPOSES += ("/maintenance/{window}/force", "/network/{site}/admit")
 BEFORE = {
     "suspend": "active",
     "resume": "suspended",
@@ -222,7 +224,7 @@ def asks() -> Iterator[Ask]:
                 )
         else:
             named = {"policy": POLICY_ID, "acme": ACME_ID, "unseal": UNSEAL_ID, "root": ROOT_ID, "rel": RELEASE}
-            named["window"] = WINDOW
+            named |= {"window": WINDOW, "site": "x9"}
             yield Ask(method, line, who, line.format(**named), _body(method, line))
 
 
@@ -342,7 +344,7 @@ class Estate:
         for extra in set(desk.kept) - {POLICY_ID, ACME_ID, UNSEAL_ID, ROOT_ID}:
             del desk.kept[extra]
         desk.sealed = {name: TenantState(tenant=name, sealed=False, generation=1) for name in ("acme", "beta")}
-        desk.orders = []
+        desk.orders, desk.broken = [], {"x9"}
         window = Window(WINDOW, "", 0, 1, draining=False)
         desk.planned = {
             WINDOW: WindowStand(

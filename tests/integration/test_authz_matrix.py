@@ -25,7 +25,7 @@ NAMED = (
     "{job}",
     "{number}",
 )
-NAMED += ("{tenant}", "{rel}", "{release_id}", "{window}", "{window_id}")
+NAMED += ("{tenant}", "{rel}", "{release_id}", "{window}", "{window_id}", "{site}")
 
 
 def test_the_oracle_names_every_route_and_role() -> None:

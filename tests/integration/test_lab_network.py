@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import pytest
 
+from keystrand.cli.program import run
+from keystrand.core.errors import KeyUnavailable
 from keystrand.core.register import Scope
 from keystrand.core.way import Way
 from keystrand.lab.network import NetworkLab
@@ -35,7 +39,11 @@ ends = ["d", "e"]
 ends = ["a", "d"]
 paths = 2
 accept_undocumented = true
+[links.b-c]
+ends = ["b", "c"]
+accept_undocumented = true
 """
+WINDOW_S = 900
 REROUTED_S = 10.0  # bound of the test; bench_network measures
 
 
@@ -80,6 +88,89 @@ def test_a_relay_is_killed_and_the_link_goes_another_way(ring: NetworkLab) -> No
             assert drawn[0].material.matches(picked[0].material)
     finally:
         ring.start_site("b")
+
+
+def ask(ring: NetworkLab, site: str, who: str, *words: str) -> int:
+    """The command line at one site."""
+    return run([*words, "--as", who, "--config", str(ring.files[site])])
+
+
+def wait(what: str, done: Callable[[], bool], limit_s: float = 60.0) -> None:
+    end_s = time.monotonic() + limit_s
+    while not done():
+        assert time.monotonic() < end_s, what
+        time.sleep(0.25)
+
+
+@pytest.mark.proves("R102")
+def test_a_relay_is_drained_switched_off_and_comes_back(ring: NetworkLab, capfd: pytest.CaptureFixture[str]) -> None:
+    """The real commands at the real site: planned and checked, nothing lost, the window outlives the restart."""
+    now_s = time.time()
+    times = [datetime.fromtimestamp(now_s + after_s, UTC).isoformat() for after_s in (60, WINDOW_S)]
+    plan = ["network", "maintain", "plan", "--from", times[0], "--to", times[1], "--reason", "new battery"]
+    wait("all links answer and suffice", lambda: ask(ring, "e", "olga", *plan) == 0)
+    capfd.readouterr()
+    assert ask(ring, "e", "olga", "network", "maintain", "list", "--json") == 0
+    windows = json.loads(capfd.readouterr().out)
+    window = next(one for one in windows if one["ready"])
+    assert {check["link"] for check in window["checks"]} == {"a-d", "b-c"}
+    assert ask(ring, "e", "olga", "network", "maintain", "begin", window["window_id"], "--reason", "now") == 0
+    assert "drained" in capfd.readouterr().err
+    ring.stop_site("e")
+    before = ingested(ring)
+    wait("blocks go around", lambda: ingested(ring) > before + 4 * 8 * 8192)
+    ring.start_site("e")
+    wait("it is back, and drained still", lambda: stands(ring, "e", capfd).get(window["window_id"]) == "drained")
+    assert ask(ring, "e", "olga", "network", "maintain", "end", window["window_id"], "--reason", "done") == 0
+    assert window["window_id"] not in stands(ring, "e", capfd)
+
+
+def stands(ring: NetworkLab, site: str, capfd: pytest.CaptureFixture[str]) -> dict[str, str]:
+    capfd.readouterr()
+    if ask(ring, site, "olga", "network", "maintain", "list", "--json"):
+        return {}
+    return {one["window_id"]: one["stand"] for one in json.loads(capfd.readouterr().out)}
+
+
+@pytest.mark.proves("R040", "R037")
+def test_after_a_compromise_consumers_key_again_over_another_path(
+    ring: NetworkLab, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`network compromise --revoke` at running sites, as two officers do it; then no block goes over the site any more."""
+    wait(
+        "keys over one relay",
+        lambda: seen_by(ring, "a", capfd) + seen_by(ring, "d", capfd) > 0 or not ring.draw("b-c", 4),
+    )
+    broken = "a" if seen_by(ring, "a", capfd) else "d"
+    told = 0.0
+    for site in "bc":  # both ends are asked
+        capfd.readouterr()
+        words = ["network", "compromise", broken, "--revoke", "--reason", "break-in"]
+        assert ask(ring, site, "ann", *words) == 0
+        proposal = capfd.readouterr().out.strip().splitlines()[-1]
+        told = time.monotonic()
+        assert ask(ring, site, "bob", "approvals", "approve", proposal, "--reason", "seen it") == 0
+    wait("a key again", lambda: draws(ring))
+    print(f"a key over another path {time.monotonic() - told:.2f} s after the last approval")
+    seen = seen_by(ring, broken, capfd)
+    wait("many keys", lambda: draws(ring, 16))
+    assert seen_by(ring, broken, capfd) == seen, "none of the new ones went by there"
+
+
+def seen_by(ring: NetworkLab, relay: str, capfd: pytest.CaptureFixture[str]) -> int:
+    """Keys of b-c, ever, that this relay could have seen, as b tells."""
+    capfd.readouterr()
+    assert ask(ring, "b", "ann", "network", "compromise", relay, "--json") == 0
+    groups = json.loads(capfd.readouterr().out)["groups"]
+    return sum(group["keys"] for group in groups if group["link"] == "b-c")
+
+
+def draws(ring: NetworkLab, number: int = 1) -> bool:
+    try:
+        drawn, picked = ring.draw("b-c", number)
+    except KeyUnavailable:
+        return False
+    return all(mine.material.matches(theirs.material) for mine, theirs in zip(drawn, picked, strict=True))
 
 
 def test_the_ledger_of_both_ends_balances_and_blocks_name_their_routes(ring: NetworkLab) -> None:

@@ -43,6 +43,12 @@ class RootContent(forms.Form, frozen=True, kw_only=True):
     key_label: str
 
 
+class SiteContent(forms.Form, frozen=True, kw_only=True):
+    """What a proposal to let a site relay again says."""
+
+    site: str
+
+
 class WindowContent(forms.Form, frozen=True, kw_only=True):
     """What a proposal to begin maintenance in spite of a shortfall says."""
 
@@ -219,6 +225,12 @@ def _force_window(desk: Desk, proposal: Proposal) -> Result:
     return Result(form=proposal_facts(proposal))
 
 
+def _admit_site(desk: Desk, proposal: Proposal) -> Result:
+    site = msgspec.json.decode(proposal.content, type=SiteContent).site
+    desk.admit_site(site, actor=actor_of(proposal), reason=proposal.reason)
+    return Result(form=proposal_facts(proposal))
+
+
 # the kinds -------------------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +257,7 @@ KINDS: Final[Mapping[Op, Kind]] = {
     Op.KEYS_DESTROY: Kind(Op.KEYS_READ, _reaches_keys, _change_keys),
     Op.TENANTS_UNSEAL: Kind(Op.TENANTS_READ, _reaches_tenant, _order_tenant),
     Op.TENANTS_ERASE: Kind(Op.TENANTS_READ, _reaches_tenant, _order_tenant),
+    Op.NETWORK_ADMIT: Kind(Op.NETWORK_READ, _reaches_all, _admit_site),
     Op.MAINTENANCE_FORCE: Kind(Op.NETWORK_READ, _reaches_all, _force_window),
     Op.ROOT_ROTATE: Kind(Op.POLICY_READ, _reaches_all, _order_root),
 }

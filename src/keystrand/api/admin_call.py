@@ -80,6 +80,7 @@ KEY_ID = _text("key_id", "a key ID", UUID, 36)
 RELEASE_ID = _text("release_id", "the ID of a release", UUID, 36)
 PROPOSAL_ID = _text("proposal_id", "the ID of a proposal", UUID, 36)
 WINDOW_ID = _text("window_id", "the ID of a window", UUID, 36)
+SITE = _text("site", "the name of a site", NAME, 64)
 JOB = _text("job", "the name of a job", NAME, 64)
 NUMBER = Param(name="number", about="a record number", schema={"type": "integer", "minimum": 0, "maximum": 10**12})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -87,6 +87,9 @@ class Desk(Proposals, Protocol):
     def check_root(self, key_label: str) -> None: ...  # raises BadRequest where the root key cannot be rotated so
 
     def relayed(self) -> Sequence[RelayedStand]: ...  # links that begin here
+    def barred(self) -> Collection[str]: ...  # sites over which nothing goes
+    def bar_site(self, site: str, *, actor: str, reason: str) -> None: ...  # raises UnknownKey
+    def admit_site(self, site: str, *, actor: str, reason: str) -> None: ...
     def windows(self) -> Sequence[WindowStand]: ...
     def plan_window(self, neighbour: str, from_s: float, until_s: float, *, actor: str, reason: str) -> str: ...
     def begin_window(self, window_id: str, *, actor: str, reason: str, short: bool) -> None: ...  # IllegalTransition

@@ -124,15 +124,6 @@ class RootWish(Form, frozen=True, kw_only=True):
     reason: Reason
 
 
-class WindowWish(Form, frozen=True, kw_only=True):
-    """Planned maintenance. neighbour: of the hop to it; empty for the whole site."""
-
-    neighbour: Annotated[str, Meta(max_length=64, pattern=f"^$|{NAME}")] = ""
-    from_s: Instant
-    until_s: Instant
-    reason: Reason
-
-
 # answers -------------------------------------------------------------------------------------------------------------
 
 
@@ -457,50 +448,3 @@ class Checkpoints(Form, frozen=True, kw_only=True):
 
 
 encode: Final = msgspec.json.Encoder().encode
-
-
-class LinkCheck(Form, frozen=True, kw_only=True):
-    """What one link says of a window. site: that answered, empty where nobody has; fill_s: until it is filled, or -1."""
-
-    link: str
-    site: str
-    held_bits: int
-    needed_bits: int
-    short_bits: int
-    fill_s: float
-    ready: bool
-
-
-class WindowFacts(Form, frozen=True, kw_only=True):
-    """stand: planned, draining, drained or ended. under_way: shares in hand. cut: pairs that share no new keys meanwhile."""
-
-    window_id: str
-    neighbour: str
-    from_s: float
-    until_s: float
-    stand: str
-    under_way: int
-    ready: bool
-    checks: list[LinkCheck]
-    cut: list[str]
-    actor: str
-    reason: str
-
-
-class RelayedFacts(Form, frozen=True, kw_only=True):
-    """A relayed link that begins here. reach_bps: how fast it can fill at most, from what hops make and nothing else takes."""
-
-    link: str
-    target: str
-    held_bits: int
-    wanted_bits: int
-    demand_bps: float
-    reach_bps: float
-    routes: list[list[str]]
-
-
-class NetworkFacts(Form, frozen=True, kw_only=True):
-    """Relayed links and windows of a site; both empty where it is in no network."""
-
-    links: list[RelayedFacts]
-    windows: list[WindowFacts]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from keystrand.api import admin_forms as forms
-from keystrand.api.admin_approvals import WindowContent, propose
+from keystrand.api import admin_network_forms as shapes
+from keystrand.api.admin_approvals import SiteContent, WindowContent, propose
 from keystrand.api.admin_call import Call, Result
 from keystrand.api.admin_desk import Declined, Desk
 from keystrand.govern.roles import Operation as Op
@@ -12,7 +12,7 @@ from keystrand.relay.maintenance import Check, WindowStand
 
 def network(desk: Desk, call: Call) -> Result:
     links = [
-        forms.RelayedFacts(
+        shapes.RelayedFacts(
             link=stand.link,
             target=stand.target,
             held_bits=stand.held_bits,
@@ -23,7 +23,20 @@ def network(desk: Desk, call: Call) -> Result:
         )
         for stand in desk.relayed()
     ]
-    return Result(form=forms.NetworkFacts(links=links, windows=[_facts(stand) for stand in desk.windows()]))
+    windows = [_facts(stand) for stand in desk.windows()]
+    return Result(form=shapes.NetworkFacts(links=links, windows=windows, barred=sorted(desk.barred())))
+
+
+def bar(desk: Desk, call: Call) -> Result:
+    desk.bar_site(call.path["site"], actor=call.principal.name, reason=call.body.reason)
+    return network(desk, call)
+
+
+def admit(desk: Desk, call: Call) -> Result:
+    """Propose to let a site relay again."""
+    if call.path["site"] not in desk.barred():
+        raise Declined(404, "no such site is barred")
+    return propose(desk, call, Op.NETWORK_ADMIT, SiteContent(site=call.path["site"]))
 
 
 def plan(desk: Desk, call: Call) -> Result:
@@ -65,9 +78,9 @@ def _find(desk: Desk, window_id: str) -> WindowStand:
     return found[0]
 
 
-def _facts(stand: WindowStand, word: str = "") -> forms.WindowFacts:
+def _facts(stand: WindowStand, word: str = "") -> shapes.WindowFacts:
     window = stand.window
-    return forms.WindowFacts(
+    return shapes.WindowFacts(
         window_id=window.window_id,
         neighbour=window.neighbour,
         from_s=window.from_s,
@@ -82,8 +95,8 @@ def _facts(stand: WindowStand, word: str = "") -> forms.WindowFacts:
     )
 
 
-def _check(check: Check) -> forms.LinkCheck:
-    return forms.LinkCheck(
+def _check(check: Check) -> shapes.LinkCheck:
+    return shapes.LinkCheck(
         link=check.link,
         site=check.site,
         held_bits=check.held_bits,

@@ -7,6 +7,7 @@ from typing import Final
 from keystrand.api import admin_approvals as approvals
 from keystrand.api import admin_forms as forms
 from keystrand.api import admin_network as network
+from keystrand.api import admin_network_forms as shapes
 from keystrand.api import admin_reads as reads
 from keystrand.api import admin_scopes as scopes
 from keystrand.api import admin_tenants as sealing
@@ -25,6 +26,7 @@ from keystrand.api.admin_call import (
     RELEASE_ID,
     SAE,
     SINCE_S,
+    SITE,
     SOURCE,
     STATE,
     TAG,
@@ -206,20 +208,38 @@ ROUTES: Final = (
     _life("revoke", "Deactivate keys: nothing new is protected with them"),
     _life("compromise", "Declare keys known to others; by criteria only with approval"),
     _life("destroy", "End keys that are deactivated or compromised; by criteria only with approval"),
-    _get("/network", Op.NETWORK_READ, network.network, forms.NetworkFacts, "Relayed links, and windows of maintenance"),
+    _get(
+        "/network", Op.NETWORK_READ, network.network, shapes.NetworkFacts, "Relayed links, and windows of maintenance"
+    ),
+    _order(
+        "/network/{site}/bar",
+        Op.NETWORK_BAR,
+        network.bar,
+        {200: shapes.NetworkFacts},
+        "Let no block go over a site that is broken into, or to it",
+        params=(SITE,),
+    ),
+    _order(
+        "/network/{site}/admit",
+        Op.NETWORK_ADMIT,
+        network.admit,
+        {202: forms.ProposalFacts},
+        "Propose to let it relay again",
+        params=(SITE,),
+    ),
     _order(
         "/maintenance",
         Op.MAINTENANCE_PLAN,
         network.plan,
-        {200: forms.WindowFacts},
+        {200: shapes.WindowFacts},
         "Plan maintenance of the site or of a hop: pools fill for it",
-        body=forms.WindowWish,
+        body=shapes.WindowWish,
     ),
     _window(
-        "begin", Op.MAINTENANCE_PLAN, network.begin, forms.WindowFacts, "Drain; refused where pools do not suffice"
+        "begin", Op.MAINTENANCE_PLAN, network.begin, shapes.WindowFacts, "Drain; refused where pools do not suffice"
     ),
     _window("force", Op.MAINTENANCE_FORCE, network.force, None, "Propose to drain although pools do not suffice"),
-    _window("end", Op.MAINTENANCE_PLAN, network.end, forms.WindowFacts, "Back into use"),
+    _window("end", Op.MAINTENANCE_PLAN, network.end, shapes.WindowFacts, "Back into use"),
     _get("/jobs", Op.JOBS_READ, reads.jobs, forms.JobTable, "What the service does by itself"),
     Route(
         method="POST",

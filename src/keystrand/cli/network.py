@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from keystrand.cli import exits
-from keystrand.cli.admin_client import AdminClient, admin_options
+from keystrand.cli.admin_client import AdminClient, admin_options, propose_or_tell
 from keystrand.cli.maintain import command as maintain
 from keystrand.cli.maintain import instant
 from keystrand.cli.options import json_option, print_json
@@ -154,6 +154,27 @@ def compromise(
                 f"proposed; {done['needed']} other(s) must approve it: keystrand approvals approve {done['proposal_id']}"
             )
     return exits.OK
+
+
+@command.command("bar")
+@click.argument("site")
+@click.option("--reason", required=True, help="Why; goes into the audit log.")
+@admin_options
+def bar(site: str, reason: str, config_file: Path, name: str, token_file: Path | None) -> None:
+    """Let no block of links that begin at this site go over SITE, or to it. `compromise --revoke` does so too."""
+    with AdminClient(config_file, name, token_file) as client:
+        barred = client.post(f"/network/{site}/bar", {"reason": reason})["barred"]
+    say(f"barred: {', '.join(barred)}")
+
+
+@command.command("admit")
+@click.argument("site")
+@click.option("--reason", required=True, help="Why; goes into the audit log.")
+@admin_options
+def admit(site: str, reason: str, config_file: Path, name: str, token_file: Path | None) -> None:
+    """Propose to let SITE relay again; others must approve it."""
+    with AdminClient(config_file, name, token_file) as client:
+        propose_or_tell(client.post(f"/network/{site}/admit", {"reason": reason}))
 
 
 def _show_exposure(groups: list[dict[str, Any]], told: dict[str, Any], site: str, *, as_json: bool) -> None:

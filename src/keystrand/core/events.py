@@ -96,6 +96,8 @@ KINDS: Final = MappingProxyType(
         "relay.no_route": _W,  # a relayed link wants bits, and its terms leave no route that has them
         "relay.documents_due": _W,  # within so many days a site is documented no more: site, days
         "relay.documents_lapsed": _A,  # it is no more: site, missing, closed (links that do not go over it any longer)
+        "relay.barred": _A,  # said to be broken into, so that no block goes over it: relay, actor, reason
+        "relay.admitted": _N,  # may relay again
         "relay.tampered": _A,
         "relay.saw": _D,  # a share came by and was in clear here: link, bits, seen ("whole" block or "part")
         # planned maintenance: window, hop (neighbour; "" for the whole site), actor, reason

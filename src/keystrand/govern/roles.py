@@ -54,6 +54,8 @@ class Operation(StrEnum):
     KEYS_COMPROMISE = "keys.compromise"
     KEYS_DESTROY = "keys.destroy"
     NETWORK_READ = "network.read"  # relayed links, and windows of planned maintenance
+    NETWORK_BAR = "network.bar"  # let no block go over a site
+    NETWORK_ADMIT = "network.admit"  # let it relay again
     MAINTENANCE_PLAN = "maintenance.plan"  # and begin and end it
     MAINTENANCE_FORCE = "maintenance.force"  # begin although pools do not suffice
     JOBS_READ = "jobs.read"
@@ -116,7 +118,7 @@ ROLES: Final = MappingProxyType(
         | _LIFE
         | _ESTATE
         | _SEALS
-        | {Op.ESCROW_READ, Op.ROOT_ROTATE, Op.MAINTENANCE_FORCE}
+        | {Op.ESCROW_READ, Op.ROOT_ROTATE, Op.MAINTENANCE_FORCE, Op.NETWORK_BAR, Op.NETWORK_ADMIT}
         | {Op.POLICY_READ, Op.POLICY_TRY, Op.POLICY_CHANGE, Op.APPROVALS_READ, Op.APPROVALS_DECIDE},
         # sees what was done, changes nothing
         Role.AUDITOR: _ESTATE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -162,6 +162,9 @@ class EngineDesk:
         return self.kme.lifecycle.trial(change, scope, cursor=cursor)
 
     def change(self, change: Change, scope: Scope, *, actor: str, reason: str, cursor: str) -> Affected:
+        upkeep, relay = self.place.upkeep, scope.relay
+        if change is Change.COMPROMISE and relay and upkeep is not None and relay not in upkeep.barred():
+            upkeep.bar(self.kme.site, relay, actor=actor, reason=reason)  # else the next blocks would go over it
         return self.kme.lifecycle.change(change, scope, actor=actor, reason=reason, cursor=cursor)
 
     # what seals the site
@@ -181,6 +184,15 @@ class EngineDesk:
 
     def relayed(self) -> Sequence[RelayedStand]:
         return self.place.upkeep.relayed() if self.place.upkeep else ()
+
+    def barred(self) -> Collection[str]:
+        return self.place.upkeep.barred() if self.place.upkeep else ()
+
+    def bar_site(self, site: str, *, actor: str, reason: str) -> None:
+        self._upkeep().bar(self.kme.site, site, actor=actor, reason=reason)
+
+    def admit_site(self, site: str, *, actor: str, reason: str) -> None:
+        self._upkeep().admit(self.kme.site, site, actor=actor, reason=reason)
 
     def windows(self) -> Sequence[WindowStand]:
         return self.place.upkeep.stands() if self.place.upkeep else ()

@@ -1,4 +1,7 @@
-"""Planned maintenance of a running site: its windows as papers in the store, so that they outlive the restarts they are for."""
+"""What operators say of a network to a running site: windows of maintenance, and sites that are broken into.
+
+Both are papers in the store, so that they outlive restarts.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from keystrand.store.papers import SqlPapers
 from keystrand.wire.relay import WINDOWS_MAX, Window
 
 PAPER: Final = "maintenance"
+BARRED: Final = "barred"
 
 
 class WindowPaper(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +133,25 @@ class Upkeep:
         for paper in self._all():
             if paper.window.until_s <= self._clock.now_s():
                 self.end(site, paper.window.window_id, actor="clock", reason="the window is over")
+
+    # sites that are broken into
+
+    def barred(self) -> frozenset[str]:
+        return frozenset(self._papers.all(BARRED))
+
+    def bar(self, site: Site, name: str, *, actor: str, reason: str) -> None:
+        """No block of links that begin here goes over this site, or to it, until `admit`. Raises UnknownKey."""
+        if name not in self._relay.atlas.sites or name == site.name:
+            raise UnknownKey(f"{name} is no other site of this network")
+        self._papers.put(BARRED, name, self._clock.now_s(), name)
+        site.note("relay.barred", relay=name, actor=actor, reason=reason)
+
+    def admit(self, site: Site, name: str, *, actor: str, reason: str) -> None:
+        """It may relay again. Raises UnknownKey where it is not barred."""
+        if self._papers.get(BARRED, name) is None:
+            raise UnknownKey(f"{name} is not barred")
+        self._papers.drop(BARRED, name)
+        site.note("relay.admitted", relay=name, actor=actor, reason=reason)
 
     def _put(self, window: Window, actor: str, reason: str) -> None:
         kept = msgspec.json.encode(WindowPaper(window=window, actor=actor, reason=reason)).decode()

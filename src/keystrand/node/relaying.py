@@ -108,6 +108,7 @@ class Relaying:
         now_s, spans = self._clock.monotonic_s(), {}
         self.upkeep.end_old(kme.site)
         self.relay.maintenance.windows = self.upkeep.windows()
+        self.relay.state.barred = self.upkeep.barred()
         for neighbour in self._neighbours:
             bits, drawn, rate_bps = 0, -self._pads[neighbour], 0.0
             for link in self._hops[neighbour]:

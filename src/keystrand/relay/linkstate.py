@@ -56,6 +56,7 @@ class LinkState:
     adverts: dict[str, Advert] = field(default_factory=dict)
     heard_s: dict[str, float] = field(default_factory=dict)
     suspects: dict[frozenset[str], float] = field(default_factory=dict)  # hop -> until when
+    barred: frozenset[str] = frozenset()  # sites that ours was told are broken into
     _number: int = 0
     _said_s: float = float("-inf")
 
@@ -120,8 +121,8 @@ class LinkState:
         self.suspects = {hop: until_s for hop, until_s in self.suspects.items() if until_s > now_s}
 
     def closed(self) -> Closed:
-        """What is drained for maintenance now."""
-        now_s, sites, hops = self.clock.now_s(), set(), set()
+        """What is drained for maintenance now, and what is barred here."""
+        now_s, sites, hops = self.clock.now_s(), set(self.barred), set()
         for name, advert in self.adverts.items():
             for window in advert.windows:
                 if window.draining and now_s < window.until_s:

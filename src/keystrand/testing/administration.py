@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -62,6 +62,7 @@ class MemoryDesk(MemoryProposals):
     records: list[dict[str, Any]] = field(default_factory=list)
     table: dict[str, JobStatus] = field(default_factory=lambda: {"expiry": JobStatus("expiry", 1.0)})
     kept: dict[str, Proposal] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
     planned: dict[str, WindowStand] = field(default_factory=dict)
     sealed: dict[str, TenantState] = field(default_factory=dict)
     orders: list[Order] = field(default_factory=list)
@@ -154,6 +155,17 @@ class MemoryDesk(MemoryProposals):
 
     def relayed(self) -> Sequence[RelayedStand]:
         return ()
+
+    def barred(self) -> Collection[str]:
+        return self.broken
+
+    def bar_site(self, site: str, *, actor: str, reason: str) -> None:
+        self.broken.add(site)
+        self.record("relay.barred", actor=actor)
+
+    def admit_site(self, site: str, *, actor: str, reason: str) -> None:
+        self.broken.discard(site)
+        self.record("relay.admitted", actor=actor)
 
     def windows(self) -> Sequence[WindowStand]:
         return list(self.planned.values())

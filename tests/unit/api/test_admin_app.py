@@ -343,7 +343,7 @@ async def test_API9_the_document_is_the_route_table_and_the_route_table_is_what_
     described = {(method.upper(), path) for path, entry in told["paths"].items() for method in entry}
     assert described == {(r.method, PREFIX + r.path) for r in ROUTES} | {("GET", f"{PREFIX}/openapi.json")}
     filled = {"key_id": KEYS[0], "proposal_id": KEYS[0], "release_id": KEYS[0], "job": "expiry", "number": "0"}
-    filled |= {"tenant": "acme", "window_id": KEYS[0]}
+    filled |= {"tenant": "acme", "window_id": KEYS[0], "site": "x"}
     for method, path in sorted(described):
         served = {}
         for tried in ("GET", "POST", "PUT", "PATCH", "DELETE"):
@@ -371,7 +371,7 @@ async def test_I12_no_answer_has_a_place_for_key_material() -> None:
     for who in PEOPLE:
         for route in ROUTES:
             named = {"key_id": KEYS[1], "proposal_id": KEYS[1], "release_id": KEYS[1], "tenant": "acme"}
-            named["window_id"] = KEYS[1]
+            named |= {"window_id": KEYS[1], "site": "x"}
             path = route.path.format(**named, job="expiry", number=0)
             if route.method == "GET":
                 reply = await desk.call(who, "GET", path)

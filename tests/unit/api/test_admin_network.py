@@ -48,6 +48,19 @@ async def test_a_shortfall_is_refused_and_two_others_may_accept_it() -> None:
     assert [one["stand"] for one in (await desk.get("vic", "/network"))["windows"]] == ["draining"]
 
 
+@pytest.mark.proves("R061")
+async def test_one_bars_a_site_and_two_admit_it_again() -> None:
+    desk = site()
+    assert (await post(desk, "olga", "/network/x/bar"))[0] == 403
+    assert (await post(desk, "ann", "/network/x/bar"))[1]["barred"] == ["x"]
+    status, asked = await post(desk, "ann", "/network/x/admit")
+    assert status == 202
+    assert (await desk.get("vic", "/network"))["barred"] == ["x"]
+    assert (await post(desk, "bob", f"/approvals/{asked['proposal_id']}/approve"))[1]["stand"] == "executed"
+    assert (await desk.get("vic", "/network"))["barred"] == []
+    assert (await post(desk, "ann", "/network/x/admit"))[0] == 404
+
+
 async def test_what_leads_nowhere_is_refused() -> None:
     desk = site()
     assert (await post(desk, "olga", "/maintenance", WISH | {"neighbour": "nowhere"}))[0] == 400
