@@ -38,6 +38,7 @@ from keystrand.node.rollback import (
     beside,
     is_ahead,
     mark_file,
+    mark_of,
     next_epoch,
     read_mark,
     standing_of,
@@ -281,7 +282,9 @@ def _begin_epoch(config: SiteConfig, staging: Path, done: Restored) -> None:
                 rollback=done.rollback,
                 cosigned=[f"{w.peer} {'?' if w.size is None else w.size}" for w in done.witnesses],
             )
-        done.audit_size = write_mark(staged, node.store).size
+        mark = mark_of(staged, node.store)
+        write_mark(staged, mark)
+        done.audit_size = mark.size
     finally:
         node.store.close()
 

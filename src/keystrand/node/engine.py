@@ -1,17 +1,21 @@
 """The engine of a site: all calls on the KME in batches, one store transaction per batch, effects after the commit.
 
-Logic and commit run on the event loop's thread: the commit waits for the disk a fraction of a millisecond, while the sockets
-gather the next batch (a thread for it was slower, for want of the interpreter's lock after every sync). If a commit fails,
-memory may be ahead of the disk: the service is built anew from what is durable, as after a crash, and whoever waits is refused.
-The same happens where a gate (the required audit sinks) does not open after the commit: nothing of the batch leaves.
+Logic and commit run on the event loop's thread; only the wait for the disk has a thread of its own. Meanwhile the next
+transaction is open, and whatever comes joins it: it is committed when the one before it is durable, and never sooner, so
+that a crash finds the same as if there were no overlap. If a commit fails, memory may be ahead of the disk: the service is
+built anew from what is durable, as after a crash, and whoever waits is refused. The same happens where a gate (the required
+audit sinks) does not open after the commit: nothing of the batch leaves.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -22,7 +26,10 @@ from keystrand.kme.site import Effect, Refuse, Reply
 
 T = TypeVar("T")
 BATCH_MAX = 64
+JOIN_MAX = 1024  # calls of one transaction, however long the one before it takes to reach the disk
 RETRY_S = 0.1
+# the thread that waited for the disk needs the interpreter's lock to say so: Python's usual 5 ms are many syncs
+SWITCH_S = 0.000_2
 
 
 class Turns(Protocol):
@@ -30,6 +37,13 @@ class Turns(Protocol):
 
     async def come(self) -> None: ...  # returns with the next transaction begun; raises StoreUnavailable
     def read_ahead(self, wants: Iterable[Wants], /) -> None: ...  # in that transaction
+
+
+class Disk(Protocol):
+    """A store whose commits can be waited for elsewhere."""
+
+    def writing(self) -> AbstractContextManager[None]: ...  # a transaction that is durable after the next `sync`
+    def sync(self) -> None: ...  # blocks, in any thread; raises StoreUnavailable
 
 
 class Gate(Protocol):
@@ -61,7 +75,9 @@ class Engine:
         reloaded: Callable[[], None],
         gate: Gate | None = None,
         turns: Turns | None = None,
+        disk: Disk | None = None,
     ) -> None:
+        """disk: the store of the service, where the wait for it may overlap with the next transaction."""
         self._build = build
         self._perform = perform
         self._failed = failed
@@ -73,6 +89,9 @@ class Engine:
         self._refusal: StoreUnavailable | None = None  # while nothing can be released
         self.gate = gate
         self._turns = turns
+        self._disk = disk
+        self._landing: asyncio.Task[None] | None = None  # what is committed, on its way to the disk
+        self._syncs = ThreadPoolExecutor(1, thread_name_prefix="sync")
         self.kme = self._fresh()
 
     def _fresh(self) -> Kme:
@@ -125,19 +144,34 @@ class Engine:
 
     async def run(self) -> None:
         """Serve until cancelled."""
+        sys.setswitchinterval(SWITCH_S)
         try:
             while True:
-                await self._wake.wait()
-                self._wake.clear()
-                await asyncio.sleep(0)  # let everything that this turn of the loop has read join the batch
+                await self._woken()
                 while self._calls:
                     await self._next()
+                try:
+                    self._has_landed()
+                except StoreUnavailable as error:
+                    await self._reload([], error)
         finally:
             self._stopping = True
+            if self._landing is not None:
+                await asyncio.wait([self._landing])
+            self._syncs.shutdown(wait=False)
             self._refuse_all(StoreUnavailable("the site is stopping"))
+
+    async def _woken(self) -> None:
+        await self._wake.wait()
+        self._wake.clear()
+        await asyncio.sleep(0)  # let everything that this turn of the loop has read join the batch
 
     async def _next(self) -> None:
         """The next batch. Where a turn has to be waited for, whatever comes meanwhile joins it."""
+        # a gate reads what is committed: nothing may be under way then
+        if self._disk is not None and self.gate is None:
+            await self._overlapping(self._disk)
+            return
         if self._turns is not None:
             try:
                 await self._turns.come()
@@ -161,6 +195,55 @@ class Engine:
         for call, result in zip(calls, results, strict=True):
             self._settle(call, result)
         self._release(self.kme.drain())
+
+    async def _overlapping(self, disk: Disk) -> None:
+        """One transaction: what was called, and what is called until the one before it is durable."""
+        calls: list[Call] = []
+        results: list[object] = []
+        try:
+            with disk.writing():
+                self._take_in(calls, results)
+                while not self._has_landed():
+                    await self._woken()
+                    self._take_in(calls, results)
+        except (StoreUnavailable, Tampered) as error:
+            if self._landing is not None:
+                await asyncio.wait([self._landing])
+            await self._reload(calls, error)
+            return
+        except asyncio.CancelledError:
+            for call in calls:
+                self._settle(call, StoreUnavailable("the site is stopping"))
+            raise
+        self._landing = asyncio.create_task(self._land(disk, calls, results, self.kme.drain()))
+        self._landing.add_done_callback(lambda _: self._wake.set())
+
+    def _take_in(self, calls: list[Call], results: list[object]) -> None:
+        while self._calls and len(calls) < JOIN_MAX:
+            calls.append(self._calls.popleft())
+            results.append(self._attempt(calls[-1]))
+
+    async def _land(self, disk: Disk, calls: list[Call], results: list[object], effects: list[Effect]) -> None:
+        """Wait for the disk, then let everything out. Raises StoreUnavailable where it does not get there."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._syncs, disk.sync)
+        except StoreUnavailable as error:
+            for call in calls:
+                self._settle(call, error)
+            raise
+        for call, result in zip(calls, results, strict=True):
+            self._settle(call, result)
+        self._release(effects)
+
+    def _has_landed(self) -> bool:
+        """Whether nothing is on its way to the disk. Raises StoreUnavailable, once, for what did not get there."""
+        if self._landing is None:
+            return True
+        if not self._landing.done():
+            return False
+        landing, self._landing = self._landing, None
+        landing.result()
+        return True
 
     def _attempt(self, call: Call) -> object:
         """The operation's value, or the error that refused it. What the store itself cannot do fails the whole batch."""

@@ -15,7 +15,7 @@ from keystrand.core.pool import Wants
 from keystrand.crypto.seal import Sealer
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Site
-from keystrand.node.engine import Engine, Turns
+from keystrand.node.engine import Disk, Engine, Turns
 from keystrand.store.sql import SqlStore
 from keystrand.store.sqlite import SqliteAuditFile, SqliteStore
 
@@ -26,9 +26,12 @@ BEAT_S: Final = 1.0
 
 
 class OneProcess:
-    """A site in a file of its own has no replicas."""
+    """A site in a file of its own has no replicas. disk: that file."""
 
     turns = None
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
 
     def enter(self, site: Site) -> None:
         """Nobody else's requests are there to be left alone."""
@@ -55,6 +58,8 @@ class Replica:
         self._database = PostgresDatabase(address, config.site.name)
         self.store = SqlStore(self._database, sealer)
         self._roster = Roster(self._database, config.site.replica or _name_of(config))
+
+    disk = None
 
     @property
     def turns(self) -> Turns:
@@ -122,6 +127,7 @@ def _name_of(config: SiteConfig) -> str:
 def open_place(config: SiteConfig, sealer: Sealer) -> tuple[SqlStore, Replica | OneProcess]:
     """The store of a site as its configuration names it, and this process's place beside others over it."""
     if config.site.store is None:
-        return SqliteStore(config.store_file, sealer), OneProcess()
+        store = SqliteStore(config.store_file, sealer)
+        return store, OneProcess(store)
     replica = Replica(config.site.store, config, sealer)
     return replica.store, replica

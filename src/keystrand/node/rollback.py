@@ -12,7 +12,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,10 +79,14 @@ def read_mark(config: SiteConfig) -> Mark | None:
         raise Tampered(f"{path}: {error}", hint=HINT) from None
 
 
-def write_mark(config: SiteConfig, store: MarkStore) -> Mark:
-    """Durably. What it says is durable in the store already."""
+def mark_of(config: SiteConfig, store: MarkStore) -> Mark:
+    """How far the store is now. To be written once that is durable."""
     size, head = store.audit_head()
-    mark = Mark(site=config.site.name, epoch=store.epoch(), size=size, head=head.hex())
+    return Mark(site=config.site.name, epoch=store.epoch(), size=size, head=head.hex())
+
+
+def write_mark(config: SiteConfig, mark: Mark) -> None:
+    """Durably. What it says is durable in the store already."""
     path = mark_file(config)
     fresh = path.with_suffix(".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -91,21 +95,18 @@ def write_mark(config: SiteConfig, store: MarkStore) -> Mark:
         file.flush()
         os.fsync(file.fileno())
     os.replace(fresh, path)
-    return mark
 
 
-async def keep_mark(config: SiteConfig, store: MarkStore) -> None:
-    """Write the mark once a second where the log has grown, and at the end."""
+async def keep_mark(config: SiteConfig, look: Callable[[], Awaitable[Mark]]) -> None:
+    """Write the mark once a second where the log has grown. look: how far the store is, durably."""
     last: Mark | None = None
-    try:
-        while True:
-            with contextlib.suppress(OSError, KeystrandError):  # a disk that is full is the store's affair
-                if last is None or store.audit_head()[0] != last.size:
-                    last = write_mark(config, store)
-            await asyncio.sleep(MARK_S)
-    finally:
-        with contextlib.suppress(OSError, KeystrandError):
-            write_mark(config, store)
+    while True:
+        with contextlib.suppress(OSError, KeystrandError):  # a disk that is full is the store's affair
+            mark = await look()
+            if mark != last:
+                await asyncio.to_thread(write_mark, config, mark)
+                last = mark
+        await asyncio.sleep(MARK_S)
 
 
 @contextlib.contextmanager

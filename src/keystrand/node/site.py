@@ -43,7 +43,7 @@ from keystrand.node.policy_file import read_again
 from keystrand.node.readings import Readings
 from keystrand.node.relaying import Relaying
 from keystrand.node.replicas import OneProcess, Replica, open_place
-from keystrand.node.rollback import keep_mark
+from keystrand.node.rollback import Mark, keep_mark, mark_of, write_mark
 from keystrand.node.sealing import sealer_of
 from keystrand.node.sourcing import Sourcing, serve_push
 from keystrand.node.tunnels import TunnelPrograms
@@ -111,7 +111,10 @@ class SiteNode:
         self.store, self.replica = _open(config)
         self.policy = policy_in_force(config, self.store, self.clock.now_s())
         self.border = Border(config, self.sink)
-        self.engine = Engine(self._kme, self._perform, self._store_failed, self._store_back, turns=self.replica.turns)
+        place = self.replica
+        self.engine = Engine(
+            self._kme, self._perform, self._store_failed, self._store_back, turns=place.turns, disk=place.disk
+        )
         self.withdrawals = self._withdrawals()
         self.beside: list[Part] = [self.withdrawals] if self.withdrawals else []  # whoever runs the site may add more
         self.audit_sinks = self.engine.gate = audit_sinks(config, self.store, self.clock, self.sink)
@@ -330,7 +333,7 @@ class SiteNode:
                 if self.audit_sinks is not None:
                     jobs.append(self.audit_sinks.run())
                 if self.config.site.store is None:
-                    jobs.append(keep_mark(self.config, self.store))
+                    jobs.append(keep_mark(self.config, lambda: self.engine.call(self._mark)))
                 if self.relaying is not None:
                     jobs.append(self.relaying.run())
                 if self.sourcing is not None:
@@ -344,10 +347,22 @@ class SiteNode:
                 for task in running:
                     task.cancel()
         finally:
+            self._leave_mark()
             self.replica.leave()
             if self.audit_sinks is not None:
                 self.audit_sinks.close()
             self.store.close()
+
+    def _mark(self, _: Kme) -> Mark:
+        return mark_of(self.config, self.store)
+
+    def _leave_mark(self) -> None:
+        """The last one, where the store is a file of ours that can still be written."""
+        if self.config.site.store is None:
+            with contextlib.suppress(OSError, KeystrandError):
+                with self.store.transaction():
+                    mark = mark_of(self.config, self.store)
+                write_mark(self.config, mark)
 
     def read_policy_soon(self, file: Path) -> None:
         """Read the policy of the site's file again; keys in flight are judged by the new one."""

@@ -8,7 +8,7 @@ that several replicas of the site share.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
 from operator import itemgetter
 from typing import Final
@@ -120,11 +120,14 @@ class SqlStore(SqlBlocks, SqlAudit):
                 self._db.hold("ledger", statements.UPSERT_LEDGER, (link, account.value, self._accounts[link, account]))
         self._moved.clear()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """Everything inside is durable when this returns, or undone when it raises. Not nested; see `savepoint`."""
+        return self._within(self._db.transaction(self._flush, self._forget_others))
+
+    @contextmanager
+    def _within(self, transaction: AbstractContextManager[None]) -> Iterator[None]:
         try:
-            with self._db.transaction(self._flush, self._forget_others):
+            with transaction:
                 yield
         except BaseException:
             self._forget()

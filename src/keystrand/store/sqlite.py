@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -21,7 +21,7 @@ STATEMENTS_CACHED: Final = 256
 
 _PRAGMAS: Final = (
     "journal_mode = WAL",
-    "synchronous = FULL",  # acknowledged means durable: the log is synced at every commit
+    "synchronous = NORMAL",  # SQLite syncs around checkpoints; each commit is synced here, for whoever waits for it
     "secure_delete = ON",
     "foreign_keys = ON",
     "trusted_schema = OFF",
@@ -62,13 +62,16 @@ class SqliteDatabase:
             for pragma in _PRAGMAS:
                 self._connection.execute(f"PRAGMA {pragma}")
             migrate_file(self._connection, self.path)
-        except sqlite3.Error as error:
+            self._log = os.open(self.path.with_name(self.path.name + "-wal"), os.O_RDONLY)
+        except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self.path}: {error}", hint="restore it from a backup") from None
+        self.sync()
 
     def close(self) -> None:
         """Idempotent. An open transaction is rolled back by SQLite."""
         if self._lock >= 0:
             self._connection.close()
+            os.close(self._log)
             os.close(self._lock)
             self._lock = -1
 
@@ -131,10 +134,22 @@ class SqliteDatabase:
 
     @contextmanager
     def transaction(self, flush: Callable[[], None], stale: Callable[[], None]) -> Iterator[None]:
-        """BEGIN IMMEDIATE .. COMMIT. `flush` holds back the last of it. Whatever raises, everything is rolled back.
+        """Durable when this returns. Nobody else writes this file, so what is remembered is never `stale`."""
+        with self.writing(flush):
+            yield
+        self.sync()
 
-        Nobody else writes this file, so what is remembered is never `stale`.
-        """
+    def sync(self) -> None:
+        """What is committed is durable when this returns. From any thread. Raises StoreUnavailable, and the store is shut."""
+        try:
+            os.fdatasync(self._log)
+        except OSError as error:
+            self._shut = str(error)
+            raise StoreUnavailable(f"{self.path.name}: {error}", hint="check disk space and health") from None
+
+    @contextmanager
+    def writing(self, flush: Callable[[], None]) -> Iterator[None]:
+        """BEGIN IMMEDIATE .. COMMIT, to be synced. `flush` holds back the last of it. Whatever raises, all is rolled back."""
         assert not self._connection.in_transaction, "a transaction is open already"
         if self._shut:
             raise StoreUnavailable(f"the store is shut since: {self._shut}", hint="check the disk, then restart")
@@ -233,7 +248,16 @@ class SqliteStore(SqlStore):
     """
 
     def __init__(self, path: str | Path, sealer: Sealer) -> None:
-        super().__init__(SqliteDatabase(Path(path)), sealer)
+        self._file = SqliteDatabase(Path(path))
+        super().__init__(self._file, sealer)
+
+    def writing(self) -> AbstractContextManager[None]:
+        """A transaction that is durable only after a `sync`, which must come before the next one is committed."""
+        return self._within(self._file.writing(self._flush))
+
+    def sync(self) -> None:
+        """Make it durable. Blocks; from any thread. Raises StoreUnavailable, and the store is shut from then on."""
+        self._file.sync()
 
 
 class SqliteAuditFile:

@@ -217,7 +217,7 @@ def test_files_are_private_and_an_open_folder_is_refused(store: SqliteStore, pat
 
 
 def test_durability_settings_are_on(store: SqliteStore) -> None:
-    wanted = {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1, "foreign_keys": 1}
+    wanted = {"journal_mode": "wal", "synchronous": 1, "secure_delete": 1, "foreign_keys": 1}
     assert {name: store._db.row(f"PRAGMA {name}")[0] for name in wanted} == wanted
 
 

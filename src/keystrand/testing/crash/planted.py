@@ -12,8 +12,9 @@ from keystrand.testing.world.planted import ForgottenBurn, ReleaseBeforeAudit, R
 POINTS_PER_BUG_MAX: Final = 6000
 
 PLANTED: Final = (
-    Bug(name="no sync at all", pragmas=("synchronous = OFF",)),
-    Bug(name="no sync at a commit", pragmas=("synchronous = NORMAL",)),
+    Bug(name="no sync at all", pragmas=("synchronous = OFF",), syncs=False),
+    Bug(name="no sync at a commit", syncs=False),
+    Bug(name="no sync at a checkpoint", pragmas=("synchronous = OFF",)),
     Bug(name="undo log in memory", pragmas=("journal_mode = MEMORY",)),
     Bug(name="release before the commit", early=True),
     Bug(name="release before the record", kme_type=ReleaseBeforeAudit),

@@ -29,6 +29,7 @@ class DiskSitting(Sitting):
     vfs: DiskVfs
     sealer: Sealer
     pragmas: Sequence[str] = ()
+    syncs: bool = True  # False: a planted bug
     early: bool = False  # a planted bug: effects leave before the commit
     explore: Explore = pass_by
     abandoned: list[Any] = field(default_factory=list)  # stores of dead processes: nobody closes them before the end
@@ -51,7 +52,7 @@ class DiskSitting(Sitting):
         """What a process does first: open the store, which recovers from the log of writes."""
         name = "open" if self.vfs.disk.files else "found"
         with self._watched(lambda: name):
-            self.store = cast(Any, DiskStore(self.vfs, self.sealer, self.pragmas))
+            self.store = cast(Any, DiskStore(self.vfs, self.sealer, self.pragmas, syncs=self.syncs))
 
     def start(self, *, restored: bool = False) -> None:
         deliver, kept = self.deliver, list[tuple[str, list[Effect]]]()

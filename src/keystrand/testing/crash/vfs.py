@@ -25,6 +25,7 @@ from keystrand.testing.crash.disk import FOLDER, Act, Deed, Disk, Files
 
 SECTOR_BYTES: Final = 4096  # what SQLite's own system for Unix says
 FILE: Final = "site.db"
+LOG: Final = f"{FILE}-wal"
 JOURNALS: Final = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_WAL  # their folder is synced with their first sync
 
 
@@ -148,21 +149,29 @@ def _as_sqlite3(error: apsw.Error) -> sqlite3.Error:
 
 
 class DiskDatabase(SqliteDatabase):
-    """The product's database on a disk in memory. pragmas: after the product's own; a planted bug is one of them."""
+    """The product's database on a disk in memory. pragmas: after the product's own; a planted bug is one of them, or that it
+    does not sync."""
 
-    def __init__(self, vfs: DiskVfs, pragmas: Sequence[str] = ()) -> None:
+    def __init__(self, vfs: DiskVfs, pragmas: Sequence[str] = (), *, syncs: bool = True) -> None:
         self.path = Path(FILE)
         self._doomed = self._shut = None
         self._lock = -1  # no other process can have it open
         self.held = Held(self._write_many, self._control)
+        self._disk, self._syncs = vfs.disk, syncs
         try:
             connection = Connection(vfs.name)
             for pragma in ("locking_mode = EXCLUSIVE", *_PRAGMAS, *pragmas):
                 connection.execute(f"PRAGMA {pragma}")
             self._connection = connection  # type: ignore[assignment]
             migrate_file(connection, self.path)  # type: ignore[arg-type]
+            self.sync()
         except sqlite3.Error as error:
             raise StoreUnavailable(f"{self.path}: {error}", hint="restore it from a backup") from None
+
+    def sync(self) -> None:
+        """The product syncs the log by itself."""
+        if self._syncs:
+            self._disk.act(Act(Deed.SYNC, LOG))
 
     def close(self) -> None:
         self._connection.close()
@@ -171,8 +180,8 @@ class DiskDatabase(SqliteDatabase):
 class DiskStore(SqlStore):
     """A site's store on a disk in memory."""
 
-    def __init__(self, vfs: DiskVfs, sealer: Sealer, pragmas: Sequence[str] = ()) -> None:
-        self.database = DiskDatabase(vfs, pragmas)
+    def __init__(self, vfs: DiskVfs, sealer: Sealer, pragmas: Sequence[str] = (), *, syncs: bool = True) -> None:
+        self.database = DiskDatabase(vfs, pragmas, syncs=syncs)
         super().__init__(self.database, sealer)
 
 

@@ -39,11 +39,13 @@ FAULTS = Faults(delay_s=0.005, loss=0.01, duplicate=0.02, crash_every_s=400.0, d
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bug:
-    """What is planted: in the service, in the store (pragmas), or in the runner (early: effects leave before the commit)."""
+    """What is planted: in the service, in the store (pragmas; syncs: whether it syncs its commits), or in the runner (early:
+    effects leave before the commit)."""
 
     name: str
     kme_type: type[Kme] = Kme
     pragmas: tuple[str, ...] = ()
+    syncs: bool = True
     early: bool = False
 
 
@@ -93,6 +95,7 @@ class CrashWorld(World):
                 vfs=DiskVfs(Disk()),
                 sealer=Sealer(root),
                 pragmas=(f"wal_autocheckpoint = {CHECKPOINT_PAGES[seed % len(CHECKPOINT_PAGES)]}", *bug.pragmas),
+                syncs=bug.syncs,
                 early=bug.early,
                 explore=explore,
                 chance=random.Random(seed + 1),  # noqa: S311
