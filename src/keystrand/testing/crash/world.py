@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
+import msgspec
+
 from keystrand.core.errors import KeystrandError
 from keystrand.core.states import State
 from keystrand.crypto.seal import RootKey, Sealer
@@ -197,6 +199,7 @@ class CrashWorld(World):
         for name in SITES:
             sitting = self.disk_of(name)
             self._count_again(sitting)
+            self._hear_resumed(sitting)
             for sequence in sorted(self.acked[name]):
                 if sitting.store.device_block("link", sequence) is None:
                     self.judge.blame("I3", f"{name} acknowledged block {sequence} and forgot it")
@@ -214,6 +217,16 @@ class CrashWorld(World):
             times = judge.records.get((name, key_id, recipient), 0) if SITE_OF[recipient] == name else 1
             if times != 1:
                 judge.blame("I4" if times == 0 else "I5", f"{key_id} went to {recipient} and has {times} records")
+
+    def _hear_resumed(self, sitting: DiskSitting) -> None:
+        """What a log that survived says was resumed last may leave, though the crash kept that from the operator."""
+        last: dict[str, str] = {}
+        for _, raw, _ in sitting.store.audit_rows(0, 2**31):
+            record = msgspec.json.decode(raw)
+            if record["kind"] in ("key.suspended", "key.resumed"):
+                last |= dict.fromkeys(record["key_ids"], record["kind"])
+        for key_id in [key_id for key_id, kind in last.items() if kind == "key.resumed"]:
+            self.judge.withheld -= {(sitting.name, key_id), (sitting.peer, key_id)}
 
     def _verify_log(self, sitting: DiskSitting) -> None:
         if sitting.name in self.judge.restored_s or not self.sites[sitting.name].kme:
