@@ -57,7 +57,7 @@ def served(config: SiteConfig) -> None:
             node.store.add_copies(copy(link=LINK), [(key_id, place, Secret(b"k" * 32))])
             node.store.register.add(record_of(key_id, LINK, State.ACTIVE))
             node.store.move_bits(LINK, Account.INGESTED, Account.RESERVED, 256)
-        node.store.finish_copy("k2", copy().recipient, Step.DELIVERED)
+        node.store.finish_copies([("k2", copy().recipient, Step.DELIVERED)])
         node.store.move_bits(LINK, Account.RESERVED, Account.DELIVERED, 256)
         node.store.add_block(block_of_link(), Secret(bytes(8)))
         node.store.move_bits(LINK, Account.INGESTED, Account.AVAILABLE, 64)
@@ -122,7 +122,7 @@ def test_i14_a_site_on_postgresql_is_put_back_under_a_new_epoch_and_nothing_of_b
     node = SiteNode(config)  # life goes on: a key is fetched that the backup calls unused
     with closing(node.store):
         with node.store.transaction():
-            node.store.finish_copy("k1", copy().recipient, Step.DELIVERED)
+            node.store.finish_copies([("k1", copy().recipient, Step.DELIVERED)])
             node.engine.kme.site.record("key.delivered", key_id="k1")
         with pytest.raises(StoreUnavailable, match="alpha-1"):
             restore(config, backup)

@@ -137,6 +137,16 @@ class Copy(NamedTuple):
     tenant: str = DEFAULT_TENANT  # under whose key it is kept
 
 
+def key_like(alike: Copy, key_id: str, segments: tuple[Segment, ...]) -> Copy:
+    """The same for another key: `_replace` for what is made for every key."""
+    return Copy(key_id, *alike[1:8], segments, *alike[9:])
+
+
+def at_step(copy: Copy, step: Step) -> Copy:
+    """The same at another step: `_replace` for what happens to every key."""
+    return Copy(*copy[:9], step, *copy[10:])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRecord:
     """What this site durably knows of a peer: its epoch, how many operations each side has made, for rollback detection."""

@@ -231,7 +231,7 @@ class Lifecycle:
             elif record.state is State.ACTIVE and copy.step is Step.WITHHELD:
                 self.site.store.step_copy(copy.key_id, copy.recipient, advance_step(copy.step, Move.RESTORE))
             elif LEVEL[record.state] and copy.step in UNSPENT:
-                self.pickups.finish(copy, Move.REVOKE)
+                self.pickups.finish([copy], Move.REVOKE)
 
     def _meant(self, scope: Scope) -> Callable[[str, Reserve], bool]:
         """What of the scope is not released yet: on its way to the peer, or agreed ahead of demand."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from keystrand.core.errors import NotPermitted, TenantSealed, UnknownKey
 from keystrand.core.key import Key, Segment
@@ -91,7 +91,7 @@ class Pickups:
         if not in_limits:
             return "shape"
         wanted_bits = message.size_bits if Strand.QKD in message.strands else 0
-        whole = all(sum(length for _, _, length in key.segments) == wanted_bits for key in message.keys)
+        whole = all(sum([length for _, _, length in key.segments]) == wanted_bits for key in message.keys)
         return "" if whole else "shape"
 
     def _permitted(self, peer: str, message: Reserve) -> bool:
@@ -192,30 +192,32 @@ class Pickups:
         unknown, consumed, expired or burnt. The two are distinguished because ETSI GS QKD 014 asks for it.
         """
         require_local(self.site, caller)
+        now_s = self.site.clock.now_s()
         found = [self._copy_for(caller, other, key_id) for key_id in key_ids]
-        if any(copy is None for copy in found):
+        mine = [copy for copy in found if copy is not None]
+        for strands in dict.fromkeys([copy.strands for copy in mine]):
+            if Protection.of(strands) < self.site.policy.rule_for(other, caller).lowest_at(now_s):
+                raise NotPermitted(f"the policy of {other} -> {caller} asks for more than this key has")
+        if len(mine) < len(key_ids) or not all(copy.step in WAITING and now_s < copy.expires_s for copy in mine):
             raise UnknownKey(UNKNOWN)
-        return self._hand_out([copy for copy in found if copy is not None])
+        return self._hand_out(mine)
 
     def _copy_for(self, caller: str, other: str, key_id: str) -> Copy | None:
         copies = self.site.store.copies(key_id)
         if not copies or copies[0].initiator != other:
             return None  # one answer for "unknown" and "not of that SAE": no oracle
-        mine = next((copy for copy in copies if copy.recipient == caller), None)
-        if mine is None:
-            raise NotPermitted(f"{caller} is not a recipient of this key")
-        rule = self.site.policy.rule_for(mine.initiator, caller)
-        if Protection.of(mine.strands) < rule.lowest_at(self.site.clock.now_s()):
-            raise NotPermitted(f"the policy of {mine.initiator} -> {caller} asks for more than this key has")
-        waiting = mine.step in WAITING and self.site.clock.now_s() < mine.expires_s
-        return mine if waiting else None
+        for copy in copies:
+            if copy.recipient == caller:
+                return copy
+        raise NotPermitted(f"{caller} is not a recipient of this key")
 
     def _hand_out(self, copies: list[Copy]) -> list[Key]:
         """The keys of copies that leave together, each recorded in this transaction (invariants I4, I5)."""
+        material_of = self.site.store.copy_material
+        materials = [material_of(copy.key_id, copy.recipient) for copy in copies]
+        self.finish(copies, Move.DELIVER)
         keys, together = [], dict[str, list[Copy]]()
-        for copy in copies:
-            material = self.site.store.copy_material(copy.key_id, copy.recipient)
-            self.finish(copy, Move.DELIVER)
+        for copy, material in zip(copies, materials, strict=True):
             keys.append(Key(key_id=copy.key_id, material=material, strands=copy.strands))
             together.setdefault(copy.request_id, []).append(copy)
         for same in together.values():
@@ -237,26 +239,33 @@ class Pickups:
 
     def end(self, copies: Iterable[Copy], move: Move, reason: str) -> None:
         """Erase copies; the keys of which nobody here had one are deactivated, and the peer is told."""
-        ended = dict.fromkeys(copy.key_id for copy in copies if self.finish(copy, move))
-        self.register.retire(ended, reason)
+        self.register.retire(dict.fromkeys(self.finish(copies, move)), reason)
 
-    def finish(self, copy: Copy, move: Move) -> bool:
-        """Erase a copy; with the last one of a key, its bits leave the reserved account. True: nobody here had that key."""
-        steps = self.site.store.finish_copy(copy.key_id, copy.recipient, advance_step(copy.step, move))
-        if copy.peer == self.site.name:
-            return False  # the initiator here had it, and its bits were accounted for then
-        if UNSPENT.intersection(steps):
-            return False
-        if copy.segments:
-            self.site.store.move_bits(copy.link, Account.RESERVED, self._account_of(steps), copy.length_bits)
-        return Step.DELIVERED not in steps
+    def finish(self, copies: Iterable[Copy], move: Move) -> list[str]:
+        """Erase copies; with the last one of a key, its bits leave the reserved account. The keys that nobody here had."""
+        missed: list[str] = []
+        freed: dict[tuple[str, Account], int] = {}
+        ending = [(copy, advance_step(copy.step, move)) for copy in copies]
+        ends = self.site.store.finish_copies([(copy.key_id, copy.recipient, step) for copy, step in ending])
+        for (copy, _), steps in zip(ending, ends, strict=True):
+            if copy.peer == self.site.name:
+                continue  # the initiator here had it, and its bits were accounted for then
+            if not UNSPENT.isdisjoint(steps):
+                continue
+            if copy.segments:
+                place = copy.link, self._account_of(steps)
+                freed[place] = freed.get(place, 0) + copy.length_bits
+            if Step.DELIVERED not in steps:
+                missed.append(copy.key_id)
+        for (link, account), bits in freed.items():
+            self.site.store.move_bits(link, Account.RESERVED, account, bits)
+        return missed
 
     @staticmethod
-    def _account_of(steps: Iterable[Step]) -> Account:
-        steps = set(steps)
+    def _account_of(steps: Sequence[Step]) -> Account:
         if Step.DELIVERED in steps:
             return Account.DELIVERED
-        return Account.EXPIRED if steps == {Step.EXPIRED} else Account.BURNT
+        return Account.EXPIRED if set(steps) == {Step.EXPIRED} else Account.BURNT
 
     def expire(self) -> int:
         """Destroy copies that nobody fetched in time."""

@@ -35,6 +35,19 @@ def byte_mask(offset_bits: int, length_bits: int) -> int:
     return ((1 << (length_bits // 8)) - 1) << (offset_bits // 8)
 
 
+def _fault_within(block: PoolBlock, parts: list[Segment]) -> str:
+    """Why these bits of a block cannot be had, all of them: a word, or ""."""
+    taken, length_bits = block.taken, block.length_bits
+    for _, offset, length in parts:
+        if offset % 8 or length % 8 or length <= 0 or not 0 <= offset <= length_bits - length:
+            return "range"
+        mask = byte_mask(offset, length)
+        if mask & taken:
+            return "taken"
+        taken |= mask
+    return ""
+
+
 class Pool:
     """Blocks of all links of one site."""
 
@@ -260,9 +273,11 @@ class Pool:
 
     def fault_in(self, segments: list[Segment], owner: str, link: str) -> str:
         """Why a peer may not allocate these segments: a word, or "" when it may."""
-        claimed: dict[str, int] = {}
+        by_block: dict[str, list[Segment]] = {}
         for segment in segments:
-            block = self.site.store.block(segment.block_id)
+            by_block.setdefault(segment.block_id, []).append(segment)
+        for block_id, parts in by_block.items():
+            block = self.site.store.block(block_id)
             if block is None:
                 return "gone"
             if block.state is BlockState.PENDING and block.link == link:
@@ -272,19 +287,8 @@ class Pool:
                 return "state"
             if block.owner != owner:
                 return "owner"
-            if (
-                segment.offset_bits % 8
-                or segment.length_bits % 8
-                or segment.length_bits <= 0
-                or segment.offset_bits < 0
-            ):
-                return "range"
-            if segment.offset_bits + segment.length_bits > block.length_bits:
-                return "range"
-            mask = byte_mask(segment.offset_bits, segment.length_bits)
-            if mask & (block.taken | claimed.get(segment.block_id, 0)):
-                return "taken"
-            claimed[segment.block_id] = claimed.get(segment.block_id, 0) | mask
+            if problem := _fault_within(block, parts):
+                return problem
         return ""
 
     # ownership -----------------------------------------------------------------------------------------------------

@@ -119,9 +119,8 @@ class KeyStore(Protocol):
     def copies_of_request(self, peer: str, request_id: str) -> list[Copy]: ...
     def copy_material(self, key_id: str, recipient: str) -> Secret: ...  # raises KeyError, Tampered
     def step_copy(self, key_id: str, recipient: str, step: Step) -> None: ...  # between READY and WITHHELD
-    def finish_copy(
-        self, key_id: str, recipient: str, step: Step
-    ) -> list[Step]: ...  # erases the material; the steps of all copies of that key, now
+    # (key ID, recipient, step) each: erases the material; the steps of all copies of each of these keys, after that one
+    def finish_copies(self, ends: Sequence[tuple[str, str, Step]]) -> list[list[Step]]: ...
     def copies_before(self, expires_s: float, limit: int) -> list[Copy]: ...  # READY, WITHHELD or RESERVED ones
     # all that wait, a portion at a time and by no means one by one: the last key ID of the next `limit` copies, "" at the end
     def waiting_until(self, after: str, limit: int) -> str: ...

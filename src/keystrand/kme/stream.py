@@ -212,7 +212,7 @@ class Streams:
         bits: Counter[str] = Counter()
         for copy in [copy for key_id in key_ids for copy in self.site.store.copies(key_id)]:
             if copy.recipient == recipient and copy.step in WAITING:
-                self.pickups.finish(copy, Move.BURN)
+                self.pickups.finish([copy], Move.BURN)
                 facts: dict[str, Scalar] = {"link": copy.link, "bits": copy.length_bits, "reason": reason}
                 self.site.record("key.burnt", key_id=copy.key_id, **facts)
                 bits[copy.link] += copy.length_bits
@@ -250,7 +250,7 @@ class Streams:
         if len(metadata) > metadata_bytes_max:
             return Chunk(status=Status.METADATA_SIZE, index=index, metadata_bytes=len(metadata))
         material = self.site.store.copy_material(copy.key_id, copy.recipient)
-        self.pickups.finish(copy, Move.DELIVER)
+        self.pickups.finish([copy], Move.DELIVER)
         self._record(stream, index, copy)
         self._move_on(stream, index)
         return Chunk(

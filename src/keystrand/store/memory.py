@@ -327,7 +327,10 @@ class MemoryStore:
     def copy_material(self, key_id: str, recipient: str) -> Secret:
         return Secret(self._tables["copy_materials"][key_id, recipient])
 
-    def finish_copy(self, key_id: str, recipient: str, step: Step) -> list[Step]:
+    def finish_copies(self, ends: Sequence[tuple[str, str, Step]]) -> list[list[Step]]:
+        return [self._finish(*end) for end in ends]
+
+    def _finish(self, key_id: str, recipient: str, step: Step) -> list[Step]:
         if step in LIVING:
             raise IllegalTransition(f"a copy that is {step.value} is not finished")
         key = (key_id, recipient)
@@ -362,7 +365,7 @@ class MemoryStore:
                 place = (apart[0].link, any(copy.step is Step.DELIVERED for copy in copies))
                 bits[place] = bits.get(place, 0) + apart[0].length_bits
             for copy in waiting:
-                self.finish_copy(copy.key_id, copy.recipient, Step.BURNT)
+                self._finish(copy.key_id, copy.recipient, Step.BURNT)
         return [(link, had, count) for (link, had), count in sorted(bits.items())]
 
     def drop_finished_before(self, expires_s: float) -> None:

@@ -15,7 +15,17 @@ from typing import Final
 
 from keystrand.core.errors import IllegalTransition
 from keystrand.core.key import Segment
-from keystrand.core.pool import Account, Copy, DeviceBlock, Drawn, OpenRequest, PeerRecord, Wants
+from keystrand.core.pool import (
+    Account,
+    Copy,
+    DeviceBlock,
+    Drawn,
+    OpenRequest,
+    PeerRecord,
+    Wants,
+    at_step,
+    key_like,
+)
 from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 from keystrand.crypto.seal import Sealer
@@ -82,7 +92,7 @@ class SqlStore(SqlBlocks, SqlAudit):
         self._copies: dict[str, dict[str, Waiting]] = {}  # of the latest keys, and of those of this transaction
         self._absent: set[str] = set()  # keys without copies, as read in this transaction
         self._added: dict[tuple[str, str], list[tuple[str, str]]] = {}  # copies of this transaction, by request
-        self._finished: list[tuple[tuple[str, str], Waiting]] = []
+        self._finished: list[tuple[dict[str, Waiting], str, Waiting]] = []  # all of the key, the recipient, what it was
         self._accounts: dict[tuple[str, Account], int] = {}
         self._moved: dict[str, None] = {}
         self._audit: dict[str, tuple[int, bytes]] = {}
@@ -142,8 +152,8 @@ class SqlStore(SqlBlocks, SqlAudit):
 
     def _wipe_what_is_over(self) -> None:
         """After a commit: the material of finished copies, and of the oldest that are remembered, leaves the memory."""
-        for (key_id, recipient), entry in self._finished:
-            if self._copies.get(key_id, {}).get(recipient) is not entry:  # a failed part may have put it back
+        for waiting, recipient, entry in self._finished:
+            if waiting[recipient] is not entry:  # a failed part may have put it back
                 entry.wipe()
         self._finished.clear()
         for _, waiting in oldest(self._copies, COPIES_REMEMBERED):
@@ -285,21 +295,24 @@ class SqlStore(SqlBlocks, SqlAudit):
         return known
 
     def add_copies(self, alike: Copy, keys: Sequence[tuple[str, tuple[Segment, ...], Secret]]) -> None:
-        recipient = alike.recipient
-        taken = [key_id for key_id, _, _ in keys if recipient in self._waiting(key_id)]
-        if taken:
-            raise IllegalTransition(f"{recipient} has a copy of {taken[0]} already")
-        self._db.hold_all("copies", statements.INSERT_COPY, sealed_copies(self._sealer, alike, keys))
+        recipient, fresh = alike.recipient, {}
         for key_id, segments, material in keys:
-            copy = alike._replace(key_id=key_id, segments=segments)
+            known = {} if key_id in self._absent else self._waiting(key_id)
+            if recipient in known:
+                raise IllegalTransition(f"{recipient} has a copy of {key_id} already")
+            entry = Waiting(key_like(alike, key_id, segments), Secret(material.reveal()))
             # anew, so that what the journal takes back is the whole entry of the key
-            known = self._copies.get(key_id, {}) | {recipient: Waiting(copy, Secret(material.reveal()))}
-            self._journal.put(self._copies, key_id, known)
-        self._absent.difference_update(key_id for key_id, _, _ in keys)
-        self._added.setdefault((alike.peer, alike.request_id), []).extend((key_id, recipient) for key_id, _, _ in keys)
+            fresh[key_id] = {**known, recipient: entry} if known else {recipient: entry}
+        self._db.hold_all("copies", statements.INSERT_COPY, sealed_copies(self._sealer, alike, keys))
+        self._journal.put_all(self._copies, fresh)
+        self._absent.difference_update(fresh)
+        self._added.setdefault((alike.peer, alike.request_id), []).extend([(key_id, recipient) for key_id in fresh])
 
     def copies(self, key_id: str) -> list[Copy]:
-        return [entry.copy for _, entry in sorted(self._waiting(key_id).items())]
+        waiting = self._waiting(key_id)
+        if len(waiting) == 1:  # nearly always, and for every key
+            return [entry.copy for entry in waiting.values()]
+        return [entry.copy for _, entry in sorted(waiting.items())]
 
     def has_copies(self, key_ids: Sequence[str]) -> bool:
         if any(self._copies.get(key_id) for key_id in key_ids):
@@ -340,23 +353,29 @@ class SqlStore(SqlBlocks, SqlAudit):
         self._sealer.require_open(entry.copy.tenant)  # what is remembered is as shut as what is kept
         return Secret(entry.material.reveal())
 
-    def finish_copy(self, key_id: str, recipient: str, step: Step) -> list[Step]:
-        if step in LIVING:
-            raise IllegalTransition(f"a copy that is {step.value} is not finished")
-        waiting = self._waiting(key_id)
-        entry = waiting.get(recipient)
-        if entry is None:
-            raise KeyError((key_id, recipient))
-        self._db.hold("copies", statements.FINISH_COPY, (step.value, key_id, recipient))
-        self._journal.put(waiting, recipient, Waiting(entry.copy._replace(step=step)))
-        self._finished.append(((key_id, recipient), entry))
-        return [known.copy.step for known in waiting.values()]
+    def finish_copies(self, ends: Sequence[tuple[str, str, Step]]) -> list[list[Step]]:
+        if not self._db.in_transaction:
+            raise IllegalTransition("write outside of a transaction")
+        rows, steps = [], []
+        for key_id, recipient, step in ends:
+            if step in LIVING:
+                raise IllegalTransition(f"a copy that is {step.value} is not finished")
+            waiting = self._copies.get(key_id) or self._waiting(key_id)
+            entry = waiting.get(recipient)
+            if entry is None:
+                raise KeyError((key_id, recipient))
+            self._journal.put(waiting, recipient, Waiting(at_step(entry.copy, step)))
+            self._finished.append((waiting, recipient, entry))
+            rows.append((step.value, key_id, recipient))
+            steps.append([step] if len(waiting) == 1 else [known.copy.step for known in waiting.values()])
+        self._db.hold_all("copies", statements.FINISH_COPY, rows)
+        return steps
 
     def step_copy(self, key_id: str, recipient: str, step: Step) -> None:
         if step not in LIVING:
             raise IllegalTransition(f"a copy that is {step.value} is finished")
         material = self.copy_material(key_id, recipient)  # the seal covers the step, so a new step needs a new seal
-        copy = self._waiting(key_id)[recipient].copy._replace(step=step)
+        copy = at_step(self._waiting(key_id)[recipient].copy, step)
         sealed = self._sealer.seal(COPY_COLUMN, identity(copy_row(copy)), material.reveal(), tenant=copy.tenant)
         sql = "UPDATE copies SET step = ?, material = ? WHERE key_id = ? AND recipient = ?"
         self._db.hold("copies", sql, (step.value, sealed, key_id, recipient))

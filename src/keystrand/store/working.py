@@ -6,7 +6,7 @@ the disk; held back, they go out table by table, and a request that fails costs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -34,6 +34,10 @@ class Journal:
     def put(self, table: dict[K, V], key: K, value: V) -> None:
         self._changes.append((table, key, table.get(key, _ABSENT)))
         table[key] = value
+
+    def put_all(self, table: dict[K, V], entries: Mapping[K, V]) -> None:
+        self._changes += [(table, key, table.get(key, _ABSENT)) for key in entries]
+        table.update(entries)
 
     def drop(self, table: dict[K, V], key: K) -> None:
         self._changes.append((table, key, table.pop(key, _ABSENT)))

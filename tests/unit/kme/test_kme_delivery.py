@@ -256,7 +256,7 @@ def test_a_delivered_copy_cannot_be_finished_again(pair: Pair) -> None:
     (copy,) = pair.bravo.store.copies(key.key_id)
     for move in Move:
         with pytest.raises(IllegalTransition):
-            pair.bravo.run(lambda kme, move=move: kme.pickups.finish(copy, move))
+            pair.bravo.run(lambda kme, move=move: kme.pickups.finish([copy], move))
 
 
 def test_a_stranger_and_a_message_of_another_room_are_peer_faults(pair: Pair) -> None:

@@ -85,7 +85,7 @@ def fill(store: Store, seed: int) -> None:
             )
             store.add_copies(copy, [(copy.key_id, copy.segments, Secret(bytes(32)))])
             if step is not copy.step:
-                store.finish_copy(key_id, copy.recipient, step)
+                store.finish_copies([(key_id, copy.recipient, step)])
         if segments and any(step in (Step.READY, Step.RESERVED, Step.WITHHELD) for step in steps):
             store.move_bits(link, Account.INGESTED, Account.RESERVED, BITS)
         if rng.random() < 0.9:

@@ -113,7 +113,7 @@ def test_what_a_turn_changes_is_seen_in_it_whatever_was_read_ahead(replica: Call
     def change_and_fail(part: Callable[[], AbstractContextManager[None]]) -> None:
         with part():
             one.add_tombstone("bravo", "r7", 2.0)
-            one.finish_copy(copy().key_id, copy().recipient, Step.DELIVERED)
+            one.finish_copies([(copy().key_id, copy().recipient, Step.DELIVERED)])
             one.drop_block(block().block_id)
             assert one.is_tombstone("bravo", "r7")
             assert one.block(block().block_id) is None

@@ -101,7 +101,7 @@ def test_i12_no_key_byte_is_in_the_files_in_any_usual_spelling(store: SqliteStor
         with store.transaction():
             add_copy(store, copy(f"sae-{index}"), Secret(canary))
             if index % 2:
-                store.finish_copy("k1", f"sae-{index}", Step.DELIVERED)
+                store.finish_copies([("k1", f"sae-{index}", Step.DELIVERED)])
             store.drop_block(f"l1/0/{index}")
     files = sorted(path.parent.iterdir())
     assert [file.name for file in files] == ["site.db", "site.db-shm", "site.db-wal", "site.db.lock"]

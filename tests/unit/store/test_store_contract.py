@@ -227,7 +227,7 @@ def test_f8_a_finished_copy_has_no_material_and_is_dropped_in_time(store: Store)
     with store.transaction():
         add_copy(store, copy(), Secret(b"k" * 32))
         add_copy(store, copy(recipient="sae-c"), Secret(b"k" * 32))
-        store.finish_copy("k1", "sae-b", Step.DELIVERED)
+        store.finish_copies([("k1", "sae-b", Step.DELIVERED)])
     assert [one.step for one in store.copies("k1")] == [Step.DELIVERED, Step.READY]
     with pytest.raises(KeyError):
         store.copy_material("k1", "sae-b")
@@ -240,9 +240,9 @@ def test_f8_a_finished_copy_has_no_material_and_is_dropped_in_time(store: Store)
         store.drop_finished_before(100.5)
     assert [one.recipient for one in store.copies("k1")] == ["sae-c"]
     with pytest.raises(IllegalTransition), store.transaction():
-        store.finish_copy("k1", "sae-c", Step.RESERVED)
+        store.finish_copies([("k1", "sae-c", Step.RESERVED)])
     with pytest.raises(KeyError), store.transaction():
-        store.finish_copy("k9", "sae-c", Step.BURNT)
+        store.finish_copies([("k9", "sae-c", Step.BURNT)])
 
 
 def test_copies_of_a_request_are_those_of_the_peer_that_made_it(store: Store) -> None:
@@ -332,7 +332,7 @@ WRITES: list[Callable[[Any], None]] = [
     lambda store: store.add_tombstone("bravo", "r5", 1.0),
     lambda store: store.drop_tombstones_before(99.0),
     lambda store: add_copy(store, copy("k5"), Secret(b"5" * 32)),
-    lambda store: store.finish_copy("k1", "sae-b", Step.DELIVERED),
+    lambda store: store.finish_copies([("k1", "sae-b", Step.DELIVERED)]),
     lambda store: store.drop_finished_before(1e9),
     lambda store: store.move_bits("l1", Account.AVAILABLE, Account.BURNT, 5),
     lambda store: store.move_bits("l5", Account.INGESTED, Account.AVAILABLE, 5),
@@ -351,7 +351,7 @@ def fill(store: Store) -> None:
         store.add_tombstone("bravo", "r0", 1.0)
         add_copy(store, copy(), Secret(b"k" * 32))
         add_copy(store, copy("k0"), Secret(b"k" * 32))
-        store.finish_copy("k0", "sae-b", Step.EXPIRED)
+        store.finish_copies([("k0", "sae-b", Step.EXPIRED)])
         store.move_bits("l1", Account.INGESTED, Account.AVAILABLE, 64)
         store.audit_append(0, b"{}", b"g" * 32)
 
