@@ -125,7 +125,7 @@ class RepeatedDelivery(Kme):
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         finish = self.pickups.finish
-        self.pickups.finish = lambda copy, move: move is not Move.DELIVER and finish(copy, move)  # type: ignore[method-assign]
+        self.pickups.finish = lambda copies, move: [] if move is Move.DELIVER else finish(copies, move)  # type: ignore[method-assign]
 
 
 class AnyRecipient(Kme):
