@@ -27,6 +27,9 @@ from keystrand.kme.site import Effect, Refuse, Reply
 T = TypeVar("T")
 BATCH_MAX = 64
 JOIN_MAX = 1024  # calls of one transaction, however long the one before it takes to reach the disk
+TURN_S = (
+    0.001  # of calls at a time, then the disk may begin: two sites that take all at once wait for each other in turns
+)
 RETRY_S = 0.1
 # the thread that waited for the disk needs the interpreter's lock to say so: Python's usual 5 ms are many syncs
 SWITCH_S = 0.000_2
@@ -219,7 +222,8 @@ class Engine:
         self._landing.add_done_callback(lambda _: self._wake.set())
 
     def _take_in(self, calls: list[Call], results: list[object]) -> None:
-        while self._calls and len(calls) < JOIN_MAX:
+        until_s = time.monotonic() + TURN_S
+        while self._calls and len(calls) < JOIN_MAX and time.monotonic() < until_s:
             calls.append(self._calls.popleft())
             results.append(self._attempt(calls[-1]))
 
