@@ -24,6 +24,7 @@ VERBS: Final = {
     "inventory": "Show certificates, and coverage by post-quantum algorithms.",
     "cbom": "Write the estate as a CBOM in CycloneDX 1.7.",
     "templates": "List the data classes that come with the program.",
+    "vendors": "Weigh what vendors answered by the evidence for it.",
 }
 
 

@@ -19,7 +19,9 @@ from keystrand.config.module import ModuleConfig
 from keystrand.config.network import NetworkConfig, check_network
 from keystrand.config.reading import Fault, Reader, spell
 from keystrand.config.schema import SiteConfig
+from keystrand.config.vendors import check_answers
 from keystrand.core.errors import ConfigError
+from keystrand.plan.answers import Answers
 from keystrand.plan.estate import Estate
 
 T = TypeVar("T")
@@ -66,6 +68,12 @@ def estate_faults(path: Path | str) -> list[ConfigError]:
     """Every fault of an estate's file, in the order of its lines; empty where it is sound."""
     folder = Path(path).absolute().parent
     return _read(Path(path), Estate, lambda estate, _: check_estate(estate, folder))[1]
+
+
+def load_answers(path: Path | str) -> Answers:
+    """What vendors answered, by this file. Raises ConfigError for its first fault."""
+    folder = Path(path).absolute().parent
+    return _loaded(Path(path), Answers, lambda answers, _: check_answers(answers, folder))
 
 
 def load_profile(name: str) -> ProfileFile:

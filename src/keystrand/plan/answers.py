@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Final
 
 import msgspec
@@ -146,5 +147,6 @@ class Questionnaire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     parts: tuple[Part, ...]
 
 
+@cache
 def questionnaire() -> Questionnaire:
     return shipped("criteria", Questionnaire)
