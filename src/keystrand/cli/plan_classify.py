@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,17 +16,26 @@ from keystrand.cli.terminal import say
 if TYPE_CHECKING:
     from keystrand.plan.classify import Classified
 
-HEADINGS = ("link", "impact", "horizon", "carries", "path", "control", "stability", "starts from")
+HEADINGS: Final = ("link", "impact", "horizon", "path", "control", "stability", "starts from")
+SHORT: Final = {
+    "classical hardening": "hardening",
+    "PQC": "PQC",
+    "PQC + QKD refresh": "PQC+QKD",
+    "PQC + QKD refresh, several sources": "PQC+QKD, several",
+    "PQC + QKD refresh + one-time pad": "PQC+QKD+OTP",
+}
 
 
 @click.command()
 @ESTATE
 @LINK
+@click.option("--why", is_flag=True, help="What impact and horizon of each link rest on.")
 @json_option
-def command(estate_file: Path, links: tuple[str, ...], as_json: bool) -> None:
-    """Show what each link carries and is: impact, horizon, path, who controls it, how stable it is, and where it starts from.
+def command(estate_file: Path, links: tuple[str, ...], why: bool, as_json: bool) -> None:
+    """Show what each link is by what it carries: impact, horizon, path, control, stability, and where it starts from.
 
-    `+` marks a floor: some class of the link states no horizon. All figures are the estate's own statements or templates.
+    `+` marks a floor: some class of the link states no horizon. All figures are the estate's own statements or templates; none
+    is measured. Where a link starts from is no decision yet: that is `keystrand plan decide`.
     """
     from keystrand.plan.classify import classify
 
@@ -36,6 +46,9 @@ def command(estate_file: Path, links: tuple[str, ...], as_json: bool) -> None:
             print_json(_told(each))
         return
     show_table(HEADINGS, [_row(each) for each in found])
+    for each in found if why else ():
+        for words in (*each.provenance, f"{each.path}: {each.default.why}"):
+            click.echo(textwrap.fill(f"{each.link}: {words}", 100, subsequent_indent="    ", break_on_hyphens=False))
     spared = [each.link for each in found if each.no_quantum_treatment]
     if spared:
         say(f"no quantum treatment, all they carry is stale within a day: {', '.join(spared)}")
@@ -45,18 +58,8 @@ def command(estate_file: Path, links: tuple[str, ...], as_json: bool) -> None:
 
 
 def _row(each: Classified) -> tuple[object, ...]:
-    pattern = "no quantum treatment" if each.no_quantum_treatment else each.default.pattern
-    carries = ", ".join(each.carries) or "unknown"
-    return (
-        each.link,
-        each.impact or "unknown",
-        _horizon(each),
-        carries,
-        each.path,
-        each.control,
-        each.stability,
-        pattern,
-    )
+    start = "no quantum treatment" if each.no_quantum_treatment else SHORT[each.default.pattern]
+    return each.link, each.impact or "unknown", _horizon(each), each.path, each.control, each.stability, start
 
 
 def _horizon(each: Classified) -> str:

@@ -3,6 +3,7 @@ only the plugin for post-quantum key exchange, where it ran, answers that."""
 
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import Any, Final
 
 import msgspec
@@ -70,6 +71,7 @@ def _protocol(at: str, scan: dict[str, _Attempt], leaf: dict[str, Any], source: 
         name=Family.TLS,
         version=version,
         cipher=cipher,
+        supported=_supported(scan),
         pqc=_quantum(scan),
         signature=_signed_by(leaf),
         certificate_expires=day(_text(leaf.get("not_valid_after_utc") or leaf.get("not_valid_after"))),
@@ -89,18 +91,26 @@ def _best(scan: dict[str, _Attempt]) -> tuple[str, str]:
 
 
 def _quantum(scan: dict[str, _Attempt]) -> Answer:
-    """What the plugin for post-quantum key exchange says; where TLS 1.3 is refused, the question does not apply."""
-    for name in ("pq_key_exchange", "post_quantum_key_exchange"):
-        if (result := _result(scan, name)) is None:
-            continue
-        groups = result.get("supported_groups")
-        told = result.get("supports_pq_key_exchange", bool(groups) if groups is not None else None)
-        if isinstance(told, bool):
-            return Answer.YES if told else Answer.NO
+    """What the plugin for post-quantum key exchange says, if it ran: null groups mean that TLS 1.3 is not spoken, so that the
+    question does not apply. Without it only the refusal of TLS 1.3 tells anything."""
+    if (result := _result(scan, "pq_key_exchange")) is not None:
+        if result.get("supported_pq_groups") is None:
+            return Answer.NOT_APPLICABLE
+        told = result.get("supports_pq_key_exchange")
+        return Answer.UNKNOWN if told is None else Answer.YES if told else Answer.NO
     suites = _result(scan, "tls_1_3_cipher_suites")
     if suites is not None and suites.get("is_tls_version_supported") is False:
         return Answer.NOT_APPLICABLE
     return Answer.UNKNOWN
+
+
+def _supported(scan: dict[str, _Attempt]) -> tuple[str, ...] | None:
+    """Only where curves and hybrid groups were both looked at: half a list would be taken for the whole."""
+    hybrid = (_result(scan, "pq_key_exchange") or {}).get("supported_pq_groups")
+    curves = (_result(scan, "elliptic_curves") or {}).get("supported_curves")
+    if not isinstance(hybrid, list) or not isinstance(curves, list):
+        return None
+    return (*map(str, hybrid), *(_text(curve.get("name")) for curve in _list(curves)))
 
 
 def _leaf(scan: dict[str, _Attempt]) -> dict[str, Any]:
@@ -121,7 +131,7 @@ def _certificate(at: str, leaf: dict[str, Any], source: Source) -> Certificate:
         signature=_signed_by(leaf),
         public_key=f"{_text(key.get('algorithm'))} {size if isinstance(size, int) else ''}".strip(),
         expires=day(_text(leaf.get("not_valid_after_utc") or leaf.get("not_valid_after"))),
-        fingerprint=_text(leaf.get("fingerprint_sha256")),
+        fingerprint=_hex(_text(leaf.get("fingerprint_sha256"))),
         used_at=at,
         source=source,
     )
@@ -129,6 +139,13 @@ def _certificate(at: str, leaf: dict[str, Any], source: Source) -> Certificate:
 
 def _signed_by(leaf: dict[str, Any]) -> str:
     return _text(_inner(leaf, "signature_algorithm_oid").get("name"))
+
+
+def _hex(base64: str) -> str:
+    try:
+        return b64decode(base64, validate=True).hex()
+    except ValueError:
+        return ""
 
 
 def _inner(table: dict[str, Any], name: str) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from keystrand.plan.fact import Answer, Source
 from keystrand.plan.imports.found import Found, Names, NotReadable, day, decode, shortened
 
 _VERSIONS: Final = {"TLS1_3": "1.3", "TLS1_2": "1.2", "TLS1_1": "1.1", "TLS1": "1.0"}
-_GROUPS: Final = ("FS_KEMs", "FS_ECDHE_curves", "FS_DHE_groups")
+_GROUPS: Final = ("FS_KEMs", "FS_ECDHE_curves")
 _NOTHING: Final = re.compile(r"^\s*(--|none|no |not |$)", re.IGNORECASE)
+_FIELD: Final = re.compile(r"ffdhe\d+")
 
 
 class _Finding(msgspec.Struct):
@@ -107,7 +108,10 @@ def _protocol(at: str, found: dict[str, str], source: Source) -> Protocol:
 def _groups(found: dict[str, str]) -> tuple[str, ...]:
     """All groups that the end accepts; "--" and "No ..." are testssl's words for none."""
     lists = (found.get(key, "") for key in _GROUPS)
-    return tuple(group for words in lists if not _NOTHING.match(words) for group in words.split())
+    groups = [group for words in lists if not _NOTHING.match(words) for group in words.split()]
+    if words := found.get("DH_groups", ""):
+        groups += _FIELD.findall(words) or ["diffie-hellman"]  # a group of the server's own has no name
+    return tuple(groups)
 
 
 def _of_first(found: dict[str, str], key: str) -> str:

@@ -107,7 +107,7 @@ SSLYZE: Final[dict[str, Any]] = {
                                         "not_valid_after": "2027-05-01T00:00:00",
                                         "signature_algorithm_oid": {"name": "sha256WithRSAEncryption"},
                                         "public_key": {"algorithm": "RSAPublicKey", "key_size": 2048},
-                                        "fingerprint_sha256": "ab" * 32,
+                                        "fingerprint_sha256": "YbQRbMtZGIX9fxfz9zvN5vMLkkHRJynL3+ET05JJJa4=",
                                     }
                                 ]
                             }

@@ -55,22 +55,32 @@ def test_sslyze_keeps_four_answers_apart() -> None:
     assert portal.source.words == "scan.json, sslyze 6.3.1, 2026-10-02"
     (certificate,) = found.certificates.values()
     assert (certificate.public_key, certificate.expires) == ("RSAPublicKey 2048", date(2027, 5, 1))
+    assert certificate.fingerprint.startswith("61b4116c")
     assert any("cannot see post-quantum groups" in remark for remark in found.remarks)
     assert any("gone.example:443: not reached" in remark for remark in found.remarks)
 
 
 @pytest.mark.parametrize(
-    ("attempt", "expected"),
+    ("result", "answer", "supported"),
     [
-        ({"status": "COMPLETED", "result": {"supports_pq_key_exchange": True}}, YES),
-        ({"status": "COMPLETED", "result": {"supported_groups": []}}, NO),
-        ({"status": "ERROR", "result": None}, UNKNOWN),
+        (
+            {"supported_pq_groups": ["X25519MLKEM768"], "supports_pq_key_exchange": True},
+            UNKNOWN,
+            ("X25519MLKEM768", "X25519"),
+        ),
+        ({"supported_pq_groups": [], "supports_pq_key_exchange": False}, NO, ("X25519",)),
+        ({"supported_pq_groups": None, "supports_pq_key_exchange": False}, NOT_APPLICABLE, None),
+        (None, UNKNOWN, None),
     ],
 )
-def test_sslyze_with_the_plugin_for_post_quantum_groups_is_believed(attempt: dict, expected: Answer) -> None:
+def test_sslyze_with_the_plugin_for_post_quantum_groups(
+    result: dict | None, answer: Answer, supported: tuple[str, ...] | None
+) -> None:
     report = copy.deepcopy(SSLYZE)
+    attempt = {"status": "COMPLETED" if result else "ERROR", "result": result}
     report["server_scan_results"][0]["scan_result"]["pq_key_exchange"] = attempt
-    assert key_exchange(read(js(report), "scan.json").endpoints["portal.example:443"]) is expected
+    portal = read(js(report), "scan.json").endpoints["portal.example:443"]
+    assert (portal.supported, key_exchange(portal)) == (supported, answer)  # supported is not yet negotiated
 
 
 def test_testssl_flat_and_pretty() -> None:
@@ -82,6 +92,16 @@ def test_testssl_flat_and_pretty() -> None:
     assert (pretty.source.version, pretty.source.dated) == ("3.2.1", date(2026, 10, 3))
     (certificate,) = read(SAMPLES["testssl"], "flat.json").certificates.values()
     assert (certificate.public_key, certificate.expires) == ("RSA 2048 bits", date(2027, 5, 1))
+
+
+@pytest.mark.parametrize(
+    ("words", "group"), [("ffdhe2048 ffdhe3072", "ffdhe3072"), ("Unknown DH group (2048 bits)", "diffie-hellman")]
+)
+def test_testssl_names_fields_or_calls_them_unknown(words: str, group: str) -> None:
+    row = {"id": "DH_groups", "ip": "portal.example/192.0.2.7", "port": "443", "finding": words}
+    protocol = read(js([*TESTSSL, row]), "flat.json").endpoints["portal.example:443"]
+    assert protocol.supported is not None
+    assert protocol.supported[-1] == group
 
 
 def test_testssl_that_did_not_look_for_kems_leaves_them_unknown() -> None:
