@@ -10,7 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from keystrand.config.inviting import invite_admin, remove_admin
 from keystrand.config.load import load_site
+from keystrand.govern.roles import Role
 from keystrand.lab.pair import found_pair
 from keystrand.node.site import SiteNode
 
@@ -64,5 +66,33 @@ async def test_sighup_puts_the_policy_of_the_file_in_force_and_refuses_the_rest(
         assert node.engine.kme.site.policy.rules[pair].quota_bps == 1000
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+        stop.set()
+        await running
+
+
+@pytest.mark.proves("R046")
+async def test_sighup_puts_grants_in_force_for_the_next_request(tmp_path: Path) -> None:
+    file = found_pair(tmp_path / "pair").site_files["alpha"]
+    for name in ("ann", "bob"):
+        invite_admin(file, name, Role.SECURITY_OFFICER)
+    node, stop = SiteNode(load_site(file)), asyncio.Event()
+    running = asyncio.create_task(node.run(stop))
+    try:
+        await asyncio.sleep(0.3)
+        assert node.roll.of_name("bob")
+        remove_admin(file, "bob")
+        invite_admin(file, "olga", Role.OPERATOR)
+        await node._read_policy(file)
+        assert not node.roll.of_name("bob")
+        assert node.roll.of_name("ann")
+        assert [grant.role for grant in node.roll.of_name("olga")] == [Role.OPERATOR]
+        records = [msgspec.json.decode(raw) for _, raw, _ in node.store.audit_rows(0, 2**31)]
+        assert [r["changed"] for r in records if r["kind"] == "admin.grants"] == [["bob", "olga"]]
+
+        text = file.read_text()
+        file.write_text(text.replace("approvals = 1", "approvals = 2"))  # how many must approve waits for a restart
+        await node._read_policy(file)
+        assert "more than the policy" in str(policy_records(node)[-1]["reason"])
+    finally:
         stop.set()
         await running

@@ -35,9 +35,9 @@ class TokenVerifier(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Roll:
-    """Who has which grants: by the name in a certificate, by a group in a token."""
+    """Who has which grants: by the name in a certificate, by a group in a token. They may change between two requests."""
 
     by_name: Mapping[str, tuple[Grant, ...]]
     by_group: Mapping[str, tuple[Grant, ...]]

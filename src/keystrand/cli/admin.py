@@ -37,7 +37,8 @@ def command() -> None:
 def invite(name: str, role: str, tenants: tuple[str, ...], saes: tuple[str, ...], config_file: Path) -> None:
     """Issue a certificate for NAME and write the grant into the site's file; prints the paths of certificate and key.
 
-    The first invitation opens the administration listener, on loopback; what it needs takes effect with the next start.
+    The first invitation opens the administration listener, on loopback, with the next start; later ones take effect with a
+    SIGHUP as well.
     """
     from keystrand.config.inviting import invite_admin
     from keystrand.govern.roles import Role
@@ -45,12 +46,29 @@ def invite(name: str, role: str, tenants: tuple[str, ...], saes: tuple[str, ...]
     for path in invite_admin(config_file, name, Role(role), tenants=tenants, saes=saes):
         click.echo(path)
     say(
-        f"{name} is {role} from the next start of the site on; then for example: keystrand {_example(role)} --as {name}"
+        f"{name} is {role} from the next start of the site on, or its next SIGHUP where it has a listener; "
+        f"then for example: keystrand {_example(role)} --as {name}"
     )
 
 
 def _example(role: str) -> str:
     return {"viewer": "jobs list", "operator": "jobs list", "custodian": "escrow releases"}.get(role, "keys list")
+
+
+@command.command("remove")
+@click.argument("name")
+@config_option
+def remove(name: str, config_file: Path) -> None:
+    """Take NAME out of every grant of the site's file; prints where certificate and key were set aside.
+
+    A site that runs takes it up with SIGHUP. The certificate stays good for a connection, which may then do nothing: revoke
+    it with `keystrand pki revoke` as well.
+    """
+    from keystrand.config.inviting import remove_admin
+
+    for path in remove_admin(config_file, name):
+        click.echo(path)
+    say(f"{name} may do nothing from the next start of the site on, or its next SIGHUP: kill -HUP PID")
 
 
 @command.command("list")

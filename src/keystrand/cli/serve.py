@@ -20,7 +20,7 @@ from keystrand.cli.terminal import say
 def command(file: Path, restored: bool) -> None:
     """Run the key manager of the site in FILE until it is told to stop (SIGTERM, Ctrl-C).
 
-    SIGHUP reads SAEs, tenants and policy of FILE again; anything else needs a restart.
+    SIGHUP reads SAEs, tenants, policy and grants of administrators in FILE again; anything else needs a restart.
     """
     from keystrand.cli.loop import run_until_stopped
     from keystrand.node.run import run_site

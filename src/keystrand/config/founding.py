@@ -380,10 +380,14 @@ def _write_module(
 
 def append(file: Path, addition: str) -> None:
     """Add to a site's file, whole or not at all. Raises the first ConfigError that the addition would cause."""
-    before = file.read_text("utf-8")
+    rewrite(file, file.read_text("utf-8").rstrip("\n") + "\n" + addition)
+
+
+def rewrite(file: Path, text: str) -> None:
+    """Put `text` in the place of a site's file, whole or not at all. Raises the first ConfigError that this would cause."""
     known = {str(fault) for fault in site_faults(file)}
     temporary = file.with_name(file.name + ".new")
-    temporary.write_text(before.rstrip("\n") + "\n" + addition, "utf-8")
+    temporary.write_text(text, "utf-8")
     temporary.chmod(file.stat().st_mode & 0o777)
     faults = [fault for fault in site_faults(temporary) if str(fault).replace(".new:", ":", 1) not in known]
     if faults:

@@ -326,7 +326,14 @@ def _without_secrets(name: str, value: Any) -> Any:
     return _LOGIN.sub("://redacted@", value) if isinstance(value, str) else value
 
 
-async def serve_admin(place: Place, engine: Engine, sink: Sink, adopt: Callable[[Policy], None]) -> list[HttpServer]:
+def roll_of(admin: Admin | None) -> Roll:
+    """Who may do what, as the file says."""
+    return Roll(by_name={}, by_group={}) if admin is None else Roll(by_name=admin.by_name(), by_group=admin.by_group())
+
+
+async def serve_admin(
+    place: Place, engine: Engine, sink: Sink, adopt: Callable[[Policy], None], roll: Roll
+) -> list[HttpServer]:
     """The listener, where the file asks for it. Raises ConfigError, also where the identity provider cannot be used."""
     config, admin = place.config, place.config.admin
     if admin is None:
@@ -335,7 +342,7 @@ async def serve_admin(place: Place, engine: Engine, sink: Sink, adopt: Callable[
     if admin.oidc is not None:
         verifier = _verifier(admin.oidc, place.clock)
         await verifier.start()
-    door = Door(roll=Roll(by_name=admin.by_name(), by_group=admin.by_group()), verifier=verifier)
+    door = Door(roll=roll, verifier=verifier)
     control = DualControl(
         clock=place.clock, entropy=SystemEntropy(), needed=admin.approvals, ttl_s=admin.approval_ttl_s
     )

@@ -29,7 +29,7 @@ from keystrand.net.frames import serve_frames
 from keystrand.net.http_server import HttpServer
 from keystrand.net.http_whole import Headers, Reply, Whole
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
-from keystrand.node.admin import Place, PolicyPaper, policy_in_force, serve_admin
+from keystrand.node.admin import Place, PolicyPaper, policy_in_force, roll_of, serve_admin
 from keystrand.node.beside import Part
 from keystrand.node.devices import Devices
 from keystrand.node.edges import Edges, Server
@@ -110,6 +110,7 @@ class SiteNode:
         self.peer_contexts = tls_contexts(config.peer_tls, self.sink)
         self.store, self.replica = _open(config)
         self.policy = policy_in_force(config, self.store, self.clock.now_s())
+        self.roll = roll_of(config.admin)
         self.border = Border(config, self.sink)
         place = self.replica
         self.engine = Engine(
@@ -276,7 +277,7 @@ class SiteNode:
         beside = tuple(part.job for part in self.beside)
         upkeep = self.relaying.upkeep if self.relaying else None
         place = Place(config, self.store, self.clock, self.feed, self._gauges, beside, upkeep)
-        self._servers += await serve_admin(place, self.engine, self.sink, self._adopt)
+        self._servers += await serve_admin(place, self.engine, self.sink, self._adopt, self.roll)
         self.sink.emit(Event("site.started", self.clock.now_s(), {"site": config.site.name}))
 
     def _adopt(self, policy: Policy) -> None:
@@ -373,7 +374,7 @@ class SiteNode:
     async def _read_policy(self, file: Path) -> None:
         # the site may be stopping, or its store have failed: that is said elsewhere
         with contextlib.suppress(KeystrandError):
-            self.policy = await read_again(file, self.config, self.engine) or self.policy
+            self.policy = await read_again(file, self.config, self.engine, self.roll) or self.policy
 
     async def _close(self) -> None:
         self.feed.close()

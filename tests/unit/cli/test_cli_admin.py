@@ -77,3 +77,33 @@ def test_officers_may_be_named_when_a_site_is_founded(tmp_path: Path) -> None:
     admin = load_site(tmp_path / "b" / "site.toml").admin
     assert admin is not None
     assert sorted(admin.by_name()) == ["ann", "bob"]
+
+
+@pytest.mark.proves("R046")
+def test_whoever_is_removed_is_in_no_grant_any_more_and_the_rest_of_the_file_stays(file: Path, capsys: CapSys) -> None:
+    for name, role in (("ann", "security-officer"), ("bob", "security-officer"), ("olga", "operator")):
+        assert invite(file, name, "--role", role) == exits.OK
+    shared = '\n# together\n[[admin.grants]]\nrole = "auditor"\nnames = [\n  "carl",  # first shift\n  "dora",\n]\ntenants = ["*"]\nsaes = ["*"]\n# the end\n'
+    file.write_text(file.read_text() + shared)
+    capsys.readouterr()
+    assert run(["admin", "remove", "bob", "--config", str(file)]) == exits.OK
+    aside = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert [path.name for path in aside] == ["admin-bob.pem.removed", "admin-bob.key.removed"]
+    assert all(path.is_file() for path in aside)
+    assert run(["admin", "remove", "carl", "--config", str(file)]) == exits.OK
+    admin = load_site(file).admin
+    assert admin is not None
+    assert sorted(admin.by_name()) == ["ann", "dora", "olga"]
+    assert "# together" in file.read_text()
+    assert file.read_text().endswith("# the end\n")
+    assert invite(file, "bob", "--role", "auditor") == exits.OK  # under that name somebody may come again
+
+
+def test_the_last_administrator_and_a_stranger_cannot_be_removed(file: Path, capsys: CapSys) -> None:
+    assert invite(file, "ann", "--role", "security-officer") == exits.OK
+    before = file.read_text()
+    assert run(["admin", "remove", "ann", "--config", str(file)]) != exits.OK
+    assert "invite another one first" in capsys.readouterr().err
+    assert run(["admin", "remove", "eve", "--config", str(file)]) != exits.OK
+    assert "no grant names eve" in capsys.readouterr().err
+    assert file.read_text() == before
