@@ -83,7 +83,8 @@ def test_officers_may_be_named_when_a_site_is_founded(tmp_path: Path) -> None:
 def test_whoever_is_removed_is_in_no_grant_any_more_and_the_rest_of_the_file_stays(file: Path, capsys: CapSys) -> None:
     for name, role in (("ann", "security-officer"), ("bob", "security-officer"), ("olga", "operator")):
         assert invite(file, name, "--role", role) == exits.OK
-    shared = '\n# together\n[[admin.grants]]\nrole = "auditor"\nnames = [\n  "carl",  # first shift\n  "dora",\n]\ntenants = ["*"]\nsaes = ["*"]\n# the end\n'
+    names = 'names = [\n  "carl",  # first shift\n  "dora",\n]\n'
+    shared = f'\n# together\n[[admin.grants]]\nrole = "auditor"\n{names}tenants = ["*"]\nsaes = ["*"]\n# the end\n'
     file.write_text(file.read_text() + shared)
     capsys.readouterr()
     assert run(["admin", "remove", "bob", "--config", str(file)]) == exits.OK
