@@ -1,5 +1,5 @@
-"""Every field of site.toml, module.toml and estate.toml: `python docs/configuration.py` writes reference/configuration.md
-and reference/estate.md."""
+"""Every field of site.toml, module.toml, estate.toml and answers.toml: `python docs/configuration.py` writes
+reference/configuration.md, reference/estate.md and reference/answers.md."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from keystrand.config.sources import SETTINGS
 from keystrand.config.values import Address
 from keystrand.core.limits import Limits
 from keystrand.core.protection import Protection
+from keystrand.plan.answers import Answers, questionnaire
 from keystrand.plan.estate import Estate
 from keystrand.plan.fact import Stated
 from keystrand.transport.tunnel.kinds import BUILT_IN, find
@@ -26,6 +27,8 @@ from keystrand.transport.tunnel.kinds import BUILT_IN, find
 PAGE = Path(__file__).parent / "reference" / "configuration.md"
 
 ESTATE_PAGE = PAGE.with_name("estate.md")
+
+ANSWERS_PAGE = PAGE.with_name("answers.md")
 
 HEAD = """\
 # Configuration
@@ -43,6 +46,32 @@ rule that fails open without a fallback, two listeners on one address, one modul
 on loopback, protection below `hybrid` without a waiver, a waiver that has ended or waives nothing, a rule that needs
 quantum keys where no link leads, TLS 1.2 together with `require_pqc_group`, a simulated quantum channel that is not on
 loopback (it carries the seed of its light in clear), figures that are not finite, and secret files that others can read.
+"""
+
+ANSWERS_HEAD = """\
+# The file of vendors' answers
+
+<!-- Printed by `python docs/configuration.py`; a test compares. -->
+
+`answers.toml` is what `keystrand plan vendors` works on; see the guide [weigh vendors](../guides/vendors.md).
+"""
+
+CRITERIA_HEAD = """
+## Questions
+
+Names of `[products.NAME.answers.CRITERION]` and of `[weights]`.
+
+| criterion | group | question | weight | knocks out |
+|---|---|---|---|---|
+"""
+
+FLAGS_HEAD = """
+## Red flags
+
+Names of `[products.NAME.dispositions.FLAG]`.
+
+| flag | because |
+|---|---|
 """
 
 ESTATE_HEAD = """\
@@ -95,6 +124,17 @@ def page() -> str:
 def estate_page() -> str:
     """The whole of estate.md."""
     return "".join([ESTATE_HEAD, *tables(Estate, ())])
+
+
+def answers_page() -> str:
+    """The whole of answers.md."""
+    asked = questionnaire()
+    criteria = "".join(
+        f"| `{c.name}` | {c.group} | {c.asks} | {c.weight:g} | {'yes' if c.knock_out else ''} |\n"
+        for c in asked.criteria
+    )
+    flags = "".join(f"| `{f.name}` | {f.because} |\n" for f in asked.flags)
+    return "".join([ANSWERS_HEAD, *tables(Answers, ()), CRITERIA_HEAD, criteria, FLAGS_HEAD, flags])
 
 
 def kinds_of_tunnels() -> Iterator[str]:
@@ -215,3 +255,4 @@ def _spelled(value: Any) -> str:
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
     ESTATE_PAGE.write_text(estate_page(), encoding="utf-8")
+    ANSWERS_PAGE.write_text(answers_page(), encoding="utf-8")
