@@ -8,6 +8,8 @@ import asyncio
 import base64
 import json
 import secrets
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -178,6 +180,28 @@ def test_I2_a_014_device_feeds_two_sites_through_kill_9_at_either(devices: Devic
     nothing_differs(lab)
     (first, *_) = records(lab, "west", "block.ingested")
     assert first["source"] == "etsi014: Keystrand KME"
+
+
+def test_a_device_is_asked_what_it_can_do(devices: Devices, tmp_path: Path) -> None:
+    one = devices.source("etsi014", "alpha", "bravo", 'far_sae = "gateway-bravo"')
+    lab = lab_of(tmp_path, one.replace("keys_per_block = 16", "keys_per_block = 1000"), one)
+
+    def ask(name: str) -> tuple[int, dict[str, Any], str]:
+        words = [sys.executable, "-m", "keystrand", "link", "devices", "--json", "--config", str(lab.files[name])]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        return done.returncode, json.loads(done.stdout), done.stderr
+
+    code, facts, told = ask("west")
+    assert (code, facts["kme"], facts["far_kme"], facts["tls"], told) == (
+        0,
+        "kme-alpha",
+        "kme-bravo",
+        "X25519MLKEM768",
+        "",
+    )
+    code, facts, told = ask("east")
+    assert code == 1
+    assert f"it gives {facts['keys_per_request_max']} keys at once, and is asked for 1000" in told
 
 
 @pytest.mark.parametrize("framing", ["2.1.1", "1.0.1"])

@@ -89,6 +89,36 @@ command.add_command(link_drill.attack, "attack")
 command.add_command(link_drill.drill, "drill")
 
 
+@command.command("devices")
+@config_option
+@json_option
+def devices(config_file: Path, as_json: bool) -> int:
+    """Ask the devices that feed this site's links what they say of themselves; exit status 1 where it is not enough.
+
+    No key is drawn. Devices that say nothing of themselves (streams, files, pushes) are only looked for.
+    """
+    import asyncio
+
+    from keystrand.cli import exits
+    from keystrand.cli.terminal import complain
+    from keystrand.core.errors import KeystrandError
+    from keystrand.node.makers import probe
+
+    config, faults = site_of(config_file), 0
+    for name, entry in config.sources.items():
+        facts: dict[str, object] = {"link": name, "source": entry.label}
+        try:
+            told, findings = asyncio.run(probe(entry, config.limits))
+        except KeystrandError as error:
+            told, findings = {}, [str(error)]
+        faults += len(findings)
+        facts |= told
+        print_json(facts) if as_json else click.echo("  ".join(f"{key}={value}" for key, value in facts.items()))
+        for finding in findings:
+            complain(f"{name}: {finding}", None)
+    return exits.REFUSED if faults else exits.OK
+
+
 @command.command("list")
 @config_option
 @json_option

@@ -12,10 +12,11 @@ from keystrand.core.events import Sink
 from keystrand.core.limits import Limits
 from keystrand.net.http_client import HttpClient
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.sources.capabilities import departs
 from keystrand.sources.device import Device
 from keystrand.sources.etsi004 import Etsi004Device
 from keystrand.sources.etsi014 import Etsi014Device
-from keystrand.sources.files import FilesDevice
+from keystrand.sources.files import SUFFIX, FilesDevice
 from keystrand.sources.journal import Journal
 from keystrand.sources.push import PushDevice
 from keystrand.transport.etsi004 import KeyStreams
@@ -38,6 +39,39 @@ def client_of(dial: Dial, limits: Limits, sink: Sink | None = None) -> HttpClien
     return HttpClient(
         host, port, contexts_of(dial, sink), expect=dial.expect, limits=limits, connections_max=2, timeout_s=ANSWER_S
     )
+
+
+async def probe(entry: SourceEntry, limits: Limits) -> tuple[dict[str, object], list[str]]:
+    """What the device of this source says of itself, and where that is not enough. No key is drawn.
+
+    By interfaces that say nothing of their device, only whether it is there. Raises KeystrandError where it does not answer.
+    """
+    settings = entry.settings
+    if isinstance(settings, Etsi014Source):
+        client = client_of(settings, limits)
+        device = Etsi014Device(requester=client, far_sae=settings.far_sae, key_bits=entry.key_bits, number=1)
+        try:
+            status = await device.status()
+        finally:
+            await client.close()
+        facts = {
+            "kme": status.source_kme_id,
+            "far_kme": status.target_kme_id,
+            "stored_keys": status.stored_keys,
+            "key_bits_min": status.key_size_bits_min,
+            "key_bits_max": status.key_size_bits_max,
+            "keys_per_request_max": status.keys_per_request_max,
+            "tls": client.peer.group if client.peer is not None else "",
+        }
+        number = 1 if settings.method == "get" else entry.keys_per_block
+        return facts, list(departs(status, entry.device.capabilities(), entry.key_bits, number))
+    if isinstance(settings, Etsi004Source):
+        streams = await _connected(settings, contexts_of(settings), limits)
+        await streams.close()
+        return {"kme": settings.expect[1], "framing": settings.framing}, []
+    if isinstance(settings, FilesSource):
+        return {"files": sum(1 for _ in settings.folder.glob(f"*{SUFFIX}"))}, []
+    return {"waits_for": settings.module}, []
 
 
 def device_of(
@@ -65,18 +99,16 @@ def device_of(
     return PushDevice(bits_max=settings.waiting_bits_max, number=number, now_s=clock.monotonic_s)
 
 
+async def _connected(settings: Etsi004Source, contexts: TlsContexts, limits: Limits) -> KeyStreams:
+    host, port, framing = settings.address.host, settings.address.port, FRAMINGS[settings.framing]
+    return await KeyStreams.connect(host, port, contexts, kme_id=settings.expect[1], limits=limits, framing=framing)
+
+
 def _streams(entry: SourceEntry, settings: Etsi004Source, *, leads: bool, limits: Limits, sink: Sink) -> Device:
-    contexts, address = contexts_of(settings, sink), settings.address
+    contexts = contexts_of(settings, sink)
 
     async def connect() -> KeyStreams:
-        return await KeyStreams.connect(
-            address.host,
-            address.port,
-            contexts,
-            kme_id=settings.expect[1],
-            limits=limits,
-            framing=FRAMINGS[settings.framing],
-        )
+        return await _connected(settings, contexts, limits)
 
     source, destination = (settings.uri, settings.far_uri) if leads else (settings.far_uri, settings.uri)
     qos = Qos(chunk_bytes=entry.key_bits // 8, timeout_ms=CHUNK_WAIT_MS, ttl_s=0)

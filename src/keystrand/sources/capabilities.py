@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from keystrand.core.pool import PoolStatus
 from keystrand.sources.device import Kind
 
 
@@ -24,6 +25,18 @@ class Capabilities:
             yield f"delivers by {' and '.join(self.interfaces)}, not by {kind}"
         if not self.key_bits_min <= key_bits <= self.key_bits_max:
             yield f"has keys of {self.key_bits_min} to {self.key_bits_max} bits, not of {key_bits}"
+
+
+def departs(status: PoolStatus, device: Capabilities, key_bits: int, number: int) -> Iterator[str]:
+    """Where what a device says of itself (ETSI GS QKD 014 V1.1.1, 6.1) is not enough for what is asked, or not what its maker
+    states."""
+    shortest, longest = status.key_size_bits_min, status.key_size_bits_max
+    if not shortest <= key_bits <= longest:
+        yield f"it has keys of {shortest} to {longest} bits, and is asked for {key_bits}"
+    if number > status.keys_per_request_max:
+        yield f"it gives {status.keys_per_request_max} keys at once, and is asked for {number}: lower keys_per_block"
+    if device.key_bits_min < shortest or device.key_bits_max > longest:
+        yield f"it has keys of {shortest} to {longest} bits; the file says {device.key_bits_min} to {device.key_bits_max}"
 
 
 def apart(one: Capabilities, other: Capabilities) -> Iterator[str]:
