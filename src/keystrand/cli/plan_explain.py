@@ -16,6 +16,7 @@ from keystrand.cli.terminal import say
 
 if TYPE_CHECKING:
     from keystrand.plan.estate import Estate
+    from keystrand.plan.fact import Span
     from keystrand.plan.flips import Flip
     from keystrand.plan.pilots import Plan
     from keystrand.plan.relays import Trade
@@ -36,7 +37,7 @@ def command(estate_file: Path, link: str, as_json: bool) -> None:
     (name,) = chosen(estate, (link,))
     own = own_equipment(estate)
     plan = decide_all(estate, own)
-    found, rows = flips(estate, name, own), _trades(plan, name)
+    found, rows = flips(estate, name, own), _trades(estate, plan, name)
     if as_json:
         print_json(
             {**told(estate, plan, name), "flips": [_flip(each) for each in found], "trades": [_trade(r) for r in rows]}
@@ -45,7 +46,8 @@ def command(estate_file: Path, link: str, as_json: bool) -> None:
     _decision(estate, plan, name)
     if rows:
         click.echo()
-        show_table(("relays", "hop km", "hop dB", "key bit/s", "enough"), [_trade_row(row) for row in rows])
+        headings = ("relays", "hop km", "hop dB", "key bit/s", "enough", *(heading for heading, _ in rows[0].more))
+        show_table(headings, [_trade_row(row) for row in rows])
     click.echo()
     show_table(("change", "from", "to", "then"), [(f.field, f.now, f.then, f.pattern) for f in found])
     if not found:
@@ -67,13 +69,45 @@ def _decision(estate: Estate, plan: Plan, name: str) -> None:
         say(f"{finding.severity}: {finding.place}: {finding.says} ({finding.requirement})")
 
 
-def _trades(plan: Plan, name: str) -> list[Trade]:
-    return plan.feasibilities[name].trades(RELAYS_SHOWN)
+def _trades(estate: Estate, plan: Plan, name: str) -> list[Trade]:
+    """Reach against trust and money: QKD with PQC, and QKD alone to compare, with so many relays."""
+    from keystrand.plan.cost import bill_of, cost
+    from keystrand.plan.fact import Figure, Span, Unknown
+    from keystrand.plan.pattern import Pattern
+    from keystrand.plan.residual import Build, corners
+
+    found, link = plan.feasibilities[name], estate.links[name]
+    dry = found.store.starvation if found.store else None
+    starved = None if dry is None else Figure(Span(0.0, dry, dry))
+    worlds = corners(estate, plan.classified[name].horizon_years, starved)
+
+    def left(relays: int, alone: bool) -> str:
+        if isinstance(worlds, Unknown):
+            return "unknown"
+        build = Build(pattern=Pattern.PQC_QKD, relays=(relays,), on_exhaustion=link.on_exhaustion, qkd_alone=alone)
+        return shares(worlds.residual(build))
+
+    def priced(relays: int) -> str:
+        bill = bill_of(link, Pattern.PQC_QKD, relays + 1)
+        total = bill if isinstance(bill, Unknown) else cost(estate, bill)
+        return "unknown" if isinstance(total, Unknown) else f"{cell(total.total)} {total.currency}"
+
+    columns = (
+        ("residual risk", lambda relays: left(relays, False)),
+        ("QKD alone", lambda relays: left(relays, True)),
+        ("cost", priced),
+    )
+    return found.trades(RELAYS_SHOWN, columns)
+
+
+def shares(span: Span) -> str:
+    """`2.1-8%`"""
+    return f"{100 * span.low:.2g}-{100 * span.high:.2g}%"
 
 
 def _trade_row(row: Trade) -> tuple[object, ...]:
     km = "unknown" if row.hop_km is None else f"{row.hop_km:.4g}"
-    return row.relays, km, cell(row.hop_db), cell(row.skr_bps), row.enough
+    return row.relays, km, cell(row.hop_db), cell(row.skr_bps), row.enough, *(text for _, text in row.more)
 
 
 def _trade(row: Trade) -> dict[str, Any]:
@@ -84,6 +118,7 @@ def _trade(row: Trade) -> dict[str, Any]:
         "hop_db": [row.hop_db.low, row.hop_db.likely, row.hop_db.high],
         "skr_bps": None if rate is None else [rate.low, rate.likely, rate.high],
         "enough": row.enough,
+        **dict(row.more),
     }
 
 

@@ -11,7 +11,7 @@ import tomllib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from itertools import pairwise
 from typing import Any, Final, Protocol
@@ -30,6 +30,7 @@ FASTER: Final = (
 RANGES_DB: Final = {"gg02": 15.0, "bbm92": 40.0, "twin-field": 110.0}  # about where published links of the kind end
 FARTHER_DB: Final = 7.0  # and such that bear more loss: 51.9 dB (Korzh et al. 2014) where our best class ends at 46
 STEP_DB: Final = 0.25
+LIT_KEPT: Final = 4096  # rates beside other light that are kept: they depend on too much to be sampled
 LOSS_MAX_DB: Final = 120.0
 CLOCK_MAX_HZ: Final = 5e9  # of a device that does not state its clock: the fastest published ones
 RAMAN_O_PER_KM_NM: Final = 4e-11  # light at 1550 nm into a quantum channel at 1310 nm; assumed
@@ -129,6 +130,7 @@ def of_profile(name: str, protocol: str, profile: LinkProfile, model: Model | No
     def quiet(loss_db: float) -> float:
         return _modelled(profile, model, loss_db, DARK)
 
+    @lru_cache(LIT_KEPT)
     def lit(loss_db: float, light: Light) -> float:
         return _modelled(profile, model, loss_db, light)
 

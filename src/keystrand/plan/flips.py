@@ -37,6 +37,23 @@ STEPS: Final = 32  # to some 4,000 times more or less
 CLOSE: Final = 1.01  # bisection ends here: a flip point is known to one percent
 
 
+WORDS: Final = {
+    "horizon_years": "time that it must stay secret",
+    "loss_db": "loss of the path",
+    "skr_bps": "key rate",
+    "rekey_s": "time between new keys",
+    "otp_bytes_per_day": "payload of the one-time pad, a day,",
+    "reroutes_per_year": "changes of the path",
+    "assumptions.relay_per_year": "chance that a relay falls",
+    "path": "kind of path",
+    "control": "who decides over the path",
+    "medium": "what the path is made of",
+    "channels": "traffic on the same fibre",
+    "on_exhaustion": "what happens without keys",
+    "regimes": "rules that bind the sites",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Flip:
     """One input, from what it is to what would change the answer. factor: how far that is, 1 for a choice of words."""
@@ -46,6 +63,14 @@ class Flip:
     then: str
     pattern: Pattern
     factor: float
+
+    def __str__(self) -> str:
+        """In words for everybody; a loss is told by how many times more or less."""
+        name = WORDS.get(self.field, self.field.replace("_", " "))
+        if self.field == "loss_db":
+            more = float(self.then.split()[0]) > float(self.now.split()[0])
+            return f"{name} {self.factor:.2g} times {'more' if more else 'less'}: {self.pattern}"
+        return f"{name} from {self.now} to {self.then}: {self.pattern}"
 
 
 Turn = Callable[[float], Estate]
@@ -62,7 +87,7 @@ class Dial:
 
 
 def flips(estate: Estate, name: str, own: Mapping[str, Equipment] = NOBODYS) -> tuple[Flip, ...]:
-    """Of the link `name`: choices first, then figures, the nearest first."""
+    """Of the link `name`: figures first, the nearest before the others, then answers in words."""
     today = decided(estate, name, own).pattern
 
     def asked(other: Estate) -> Pattern:
@@ -74,7 +99,7 @@ def flips(estate: Estate, name: str, own: Mapping[str, Equipment] = NOBODYS) -> 
         if (pattern := asked(other)) is not today
     ]
     figures = [flip for dial in dials(estate, name) for flip in turned(dial, asked, today)]
-    return (*words, *sorted(figures, key=lambda flip: (flip.factor, flip.field)))
+    return (*sorted(figures, key=lambda flip: (flip.factor, flip.field)), *words)
 
 
 def turned(dial: Dial, asked: Callable[[Estate], Pattern], today: Pattern) -> Iterator[Flip]:
@@ -144,12 +169,12 @@ def choices(estate: Estate, name: str) -> Iterator[tuple[str, str, str, Estate]]
     if any(segment.medium in (Medium.SERVICE, Medium.UNKNOWN) for segment in link.segments):
         yield (
             "medium",
-            "no path for photons known",
+            "service or unknown",
             Medium.DARK_FIBRE,
             _segments(estate, name, medium=Medium.DARK_FIBRE),
         )
     if any(segment.channels for segment in link.segments):
-        yield "channels", "beside classical light", "alone", _segments(estate, name, channels=0)
+        yield "channels", "other traffic beside it", "alone", _segments(estate, name, channels=0)
     yield from _answers(estate, name, link)
 
 
