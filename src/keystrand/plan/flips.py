@@ -32,8 +32,10 @@ from keystrand.plan.fact import Answer, figure
 from keystrand.plan.feasibility import NOBODYS, feasible
 from keystrand.plan.pattern import Pattern
 
-STEP: Final = 1.3  # of the search outwards from today's value
-STEPS: Final = 32  # to some 4,000 times more or less
+STEP: Final = (
+    2.0  # of the search outwards from today's value; the rules turn once along a figure, so none is stepped over
+)
+STEPS: Final = 12  # to some 4,000 times more or less
 CLOSE: Final = 1.01  # bisection ends here: a flip point is known to one percent
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.plan.small_networks import cheapest, cost, network
+from bench.place_networks import cheapest, cost, network
 
 from keystrand.plan.fact import Unknown
 from keystrand.plan.place import Hop, Network, Placement, Want, place
