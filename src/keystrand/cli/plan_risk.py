@@ -47,8 +47,9 @@ def command(
     """Say what a later machine would read of each link, and what risk is left under what was decided.
 
     READ LATER is the share of recorded traffic that a quantum computer opens while it must still be secret, under classical key
-    exchange. LEFT is the chance that traffic is read all the same, as a band over all draws and both curves of the survey; the
-    failures at the ends are in it, and no pattern takes them away. With --link: what moves it, and what would turn it round.
+    exchange: bounds over all ranges. LEFT is the chance that traffic is read all the same, as a band over all draws and both
+    curves of the survey; the failures at the ends are in it, and no pattern takes them away. With --link: what moves it, and
+    what would turn it round.
     """
     from keystrand.plan.montecarlo import Trial
     from keystrand.plan.risk import link_risk
@@ -90,15 +91,16 @@ def _row(case: Outcome, risk: LinkRisk | Unknown) -> tuple[object, ...]:
 
 def _say_what_it_rests_on(estate: Estate, trial: Trial, risks: list[LinkRisk | Unknown]) -> None:
     from keystrand.plan.fact import Basis, Unknown
-    from keystrand.plan.survey import survey
+    from keystrand.plan.survey import arrival, survey
 
     told = [risk for risk in risks if not isinstance(risk, Unknown)]
     for note in dict.fromkeys(note for risk in told for note in risk.notes):
         say(f"* {note}")
     basis = Basis.weakest(risk.basis for risk in told)
     say(f"{basis}; bands: 5 % to 95 % of {trial.count:,} draws (seed {trial.seed}), machine late to machine early")
-    say(f"survey {estate.assumptions.survey}: {survey().credit}")
-    say(survey().caveats[0])
+    say(arrival(estate.assumptions, estate.planned).told)
+    if estate.assumptions.machine_years is None:
+        say(survey().caveats[0])
 
 
 def _show_detail(estate: Estate, trial: Trial, case: Outcome, risk: LinkRisk | Unknown, accept: float | None) -> None:
@@ -112,6 +114,7 @@ def _told(
 ) -> dict[str, Any]:
     from keystrand.cli import plan_risk_detail
     from keystrand.plan.fact import Unknown
+    from keystrand.plan.survey import arrival
 
     plain = {"link": case.name, "pattern": case.pattern}
     if isinstance(risk, Unknown):
@@ -121,7 +124,7 @@ def _told(
         "basis": risk.basis,
         "seed": trial.seed,
         "draws": trial.count,
-        "survey": estate.assumptions.survey,
+        "machine": arrival(estate.assumptions, estate.planned).told,
         "exposed_share": numbers(risk.exposure.share),
         "exposed_years": numbers(risk.exposure.years),
         "backlog_share": numbers(risk.exposure.backlog),

@@ -136,7 +136,7 @@ def _effort(case: Outcome) -> Iterator[str]:
         yield f"effort of reading {found}"
         return
     each = "" if found.bytes_per_run is None else f", {amount(found.bytes_per_run)} for each"
-    yield f"one day of it costs {found.runs_per_day:,.0f} runs of the machine if every refresh is a fresh exchange{each}"
+    yield f"one day of it costs {found.runs_per_day:,.0f} runs of the machine, if every refresh is a fresh exchange{each}"
 
 
 def _blast_row(row: Blast) -> tuple[object, ...]:

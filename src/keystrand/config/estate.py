@@ -23,6 +23,7 @@ from keystrand.core.identity import check_name
 from keystrand.plan.assumptions import Assumptions
 from keystrand.plan.estate import Estate, Link, Site
 from keystrand.plan.fact import Quantity, Stated, figure
+from keystrand.plan.survey import survey
 from keystrand.plan.templates import templates
 
 SHARES: Final = {"availability", "support_share_per_year"} | {
@@ -51,6 +52,9 @@ def check_estate(estate: Estate, folder: Path) -> Iterator[Fault]:
         for name in getattr(estate, table):
             yield from _named(name, (table, name))
     yield from _quantities(estate, ())
+    yield from _known(
+        [estate.assumptions.survey], survey().editions, ("assumptions", "survey"), "an edition of the survey"
+    )
     yield from _classes(estate)
     for name, site in estate.sites.items():
         yield from _site(site, ("sites", name))

@@ -14,6 +14,9 @@ class Assumptions(msgspec.Struct, frozen=True, kw_only=True):
     """Chances are per horizon, unless per year is said. None is a measurement; the defaults are illustrations."""
 
     survey: Annotated[str, Meta(description="edition of the expert survey on a capable machine")] = "2025"
+    machine_years: Annotated[
+        Quantity | None, Meta(description="until a capable machine comes, instead of the survey; none: the survey")
+    ] = None
     migration_years: Annotated[Quantity, Meta(description="until the estate's migration is done")] = (3.0, 5.0)
     lag_years: Annotated[Quantity, Meta(description="of the adversary behind the first machine")] = 0.0
     recorded: Annotated[Quantity, Meta(description="chance that a link's traffic is recorded")] = (0.5, 1.0)

@@ -51,7 +51,7 @@ def curves(plan: Plan) -> Section:
 
 def _exposure(plan: Plan) -> Picture:
     a, estate = plan.estate.assumptions, plan.estate
-    when = arrival(a.survey, estate.planned)
+    when = arrival(a, estate.planned)
     migration, lag, recorded = (figure(stated).span for stated in (a.migration_years, a.lag_years, a.recorded))
     xs = [float(year) for year in range(YEARS_SHOWN + 1)]
     spans = []

@@ -12,6 +12,7 @@ from keystrand.plan.estate import DataClass, DeviceKind, Estate, FailurePolicy, 
 from keystrand.plan.fact import Answer
 from keystrand.plan.finding import Finding, Severity, Where, by_weight
 from keystrand.plan.inventory import certificate_findings, coverage_findings
+from keystrand.plan.positions import position_findings
 from keystrand.plan.templates import horizon_of
 
 SATISFIED: Final = (Answer.YES, Answer.NOT_APPLICABLE)
@@ -52,7 +53,7 @@ PREREQUISITES: Final = {
 
 def findings(estate: Estate) -> list[Finding]:
     """All that the estate lacks, the worst first."""
-    found = [*_ownership(estate), *coverage_findings(estate), *certificate_findings(estate)]
+    found = [*_ownership(estate), *coverage_findings(estate), *certificate_findings(estate), *position_findings(estate)]
     for name, stated in estate.classes.items():
         found += _of_class(stated, ("classes", name))
     for name, site in estate.sites.items():

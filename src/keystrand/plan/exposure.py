@@ -99,7 +99,7 @@ def exposed(estate: Estate, horizon: Figure | None) -> Exposure | Unknown:
     if horizon is None:
         return Unknown(("for how long the data must stay confidential",))
     a = estate.assumptions
-    when = arrival(a.survey, estate.planned)
+    when = arrival(a, estate.planned)
     years, lag, recorded = (figure(stated) for stated in (a.migration_years, a.lag_years, a.recorded))
     mild = Case.of(horizon.span.low, years.span.low, lag.span.high, recorded.span.low)
     likely = Case.of(horizon.span.likely, years.span.likely, lag.span.likely, recorded.span.likely)
@@ -124,11 +124,6 @@ class Effort:
 
     runs_per_day: float
     bytes_per_run: float | None
-
-    @property
-    def machines(self) -> float:
-        """Machines that would have to run without pause to keep up with this one link."""
-        return self.runs_per_day
 
 
 def effort(link: Link) -> Effort | Unknown:

@@ -68,7 +68,7 @@ class Trial:
     def __init__(self, estate: Estate, count: int = DRAWS, seed: int = SEED) -> None:
         self.count, self.seed = count, seed
         self._assumptions = estate.assumptions
-        self._arrival = arrival(estate.assumptions.survey, estate.planned)
+        self._arrival = arrival(estate.assumptions, estate.planned)
         self._draw = lru_cache(KEPT)(self._drawn)
         self._world = lru_cache(KEPT)(self._worlds)
         self._risk = lru_cache(KEPT)(self._risks)
@@ -142,7 +142,7 @@ class Swing:
 
 def tornado(estate: Estate, horizon: Figure, starved: Figure | None, build: Build) -> tuple[Swing, ...]:
     """Every assumption by itself, all others at their likely value; the widest first. "survey": late and early curve."""
-    when = arrival(estate.assumptions.survey, estate.planned)
+    when = arrival(estate.assumptions, estate.planned)
     both, found = (when.late, when.early), inputs(estate.assumptions, horizon, starved)
     likely = {name: f.span.likely for name, f in found.items()}
 
@@ -177,7 +177,7 @@ def flips(
     estate: Estate, horizon: Figure, starved: Figure | None, holds: Callable[[World[float]], bool]
 ) -> tuple[Flip, ...]:
     """The nearest value of each assumption, up and down, at which `holds` is no longer what it is in the likely world."""
-    when = arrival(estate.assumptions.survey, estate.planned)
+    when = arrival(estate.assumptions, estate.planned)
     found = inputs(estate.assumptions, horizon, starved)
     likely = {name: f.span.likely for name, f in found.items()}
     now = holds(world_of(likely, (when.late, when.early)))

@@ -21,6 +21,7 @@ from keystrand.plan.outcome import Plan
 from keystrand.plan.page import Page, Section, Table, ranged, row, shares
 from keystrand.plan.positions import catalogue
 from keystrand.plan.programme import dates, people, way
+from keystrand.plan.survey import arrival
 
 DEFINITIONS = (
     (
@@ -87,6 +88,8 @@ def _assumptions(plan: Plan) -> Section:
         if isinstance(value, str):
             rows.append(row(name, value, "", "expert survey, see data dates"))
             continue
+        if value is None:
+            continue  # the estate's own years of the machine: the survey is taken
         stated = figure(value)
         rows.append(
             row(
@@ -114,7 +117,8 @@ def _footer(plan: Plan, sections: tuple[Section, ...]) -> Iterator[str]:
     yield f"Assumptions and tariffs {inputs} · estate {digest(plan.estate)} (SHA-256, first 16 digits)"
     found = sorted(dated(plan.estate))
     facts = f"facts of the estate from {found[0]} to {found[-1]}" if found else "no fact of the estate is dated"
-    yield f"Data: {facts}; survey {plan.estate.assumptions.survey}; positions of agencies as of {catalogue().as_of}."
+    machine = arrival(plan.estate.assumptions, plan.estate.planned).told
+    yield f"Data: {facts}; {machine}; positions of agencies as of {catalogue().as_of}."
     parts = shares(sections)
     told = ", ".join(f"{100 * parts.get(basis, 0):.0f} % {basis} ({basis.value[0].upper()})" for basis in Basis)
     yield f"Of the figures in the tables: {told}." if parts else "No table holds a figure."

@@ -22,7 +22,9 @@ from keystrand.plan.fact import Basis, Figure, Span, Unknown, figure
 from keystrand.plan.pattern import Interaction, Pattern
 from keystrand.plan.survey import Curve, arrival
 
-DRAWN: Final = tuple(field.name for field in msgspec.structs.fields(Assumptions) if field.name != "survey")
+DRAWN: Final = tuple(
+    field.name for field in msgspec.structs.fields(Assumptions) if field.name not in ("survey", "machine_years")
+)
 """The assumptions that are ranges; all of them enter a world."""
 ENDS: Final = ("low", "likely", "high")
 
@@ -219,7 +221,7 @@ def corners(estate: Estate, horizon: Figure | None, starved: Figure | None) -> C
     """The worlds of an estate for data that must be secret for `horizon` years; `starved` as in `inputs`."""
     if horizon is None:
         return Unknown(("for how long the data must stay confidential",))
-    when = arrival(estate.assumptions.survey, estate.planned)
+    when = arrival(estate.assumptions, estate.planned)
     found = inputs(estate.assumptions, horizon, starved)
     mild, likely, worst = ({name: getattr(f.span, end) for name, f in found.items()} for end in ENDS)
     mild["lag_years"], worst["lag_years"] = (

@@ -5,6 +5,7 @@ Source: Global Risk Institute and evolutionQ, Quantum Threat Timeline Report; fi
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from keystrand.plan.assumptions import Assumptions
+from keystrand.plan.fact import figure
 from keystrand.plan.shelf import shipped
 
 YEAR_DAYS: Final = 365.25
@@ -100,20 +103,15 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Two curves between which the answer lies (a p-box): machine rather late, machine rather early."""
+    """Two curves between which the answer lies (a p-box): machine rather late, machine rather early.
+
+    told: whose word that is. asked_years: how far they were asked, from the plan's date; both curves are flat after that.
+    """
 
     late: Curve
     early: Curve
-    edition: str
-    age_years: float
-
-    @property
-    def asked_years(self) -> float:
-        """How far the experts were asked, from the plan's date; both curves are flat after that."""
-        return min(self.late.years[-1], self.early.years[-1])
-
-    def span(self, t: float) -> tuple[float, float]:
-        return self.late.chance(t), self.early.chance(t)
+    told: str
+    asked_years: float
 
 
 class Edition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,10 +127,10 @@ class Edition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     last_verified: date
     note: str
 
-    def arrival(self, name: str, planned: date) -> Arrival:
+    def arrival(self, told: str, planned: date) -> Arrival:
         age = max(0.0, (planned - self.counted_from).days / YEAR_DAYS)
         late, early = (self._curve(chances).given_not_before(age) for chances in (self.low, self.high))
-        return Arrival(late, early, name, age)
+        return Arrival(late, early, told, self.years[-1] - age)
 
     def _curve(self, chances: Sequence[float]) -> Curve:
         return Curve((0.0, *self.years), (0.0, *chances))
@@ -153,12 +151,17 @@ def survey() -> Survey:
     return shipped("survey", Survey)
 
 
-def arrival(edition: str, planned: date) -> Arrival:
-    """The two curves of an edition, counted from `planned` on and given that no machine is known by then.
+def arrival(assumed: Assumptions, planned: date) -> Arrival:
+    """The two curves of the edition that is assumed, from `planned` on and given that no machine is known by then.
 
-    Raises ValueError for an edition that there is not.
+    Where the estate states its own years instead, steps at both ends of that range: Mosca's inequality. Raises ValueError for
+    an edition that there is not.
     """
+    if assumed.machine_years is not None:
+        span = figure(assumed.machine_years).span
+        words = f"machine in {span.low:g} to {span.high:g} years, as the estate states"
+        return Arrival(Curve.step(span.high), Curve.step(span.low), words, math.inf)
     editions = survey().editions
-    if edition not in editions:
-        raise ValueError(f"there is no edition {edition!r} of the survey; known: {', '.join(sorted(editions))}")
-    return editions[edition].arrival(edition, planned)
+    if assumed.survey not in editions:
+        raise ValueError(f"there is no edition {assumed.survey!r} of the survey; known: {', '.join(sorted(editions))}")
+    return editions[assumed.survey].arrival(f"survey {assumed.survey}: {survey().credit}", planned)

@@ -131,8 +131,8 @@ def test_a_fault_is_named_with_its_line(small: Path, before: str, after: str, me
 def test_a_red_flag_without_disposition_refuses(tmp_path: Path) -> None:
     file = tmp_path / "answers.toml"
     text = ANSWERS.read_text()
-    start = text.index("[products.borea-one.dispositions.unbreakable]")
+    start = text.index("[products.borea-one.dispositions.absolute-security]")
     file.write_text(text[:start] + text[text.index("[products.borea-one.dispositions.branding]") :])
     told = plan(file)
     assert told.return_value == exits.REFUSED
-    assert "red flag unbreakable" in told.stderr
+    assert "red flag absolute-security" in told.stderr

@@ -108,6 +108,15 @@ def test_a_step_gives_moscas_verdict(horizon: float, migration: float, machine: 
     assert case.share(Curve.step(machine)) == pytest.approx(recorded * overlap, abs=1e-9)
 
 
+@pytest.mark.proves("R147")
+@pytest.mark.parametrize(("machine", "late"), [(10.0, True), (12.9, True), (13.1, False), (20.0, False)])
+def test_an_estate_that_states_its_machine_gets_moscas_inequality(machine: float, late: bool) -> None:
+    found = exposed(estate(machine_years=machine, migration_years=3.0), figure(10.0))
+    assert not isinstance(found, Unknown)
+    assert (found.share.high > 0) is (found.share.low > 0) is late
+    assert not found.beyond_asked
+
+
 def test_migration_time_matters() -> None:
     """QRAP computes from shelf life alone, and calls that Mosca: two estates that differ in Y would come out alike."""
     machine = Curve.step(15.0)
@@ -128,7 +137,7 @@ def test_exposed_and_cheap_to_mend_is_not_low() -> None:
 def test_what_was_recorded_before_the_plan_counts_as_backlog() -> None:
     found = exposed(estate(), figure(20.0))
     assert not isinstance(found, Unknown)
-    late = arrival("2025", A_YEAR_LATER).late
+    late = arrival(Assumptions(), A_YEAR_LATER).late
     assert found.backlog.low == pytest.approx(sum(late.chance((n + 0.5) / 50) for n in range(1000)) / 1000, abs=1e-3)
     assert found.backlog.high < found.share.high
 

@@ -22,7 +22,7 @@ from keystrand.plan.survey import arrival, survey
 COUNTED = survey().editions["2025"].counted_from
 A_YEAR_LATER = COUNTED + timedelta(days=365)
 
-EXPOSED = Case.of(20.0, 0.0, 0.0, 1.0).share(arrival("2025", A_YEAR_LATER).early)
+EXPOSED = Case.of(20.0, 0.0, 0.0, 1.0).share(arrival(Assumptions(), A_YEAR_LATER).early)
 EXAMPLE = World(
     exposed=EXPOSED,
     endpoint=0.02,

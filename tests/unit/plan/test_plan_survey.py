@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keystrand.plan.assumptions import Assumptions
 from keystrand.plan.survey import Curve, arrival, survey
 
 PLANNED = date(2026, 11, 28)
@@ -47,16 +48,15 @@ def test_a_curve_never_falls_and_is_a_chance(curve: Curve, t: float, later: floa
 
 @pytest.mark.parametrize("edition", ["2024", "2025"])
 def test_what_is_missing_to_one_means_later_or_never(edition: str) -> None:
-    found = arrival(edition, PLANNED)
+    found = arrival(Assumptions(survey=edition), PLANNED)
     for curve in (found.late, found.early):
         assert curve.chance(1000.0) == curve.chance(found.asked_years) < 1
 
 
 def test_published_figures_come_back_on_the_day_they_are_counted_from() -> None:
     edition = survey().editions["2025"]
-    found = arrival("2025", edition.counted_from)
-    assert found.age_years == 0
-    assert [found.span(t) for t in (5, 10, 15, 20, 30)] == [
+    found = arrival(Assumptions(), edition.counted_from)
+    assert [(found.late.chance(t), found.early.chance(t)) for t in (5, 10, 15, 20, 30)] == [
         (0.05, 0.15), (0.28, 0.49), (0.51, 0.70), (0.69, 0.86), (0.81, 0.93)
     ]  # fmt: skip
 
@@ -76,7 +76,7 @@ def test_a_curve_that_is_over_says_so() -> None:
     with pytest.raises(ValueError, match="never falls"):
         Curve((0.0, 5.0, 6.0), (0.0, 0.5, 0.4))
     with pytest.raises(ValueError, match="no edition '1999'"):
-        arrival("1999", PLANNED)
+        arrival(Assumptions(survey="1999"), PLANNED)
 
 
 def test_an_edition_states_whom_to_credit_and_what_to_bear_in_mind() -> None:
@@ -85,3 +85,10 @@ def test_an_edition_states_whom_to_credit_and_what_to_bear_in_mind() -> None:
     for edition in survey().editions.values():
         assert edition.published <= edition.last_verified.isoformat()
         assert all(low < high for low, high in zip(edition.low, edition.high, strict=True))
+
+
+def test_an_estate_may_state_its_own_years_instead_of_the_survey() -> None:
+    found = arrival(Assumptions(machine_years=(8.0, 15.0)), PLANNED)
+    assert (found.early, found.late) == (Curve.step(8.0), Curve.step(15.0))
+    assert found.told == "machine in 8 to 15 years, as the estate states"
+    assert found.asked_years == float("inf")

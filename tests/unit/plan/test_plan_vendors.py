@@ -213,9 +213,9 @@ def test_a_promise_outside_the_contract_is_a_claim(name: str) -> None:
 @pytest.mark.parametrize(
     ("pitch", "flag"),
     [
-        ("The instant quantum Internet", "instant-quantum-internet"),
-        ("Universal quantum security", "universal-end-to-end"),
-        ("An unbreakable link", "unbreakable"),
+        ("The instant quantum Internet", "instant-network"),
+        ("Universal quantum security", "universal-reach"),
+        ("An unbreakable link", "absolute-security"),
         ("Run by our proprietary control protocol", "proprietary-control"),
         ("Only works with our optical shelf", "tied-hardware"),
         ("A cloud-managed service", "opaque-telemetry"),
