@@ -38,6 +38,10 @@ class DeviceEntry(Section, frozen=True, kw_only=True):
         Literal["uuid", "place", "file-name"],
         Meta(description="what names a key at both ends: a UUID, a place in a stream, a file name"),
     ] = "uuid"
+    trust: Annotated[
+        Literal["simulated", "uncertified", "evaluated", "certified"],
+        Meta(description="how far anybody has looked at it; stands in the audit log with each of its blocks"),
+    ] = "uncertified"
     rate_bps: Annotated[int, Meta(description="secret bits a second that it is sold for; 0: not stated", ge=0)] = 0
 
     def capabilities(self) -> Capabilities:
@@ -117,7 +121,8 @@ class SourceEntry(Section, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """What stands as the source of its blocks in audit records."""
-        return " ".join(f"{self.kind}: {self.device.maker} {self.device.model}".split())
+        named = " ".join(f"{self.device.maker} {self.device.model}".split())
+        return f"{self.kind}: {named}, {self.device.trust}"
 
 
 def check_sources(config: SiteConfig) -> Iterator[Fault]:

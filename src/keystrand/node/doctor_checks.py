@@ -27,7 +27,8 @@ from keystrand.crypto.pki import load_certificate
 from keystrand.crypto.seal import Sealer
 from keystrand.crypto.sign import Signer, Verifier, signers_of
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
-from keystrand.node.doctor import INTEGRITY_S, Check, Finding, fail, ok, warn
+from keystrand.node.doctor import INTEGRITY_S, Check, Finding, fail, of_error, ok, warn
+from keystrand.node.makers import probe
 from keystrand.node.outlets import MARKS, way_of
 from keystrand.node.rollback import Witnessed, ask_witness, beside, check_before_start, peer_contexts, standing_of
 from keystrand.node.roots import hsm_of, root_of
@@ -334,6 +335,20 @@ def modules(config: SiteConfig) -> Iterator[Finding]:
         yield warn("modules", words, "docs/runbooks/link-down.md") if age_s > KEY_WARN_S else ok("modules", words)
 
 
+def sources(config: SiteConfig) -> Iterator[Finding]:
+    """Every device that feeds a link answers, and can do what is asked of it."""
+    for name, entry in config.sources.items():
+        try:
+            told, findings = asyncio.run(probe(entry, config.limits))
+        except KeystrandError as error:
+            yield of_error("sources", error)
+            continue
+        words = ", ".join(f"{key} {value}" for key, value in told.items())
+        yield from (fail("sources", f"{name}: {finding}", "keystrand link devices") for finding in findings)
+        if not findings:
+            yield ok("sources", f"{name}, {entry.label}: {words}")
+
+
 def hsm(config: SiteConfig) -> Iterator[Finding]:
     if config.hsm is None:
         return
@@ -420,6 +435,7 @@ CHECKS: Final = (
     Check("audit", audit, INTEGRITY_S),
     Check("peers", peers, 10.0),
     Check("modules", modules),
+    Check("sources", sources, 20.0),
     Check("hsm", hsm),
     Check("sinks", sinks),
     Check("listeners", listeners, 15.0),

@@ -45,7 +45,7 @@ class Feed:
     ) -> None:
         self.name, self.peer, self.entry = name, peer, entry
         self.intake, self.device, self.journal, self.supply = intake, device, journal, supply
-        self.state = LinkState(simulated=False, measures=False)
+        self.state = LinkState(simulated=entry.device.trust == "simulated", measures=False)
         self.flow: deque[tuple[float, int]] = deque()
         self.told = ""  # the problem that was told last
 
@@ -83,7 +83,9 @@ class Sourcing:
         )
         number = lambda: int.from_bytes(self._entropy.bytes(8), "big") >> 1  # noqa: E731
         supply = Supply(name, entry.kind, leads=config.site.name < peer, number=number)
-        return Feed(name, peer, entry, Intake(name, entry.label, config.limits), device, journal, supply)
+        return Feed(
+            name, peer, entry, Intake(name, entry.label, config.limits, entry.device.trust), device, journal, supply
+        )
 
     @property
     def pushers(self) -> dict[str, Pusher]:

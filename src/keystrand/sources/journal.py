@@ -77,6 +77,8 @@ class Journal:
         self._append("".join(f"{mark} {name}\n" for mark, name in claims))
         for mark, name in claims:
             self._add(mark, name)
+        if self._lines > 2 * CLAIMS_MAX:
+            self._write_anew()
 
     def _add(self, mark: str, name: str) -> None:
         self._lines += 1

@@ -61,7 +61,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_source_is_read_with_the_table_of_its_kind(file: Path) -> None:
     source = load_site(file).sources["fibre"]
-    assert source.label == "etsi014: Acme Q1"
+    assert source.label == "etsi014: Acme Q1, uncertified"
     assert source.settings.far_sae == "sae-bravo"
     assert source.settings.expect == (None, "device.example")
 

@@ -59,10 +59,11 @@ def test_it_forgets_the_oldest_and_stays_small(tmp_path: Path, monkeypatch: pyte
     journal = Journal(file)
     for number in range(12):
         journal.claim(keys(f"k{number:02}"))
+        assert len(file.read_text().splitlines()) <= 8
     assert [journal.knows(f"k{number:02}") for number in (7, 8, 11)] == [False, True, True]
     again = Journal(file)
     assert again.last_name == "k11"
-    assert len(file.read_text().splitlines()) == 4
+    assert len(file.read_text().splitlines()) <= 8
 
 
 def test_what_cannot_be_written_down_is_not_used(tmp_path: Path) -> None:
