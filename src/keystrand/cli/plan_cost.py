@@ -15,14 +15,14 @@ from keystrand.cli.plan_estate import ESTATE, LINK, chosen, estate_of, finding_r
 from keystrand.cli.plan_figures import SHORT, numbers, outcomes
 from keystrand.cli.tables import show_table
 from keystrand.cli.terminal import say
-from keystrand.plan.pattern import Layer
+from keystrand.plan.fact import Span, Unknown
+from keystrand.plan.pattern import Layer, Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from keystrand.plan.cost import Costs, LayerCost
     from keystrand.plan.estate import Estate
-    from keystrand.plan.fact import Span, Unknown
     from keystrand.plan.finding import Finding
     from keystrand.plan.montecarlo import Trial
     from keystrand.plan.outcome import Outcome
@@ -33,8 +33,9 @@ HEADINGS = ("link", "decided", "PQC", "a point", "QKD adds", "a point", "all, a 
 @click.command()
 @ESTATE
 @LINK
+@click.option("--beside", is_flag=True, help="Price QKD too where it was not decided, if it can be counted.")
 @json_option
-def command(estate_file: Path, links: tuple[str, ...], as_json: bool) -> None:
+def command(estate_file: Path, links: tuple[str, ...], beside: bool, as_json: bool) -> None:
     """Price what was decided for each link, layer by layer: PQC beside QKD, as ranges from the estate's tariffs.
 
     A POINT is the price of one percentage point of risk that the layer removes, over the years of the tariffs. Where a tariff
@@ -46,7 +47,7 @@ def command(estate_file: Path, links: tuple[str, ...], as_json: bool) -> None:
     estate = estate_of(estate_file)
     trial = Trial(estate)
     plan = Plan(estate, tuple(outcomes(estate, chosen(estate, links))))
-    found = [_priced(estate, trial, case) for case in plan.outcomes]
+    found = [_priced(estate, trial, case, beside=beside) for case in plan.outcomes]
     total = plan.costs
     findings = _findings(estate, found, total)
     if as_json:
@@ -64,35 +65,43 @@ def command(estate_file: Path, links: tuple[str, ...], as_json: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """One link: its costs, and money for a point of risk by layer; None where a point cannot be said."""
+    """One link: the pattern that is priced, its costs, and money for a point of risk by layer where that can be said."""
 
     case: Outcome
+    pattern: Pattern
     costs: Costs | Unknown
     points: dict[Layer, Span]
 
+    @property
+    def decided_per_year(self) -> Span:
+        """Of what was decided; a layer that only stands beside it is left out."""
+        assert not isinstance(self.costs, Unknown)
+        layers = [layer for layer in self.costs.layers if layer.layer in self.case.pattern.layers]
+        return sum((layer.total for layer in layers), Span(0.0, 0.0, 0.0)).times(1 / self.costs.years)
 
-def _priced(estate: Estate, trial: Trial, case: Outcome) -> Priced:
+
+def _priced(estate: Estate, trial: Trial, case: Outcome, *, beside: bool) -> Priced:
     from keystrand.plan.cost import bill_of, cost, per_point
-    from keystrand.plan.fact import Unknown
     from keystrand.plan.risk import ladder
 
-    bill = bill_of(case.link, case.pattern, case.feasibility.hops)
+    more = beside and case.pattern is Pattern.PQC and case.feasibility.hops is not None
+    pattern = Pattern.PQC_QKD if more else case.pattern
+    bill = bill_of(case.link, pattern, case.feasibility.hops)
     costs = bill if isinstance(bill, Unknown) else cost(estate, bill)
     horizon = case.classified.horizon_years
     if isinstance(costs, Unknown) or horizon is None:
-        return Priced(case, costs, {})
-    rungs = ladder(case.build(case.pattern))
+        return Priced(case, pattern, costs, {})
+    rungs = ladder(case.build(pattern))
     steps = zip(costs.layers[1:], rungs, rungs[1:], strict=False)
     points = {
         layer.layer: per_point(layer.total, trial.removed(horizon, case.starved, before, after))
         for layer, before, after in steps
     }
-    return Priced(case, costs, points)
+    return Priced(case, pattern, costs, points)
 
 
 def _findings(estate: Estate, found: Sequence[Priced], total: Costs | Unknown) -> tuple[Finding, ...]:
     from keystrand.plan.cost import hardware_findings
-    from keystrand.plan.fact import Unknown
     from keystrand.plan.finding import blocking
     from keystrand.plan.gates import prerequisites
 
@@ -102,8 +111,6 @@ def _findings(estate: Estate, found: Sequence[Priced], total: Costs | Unknown) -
 
 
 def _row(each: Priced) -> tuple[object, ...]:
-    from keystrand.plan.fact import Unknown
-
     head = (each.case.name, SHORT[each.case.pattern])
     if isinstance(each.costs, Unknown):
         return (*head, "unknown", "", "unknown", "", "unknown")
@@ -112,12 +119,10 @@ def _row(each: Priced) -> tuple[object, ...]:
     for layer in (Layer.PQC, Layer.QKD_REFRESH):
         cells += [money(layers[layer].total) if layer in layers else "-"]
         cells += [money(each.points[layer]) if layer in each.points else "-"]
-    return (*head, *cells, money(each.costs.per_link_year))
+    return (*head, *cells, money(each.decided_per_year))
 
 
 def _show_items(each: Priced) -> None:
-    from keystrand.plan.fact import Unknown
-
     say(f"\n{each.case.name}")
     if not isinstance(each.costs, Unknown):
         lines = [(layer, item) for layer in each.costs.layers for item in layer.items]
@@ -131,8 +136,6 @@ def _show_items(each: Priced) -> None:
 
 
 def _say_total(total: Costs | Unknown, found: Sequence[Priced], findings: Sequence[Finding]) -> None:
-    from keystrand.plan.fact import Unknown
-
     if isinstance(total, Unknown):
         say("no cost is printed where an input is unknown; state these:")
         for reason in total.reasons:
@@ -149,15 +152,14 @@ def _told(each: Priced) -> dict[str, Any]:
     points = {layer.name.lower(): numbers(span) for layer, span in each.points.items()}
     return {
         "link": each.case.name,
-        "pattern": each.case.pattern,
+        "decided": each.case.pattern,
+        "priced": each.pattern,
         **_costs_told(each.costs),
         "per_percentage_point": points,
     }
 
 
 def _costs_told(costs: Costs | Unknown) -> dict[str, Any]:
-    from keystrand.plan.fact import Unknown
-
     if isinstance(costs, Unknown):
         return {"unknown": costs.reasons}
     return {

@@ -114,7 +114,6 @@ def _told(
 ) -> dict[str, Any]:
     from keystrand.cli import plan_risk_detail
     from keystrand.plan.fact import Unknown
-    from keystrand.plan.survey import arrival
 
     plain = {"link": case.name, "pattern": case.pattern}
     if isinstance(risk, Unknown):
@@ -124,7 +123,7 @@ def _told(
         "basis": risk.basis,
         "seed": trial.seed,
         "draws": trial.count,
-        "machine": arrival(estate.assumptions, estate.planned).told,
+        "machine": _machine_told(estate),
         "exposed_share": numbers(risk.exposure.share),
         "exposed_years": numbers(risk.exposure.years),
         "backlog_share": numbers(risk.exposure.backlog),
@@ -137,6 +136,27 @@ def _told(
         "left_today": numbers(risk.before),
         "notes": risk.notes,
         **plan_risk_detail.told(estate, case, risk, accept),
+    }
+
+
+def _machine_told(estate: Estate) -> dict[str, Any]:
+    """Whose word the curve is, and what to bear in mind."""
+    from keystrand.plan.survey import arrival, survey
+
+    told = arrival(estate.assumptions, estate.planned).told
+    if estate.assumptions.machine_years is not None:
+        return {"told": told}
+    edition = survey().editions[estate.assumptions.survey]
+    return {
+        "told": told,
+        "question": survey().question,
+        "experts": edition.experts,
+        "published": edition.published,
+        "counted_from": edition.counted_from,
+        "counted_from_basis": edition.counted_from_basis,
+        "last_verified": edition.last_verified,
+        "note": edition.note,
+        "caveats": survey().caveats,
     }
 
 

@@ -49,6 +49,8 @@ def show(estate: Estate, trial: Trial, case: Outcome, risk: Any, accept: float |
     show_table(("answer", "turns if", "range"), [*_flip_rows(estate, case, accept)])
     say("\ndates of agencies and laws that speak to this link")
     show_table(("due", "standing", "binding", "body", "says"), [_date_row(d) for d in case.deadlines])
+    for clash in _conflicts(estate, case):
+        say(f"at odds: {clash}")
 
 
 def told(estate: Estate, case: Outcome, risk: Any, accept: float | None) -> dict[str, Any]:

@@ -80,6 +80,7 @@ def _links(estate: Estate, links: tuple[str, ...]) -> list[str]:
 
 def _show(answers: Answers, found: Sequence[Assessment], draws: int, seed: int, *, matrix: bool) -> None:
     from keystrand.plan.acceptability import acceptability, missing_evidence, ranked, reversals
+    from keystrand.plan.answers import SCORE_MAX
     from keystrand.plan.vendors import weights_of
 
     weights = weights_of(answers)
@@ -97,7 +98,8 @@ def _show(answers: Answers, found: Sequence[Assessment], draws: int, seed: int, 
             f"{turn.winner} comes first if the weight of {turn.criterion} goes from {turn.weight:g} to {turn.becomes:.3g}"
         )
     for wish in missing_evidence(found, weights)[:SHOWN]:
-        _say_lines(f"evidence that could change who is first: {wish.product}, {wish.criterion}: {wish.asks}")
+        gain = f"{wish.gain:.2f} of {SCORE_MAX:g} beyond a tie"
+        _say_lines(f"evidence that could change who is first ({gain}): {wish.product}, {wish.criterion}: {wish.asks}")
     if matrix:
         _show_matrix(found)
     _show_fits(found)

@@ -61,3 +61,20 @@ def test_hardware_before_governance_is_flagged(tmp_path: Path) -> None:
     finding = json.loads(told.stdout.splitlines()[-1])["findings"][0]
     assert finding["requirement"] == "R011"
     assert "questions of governance are open" in finding["says"]
+
+
+@pytest.mark.proves("R125")
+def test_qkd_can_be_priced_beside_what_was_decided(tmp_path: Path) -> None:
+    words = ("cost", BANK, "--link", "office-dc")
+    plain, beside = plan(*words), plan(*words, "--beside")
+    assert plain.stdout.split()[4:6] == ["-", "-"]
+    cells = beside.stdout.splitlines()[0].split()
+    assert "k-" in cells[4]
+    assert "no gain" in beside.stdout  # whether it fails open is not answered, nor how often keys run out
+    assert cells[-1] == plain.stdout.splitlines()[0].split()[-1]  # a year of what was decided
+    file = tmp_path / "estate.toml"
+    ends = 'ends = ["head-office", "dc-east"]\n'
+    file.write_text(BANK.read_text().replace(ends, ends + 'on_exhaustion = "fail-closed"\n'))
+    row = json.loads(plan("cost", file, "--link", "office-dc", "--beside", "--json").stdout.splitlines()[0])
+    assert (row["decided"], row["priced"]) == ("PQC", "PQC + QKD refresh")
+    assert row["per_percentage_point"]["qkd_refresh"][0] > 50 * row["per_percentage_point"]["pqc"][2]

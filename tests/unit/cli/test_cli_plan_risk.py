@@ -84,7 +84,10 @@ carries = ["plans"]
 def test_dates_and_conflicts_of_a_link_are_in_its_json(tmp_path: Path) -> None:
     file = tmp_path / "estate.toml"
     file.write_text(ALLIES)
+    assert "at odds: hybrid: NSA (mandate)" in plan("risk", file, "--link", "l").stderr
     told = json.loads(plan("risk", file, "--json").stdout)
+    assert told["machine"]["experts"] == 26
+    assert "not a forecast" in told["machine"]["caveats"][0]
     assert told["deadlines"][0] | {"left_years": 0, "document": "", "says": "", "last_verified": ""} == {
         "due": "2026-12-31", "left_years": 0, "standing": "unknown", "binding": "recommendation", "document": "", "says": "",
         "body": "EU NIS Cooperation Group", "seen": "quoted", "last_verified": ""
@@ -100,3 +103,13 @@ def test_a_link_without_horizon_is_unknown(tmp_path: Path) -> None:
     assert json.loads(plan("risk", file, "--json").stdout)["unknown"] == [
         "for how long the data must stay confidential"
     ]
+
+
+def test_an_estate_may_state_its_own_machine(tmp_path: Path) -> None:
+    file = tmp_path / "estate.toml"
+    file.write_text(ALLIES + "[assumptions]\nmachine_years = [30.0, 40.0]\n")
+    told = plan("risk", file)
+    assert "machine in 30 to 40 years, as the estate states" in told.stderr
+    assert told.stdout.split()[3:5] == ["0", "%"]  # 20 years and the migration are over before it comes
+    file.write_text(ALLIES + '[assumptions]\nsurvey = "1999"\n')
+    assert "1999 is not an edition of the survey" in str(plan("risk", file).exception)
