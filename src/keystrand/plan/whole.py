@@ -22,9 +22,9 @@ TURNED_MAX: Final = 100
 """Links up to which each is asked what would change it; a larger estate asks for single ones (`keystrand plan explain`)."""
 
 
-def whole(estate: Estate, own: Mapping[str, Equipment] = NOBODYS) -> Plan:
-    """The plan of an estate. `own`: device profiles from the user's files, by name."""
-    turn = len(estate.links) <= TURNED_MAX
+def whole(estate: Estate, own: Mapping[str, Equipment] = NOBODYS, *, turned: bool = True) -> Plan:
+    """The plan of an estate. `own`: device profiles from the user's files, by name. turned: with what would change it."""
+    turn = turned and len(estate.links) <= TURNED_MAX
     return Plan(estate, tuple(_outcome(estate, name, own, turn) for name in estate.links))
 
 
