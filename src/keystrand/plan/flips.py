@@ -80,17 +80,24 @@ Turn = Callable[[float], Estate]
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """A figure that can be turned: its value today, and the estate with another one."""
+    """A figure that can be turned: its value today, and the estate with another one.
+
+    moves: the gates whose answer it can change; where another one keeps QKD out, it is not turned in vain. grounds: it can
+    change the baseline, too.
+    """
 
     field: str
     unit: str
     value: float
     turn: Turn
+    moves: frozenset[str] = frozenset({"rate", "sites", "budget"})
+    grounds: bool = False
 
 
 def flips(estate: Estate, name: str, own: Mapping[str, Equipment] = NOBODYS) -> tuple[Flip, ...]:
     """Of the link `name`: figures first, the nearest before the others, then answers in words."""
-    today = decided(estate, name, own).pattern
+    decision = decided(estate, name, own)
+    today, shut = decision.pattern, {fired.rule.key for fired in decision.against}
 
     def asked(other: Estate) -> Pattern:
         return decided(other, name, own).pattern
@@ -100,7 +107,9 @@ def flips(estate: Estate, name: str, own: Mapping[str, Equipment] = NOBODYS) -> 
         for field, now, then, other in choices(estate, name)
         if (pattern := asked(other)) is not today
     ]
-    figures = [flip for dial in dials(estate, name) for flip in turned(dial, asked, today)]
+    figures = [
+        f for dial in dials(estate, name) if dial.moves >= shut or dial.grounds for f in turned(dial, asked, today)
+    ]
     return (*sorted(figures, key=lambda flip: (flip.factor, flip.field)), *words)
 
 
@@ -132,12 +141,15 @@ def _bisected(
     return outside, asked(dial.turn(outside))
 
 
+STABLE: Final = frozenset({"stable"})
+
+
 def dials(estate: Estate, name: str) -> Iterator[Dial]:
     """The figures of a link; those that are unknown today have no distance to anything and are left out."""
     link = estate.links[name]
     known = classify(estate, name)
     if known.horizon_years is not None and (years := known.horizon_years.span.likely) > 0:
-        yield Dial("horizon_years", "years", years, lambda x: _worth(estate, name, horizon_years=x))
+        yield Dial("horizon_years", "years", years, lambda x: _worth(estate, name, horizon_years=x), grounds=True)
     found = feasible(estate, name)
     if found.loss_db is not None and link.segments and (loss := found.loss_db.span.likely) > 0:
         yield Dial("loss_db", "dB", loss, lambda x: _lossy(estate, name, x))
@@ -148,7 +160,7 @@ def dials(estate: Estate, name: str) -> Iterator[Dial]:
         yield Dial("otp_bytes_per_day", "bytes", payload, lambda x: _link(estate, name, otp_bytes_per_day=x))
     if link.reroutes_per_year is not None:
         often = max(figure(link.reroutes_per_year).span.likely, 0.1)
-        yield Dial("reroutes_per_year", "a year", often, lambda x: _link(estate, name, reroutes_per_year=x))
+        yield Dial("reroutes_per_year", "a year", often, lambda x: _link(estate, name, reroutes_per_year=x), STABLE)
     hazard = figure(estate.assumptions.relay_per_year).span.likely
     if link.qkd_alone_accepted_by and hazard > 0:
         yield Dial("assumptions.relay_per_year", "a year", hazard, lambda x: _assumed(estate, relay_per_year=x))

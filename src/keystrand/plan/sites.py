@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import combinations
+from collections.abc import Mapping, Sequence
+from itertools import combinations, pairwise
 from typing import Final
 
 from keystrand.plan.equipment import DEFAULTS, Equipment, Kind, rate_span, shipped
@@ -18,17 +18,20 @@ HOPS_MANY: Final = 400
 
 
 def network(
-    estate: Estate, found: Mapping[str, Feasibility], names: Iterable[str], untrusted_max: int | None = None
+    estate: Estate, found: Mapping[str, Feasibility], names: Sequence[str], untrusted_max: int | None = None
 ) -> Network:
-    """Of the links `names`. Hops that the estate does not know as a link are taken from the map, at their worst rate.
+    """Of the links `names`, with the devices they are planned with.
 
-    A relay site counts as untrusted while its owner, facility, jurisdiction or evidence is not stated.
+    A hop's key is what is known of it: of a link of the estate between its sites, of a part of a wanted link's own path, or
+    else of the map, at its worst. A relay site counts as untrusted while its owner, facility, jurisdiction or evidence is not
+    stated.
     """
     wants = tuple(_want(estate, found[name], untrusted_max) for name in names)
     ends = {end for want in wants for end in want.ends}
     relays = {n: _price(estate.tariffs.relay_site) for n, s in estate.sites.items() if s.may_relay is Answer.YES}
-    known = {frozenset(link.ends): found[name] for name, link in estate.links.items() if name in found}
-    devices = [shipped(name) for name in DEFAULTS[Kind.DV_QKD]]
+    known = _known(estate, found, names)
+    chosen = {each.name: each for name in names for each in found[name].equipment}
+    devices = list(chosen.values()) or [shipped(name) for name in DEFAULTS[Kind.DV_QKD]]
     least = min((want.bps for want in wants), default=0.0)
     hops = []
     for one, other in combinations(sorted({*ends, *relays}), 2):
@@ -45,9 +48,22 @@ def _want(estate: Estate, found: Feasibility, untrusted_max: int | None) -> Want
     return Want(link.ends, max(found.wanted_bps, 1e-3), min(2, link.disjoint_paths), untrusted_max)
 
 
-def _capacity(estate: Estate, known: Feasibility | None, ends: Ends, devices: list[Equipment]) -> float:
-    if known is not None and known.alone_bps is not None:
-        return known.alone_bps.span.low
+def _known(estate: Estate, found: Mapping[str, Feasibility], names: Sequence[str]) -> dict[frozenset[str], float]:
+    """Key at least on hops that are not guessed from the map; the better figure where there are two."""
+    known: dict[frozenset[str], float] = {}
+    parts = [(estate.links[name].ends, each.alone_bps) for name, each in found.items()]
+    for name in names:
+        stops = (estate.links[name].ends[0], *(found[name].sites or ()), estate.links[name].ends[1])
+        parts += [(step, found[name].skr_bps) for step in pairwise(stops) if len(stops) > 2]
+    for ends, rate in parts:
+        if rate is not None:
+            known[frozenset(ends)] = max(rate.span.low, known.get(frozenset(ends), 0.0))
+    return known
+
+
+def _capacity(estate: Estate, known: float | None, ends: Ends, devices: list[Equipment]) -> float:
+    if known is not None:
+        return known
     km = route_km(estate.sites.get(ends[0], Site()), estate.sites.get(ends[1], Site()))
     rate = None if km is None else rate_span(devices, fibre_db(km))
     return 0.0 if rate is None else rate.low

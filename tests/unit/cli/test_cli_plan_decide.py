@@ -27,6 +27,7 @@ lon = 8.0
 [sites.two]
 lat = 47.0
 lon = 9.5
+[sites.hall]
 [sites.between]
 lat = 47.0
 lon = 8.4
@@ -40,7 +41,7 @@ lat = 47.0
 lon = 9.15
 may_relay = "yes"
 [links.vault]
-ends = ["one", "two"]
+ends = ["one", "hall"]
 carries = ["plans", "prices"]
 path = "dc-dc"
 reroutes_per_year = 0.0
@@ -179,6 +180,11 @@ def test_place_finds_relays_for_a_link_without_fibre_of_its_own(estate: Path) ->
     assert found["cost_is_money"] is False
     spoken = plan("place", estate, "--link", "far")
     assert "the best possible is at most 0.0% cheaper" in spoken.stderr
+
+
+def test_place_takes_a_fibre_that_the_estate_knows_before_the_map(estate: Path) -> None:
+    (found,) = told("place", estate, "--link", "vault")
+    assert (found["relays"], found["routes"]) == ([], {"vault": [["one", "hall"]]})
 
 
 def test_place_says_so_where_sites_of_undocumented_trust_are_not_wanted(estate: Path) -> None:
