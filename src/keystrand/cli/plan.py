@@ -19,6 +19,7 @@ VERBS: Final = {
     "place": "Place trusted nodes and QKD links at least cost.",
     "report": "Write the whole plan as one HTML file, and as PDF.",
     "risk": "Say what a later machine would read, and what risk is left.",
+    "verify": "Hold the plan against what running sites measure.",
     "roadmap": "Print the steps in their one order, and what breaks it.",
     "scan": "Look at live TLS and SSH ends.",
     "inventory": "Show certificates, and coverage by post-quantum algorithms.",
