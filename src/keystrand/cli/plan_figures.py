@@ -27,7 +27,7 @@ def outcomes(estate: Estate, names: Sequence[str]) -> list[Outcome]:
     """What was found and decided for these links, with the equipment that the estate's own files describe."""
     from keystrand.plan.whole import whole
 
-    found = {outcome.name: outcome for outcome in whole(estate, turned=False).outcomes}
+    found = {outcome.name: outcome for outcome in whole(estate).outcomes}
     return [found[name] for name in names]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from keystrand.plan.claims import physics_words
 from keystrand.plan.drawing import Intervals, intervals
 from keystrand.plan.fact import Basis, Unknown
 from keystrand.plan.outcome import AS_DECIDED, NOW, WITH_PQC, Outcome, Plan
@@ -23,6 +24,7 @@ PLAIN: Final = {
     Pattern.PQC_QKD_MULTI: "post-quantum keys, and keys of QKD from several sources",
     Pattern.PQC_QKD_OTP: "post-quantum keys, and keys of QKD, with a one-time pad for a small part",
 }
+TURNS_SHOWN: Final = 3
 URGENT: Final = (Standing.PASSED, Standing.LATE, Standing.AT_RISK, Standing.IN_TIME)
 
 
@@ -65,7 +67,7 @@ def _axes(plan: Plan) -> Table:
             lifelong(o.classified.horizon_years),
             Cell(o.adversary),
             Cell(PLAIN[o.pattern]),
-            Cell("; ".join(o.flips[:2]) or "not computed"),
+            Cell(turns(o)),
         )
         for o in plan.outcomes
     )
@@ -75,6 +77,12 @@ def _axes(plan: Plan) -> Table:
         columns=(*AXES, "decision", "what would change it"),
         rows=rows,
     )
+
+
+def turns(o: Outcome) -> str:
+    """The nearest changes of one input that would change the decision, those that need no physics to be told."""
+    told = [words for words in map(str, o.flips) if not physics_words(words)]
+    return "; ".join(told[:TURNS_SHOWN]) or "no single change that was looked for"
 
 
 def _before_after_picture(plan: Plan) -> Iterator[Picture]:

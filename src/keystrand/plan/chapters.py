@@ -191,8 +191,7 @@ def _strands(plan: Plan) -> Table:
 def reasons(plan: Plan) -> Section:
     """Which rules gave each pattern, and what would turn it."""
     rows = tuple(
-        (Cell(o.name), Cell(o.pattern.value), Cell("; ".join(o.reasons)), Cell("; ".join(o.flips) or "nothing found"))
-        for o in plan.outcomes
+        (Cell(o.name), Cell(o.pattern.value), Cell("; ".join(o.reasons)), Cell(_turns(o))) for o in plan.outcomes
     )
     columns = ("link", "pattern", "rules that led to it, or keep QKD out", "what would change it")
     return Section(
@@ -201,6 +200,11 @@ def reasons(plan: Plan) -> Section:
         paragraphs=("Patterns only add layers. What is in force today stays.",),
         parts=(Table(name="reasons", title="Reasons", columns=columns, rows=rows),),
     )
+
+
+def _turns(o: Outcome) -> str:
+    """All flip points, the nearest first."""
+    return "; ".join(map(str, o.flips)) or "no single change that was looked for"
 
 
 def threat_matrix(plan: Plan) -> Section:

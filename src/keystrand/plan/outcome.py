@@ -10,10 +10,12 @@ from typing import Final
 from keystrand.plan.claims import Ground
 from keystrand.plan.classify import Classified
 from keystrand.plan.cost import Bill, Costs, bill_of, cost
+from keystrand.plan.equipment import Equipment
 from keystrand.plan.estate import Control, Estate, Link, Medium, PathType
 from keystrand.plan.exposure import Exposure, exposed
 from keystrand.plan.fact import Answer, Basis, Figure, Span, Unknown, figure
 from keystrand.plan.feasibility import Feasibility
+from keystrand.plan.flips import Flip, flips
 from keystrand.plan.gates import Gate
 from keystrand.plan.pattern import Layer, Pattern
 from keystrand.plan.positions import Deadline, deadlines
@@ -24,11 +26,13 @@ from keystrand.plan.roadmap import Roadmap, roadmap
 NOW: Final = "now"
 WITH_PQC: Final = "with PQC"
 AS_DECIDED: Final = "as decided"
+TURNED_MAX: Final = 100
+"""Links up to which each is asked what would change it: that takes up to a second a link."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One link. reasons, flips: why the pattern was chosen, and what would change it, in words. costs: of patterns."""
+    """One link. reasons: why the pattern was chosen, in words. own: device profiles of the user's files. costs: of patterns."""
 
     estate: Estate
     name: str
@@ -36,7 +40,7 @@ class Outcome:
     feasibility: Feasibility
     pattern: Pattern
     reasons: tuple[str, ...]
-    flips: tuple[str, ...] = ()
+    own: Mapping[str, Equipment] = field(default_factory=dict)
     costs: Mapping[Pattern, Costs | Unknown] = field(default_factory=dict)
 
     @property
@@ -53,6 +57,12 @@ class Outcome:
         """Whether key establishment is post-quantum already."""
         answers = {key_exchange(protocol) for protocol in self.link.protocols} - {Answer.NOT_APPLICABLE}
         return answers.pop() if len(answers) == 1 else Answer.NO if Answer.NO in answers else Answer.UNKNOWN
+
+    @cached_property
+    def flips(self) -> tuple[Flip, ...]:
+        """Single changes that would change the decision, found by asking the rules again; none are looked for in a large
+        estate, whose links are asked one by one (`keystrand plan explain`)."""
+        return flips(self.estate, self.name, self.own) if len(self.estate.links) <= TURNED_MAX else ()
 
     @property
     def relays(self) -> int:

@@ -12,23 +12,19 @@ from keystrand.plan.equipment import Equipment
 from keystrand.plan.estate import Estate
 from keystrand.plan.fact import Unknown
 from keystrand.plan.feasibility import NOBODYS, Feasibility, feasible
-from keystrand.plan.flips import flips
 from keystrand.plan.outcome import Outcome, Plan
 from keystrand.plan.pattern import Pattern
 
 PRICED: Final = (Pattern.CLASSICAL, Pattern.PQC, Pattern.PQC_QKD)
 """What is priced for every link, to compare, besides what was decided."""
-TURNED_MAX: Final = 100
-"""Links up to which each is asked what would change it; a larger estate asks for single ones (`keystrand plan explain`)."""
 
 
-def whole(estate: Estate, own: Mapping[str, Equipment] = NOBODYS, *, turned: bool = True) -> Plan:
-    """The plan of an estate. `own`: device profiles from the user's files, by name. turned: with what would change it."""
-    turn = turned and len(estate.links) <= TURNED_MAX
-    return Plan(estate, tuple(_outcome(estate, name, own, turn) for name in estate.links))
+def whole(estate: Estate, own: Mapping[str, Equipment] = NOBODYS) -> Plan:
+    """The plan of an estate. `own`: device profiles from the user's files, by name."""
+    return Plan(estate, tuple(_outcome(estate, name, own) for name in estate.links))
 
 
-def _outcome(estate: Estate, name: str, own: Mapping[str, Equipment], turn: bool) -> Outcome:
+def _outcome(estate: Estate, name: str, own: Mapping[str, Equipment]) -> Outcome:
     classified, feasibility = classify(estate, name), feasible(estate, name, own)
     decision = decide(estate, name, classified, feasibility)
     told = (decision.led, *decision.against)
@@ -41,7 +37,7 @@ def _outcome(estate: Estate, name: str, own: Mapping[str, Equipment], turn: bool
         reasons=tuple(
             f"{fired.rule.asks} {fired.answer}: {fired.evidence} ({fired.rule.requirement})" for fired in told
         ),
-        flips=tuple(str(flip) for flip in flips(estate, name, own)) if turn else (),
+        own=own,
         costs={pattern: _cost(estate, name, pattern, feasibility) for pattern in (*PRICED, decision.pattern)},
     )
 
