@@ -95,6 +95,9 @@ cover-kernels: setup ## the tests of the kernels with NUMBA_DISABLE_JIT=1, for c
 	@NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q tests/unit/qkd/test_kernels.py tests/unit/qkd/test_amplify.py \
 		tests/unit/qkd/test_ldpc.py -k "twin or textbook or vectors or gather or stream or halves or weave or syndromes"
 
+bench-plan: setup ## the planner: 1,000 links with risk, 100 sites placed, published links, brute force
+	@$(BIN)/python -m bench.bench_plan $(ARGS)
+
 bench-network: setup ## routing, exposure, simulated networks; ARGS="--live" starts real sites
 	@$(BIN)/python -m bench.bench_network $(ARGS)
 
