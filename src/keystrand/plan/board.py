@@ -12,7 +12,7 @@ from keystrand.plan.claims import physics_words
 from keystrand.plan.drawing import Intervals, intervals
 from keystrand.plan.fact import Basis, Unknown
 from keystrand.plan.outcome import AS_DECIDED, NOW, WITH_PQC, Outcome, Plan
-from keystrand.plan.page import Cell, Picture, Section, Table, chance, lasting, lifelong, ranged
+from keystrand.plan.page import Cell, Picture, Section, Table, chance, lasting, lifelong, merged, ranged
 from keystrand.plan.pattern import Pattern
 from keystrand.plan.positions import Standing
 
@@ -60,16 +60,19 @@ def _headlines(plan: Plan) -> Iterator[str]:
 
 
 def _axes(plan: Plan) -> Table:
-    rows = tuple(
+    rows = merged(
         (
-            Cell(", ".join(o.classified.carries) or "unknown"),
-            Cell(o.name),
-            lifelong(o.classified.horizon_years),
-            Cell(o.adversary),
-            Cell(PLAIN[o.pattern]),
-            Cell(turns(o)),
-        )
-        for o in plan.outcomes
+            (
+                Cell(", ".join(o.classified.carries) or "unknown"),
+                Cell(o.name),
+                lifelong(o.classified.horizon_years),
+                Cell(o.adversary),
+                Cell(PLAIN[o.pattern]),
+                Cell(turns(o)),
+            )
+            for o in plan.outcomes
+        ),
+        at=1,
     )
     return Table(
         name="axes",
@@ -110,7 +113,7 @@ def _before_after(plan: Plan) -> Table:
         name="before-after",
         title="Before and after",
         columns=("link", NOW, WITH_PQC, AS_DECIDED, "keys lie in store", "dates of regulators", "cost of the decision"),
-        rows=tuple(_row(outcome) for outcome in plan.outcomes),
+        rows=merged(_row(outcome) for outcome in plan.outcomes),
         note=note,
     )
 

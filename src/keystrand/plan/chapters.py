@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from keystrand.plan import relays
 from keystrand.plan.buffer import EXPOSURE_MEANS
 from keystrand.plan.check import Domain, readiness
+from keystrand.plan.comparison import why_not
 from keystrand.plan.drawing import Band, Chart, Mark, chart, estate_map
 from keystrand.plan.exposure import Case
 from keystrand.plan.fact import Span, figure
 from keystrand.plan.feasibility import choose
 from keystrand.plan.outcome import Outcome, Plan
-from keystrand.plan.page import Cell, Picture, Section, Table, lasting, ranged, row, shown
+from keystrand.plan.page import Cell, Picture, Section, Table, lasting, merged, ranged, row, shown
 from keystrand.plan.pattern import Layer, Pattern
 from keystrand.plan.relays import Path
 from keystrand.plan.survey import arrival
@@ -135,21 +136,21 @@ def links(plan: Plan) -> Section:
         name="feasibility",
         title="Whether QKD could feed it",
         columns=columns,
-        rows=tuple(_physical(o) for o in plan.outcomes),
+        rows=merged(_physical(o) for o in plan.outcomes),
         note=f"Keys lie in store: {EXPOSURE_MEANS}. Without QKD keys: share of time, at most.",
     )
     domains = Table(
         name="readiness",
         title="Whether it is ready, domain by domain",
         columns=("link", *Domain),
-        rows=tuple(row(o.name, *(a.value for a in readiness(o.link).values())) for o in plan.outcomes),
+        rows=merged(row(o.name, *(a.value for a in readiness(o.link).values())) for o in plan.outcomes),
     )
     return Section(name="links", title="Links", parts=(physical, domains, _strands(plan)))
 
 
 def _physical(o: Outcome) -> tuple[Cell, ...]:
     found, store = o.feasibility, o.feasibility.store
-    why = "; ".join(found.reasons[:1]) or "not computed"
+    why = why_not(o)
     return (
         Cell(o.name),
         Cell(f"none: {why}") if found.loss_db is None else shown(found.loss_db, "dB"),
@@ -183,14 +184,14 @@ def _strands(plan: Plan) -> Table:
         name="strands",
         title="What its keys will be made of",
         columns=("link", "QKD and PQC", "PQC alone", "classical alone"),
-        rows=tuple(rows),
+        rows=merged(rows),
         note="Predicted share of traffic-hours, by what their keys are made of. Operation measures the same.",
     )
 
 
 def reasons(plan: Plan) -> Section:
     """Which rules gave each pattern, and what would turn it."""
-    rows = tuple(
+    rows = merged(
         (Cell(o.name), Cell(o.pattern.value), Cell("; ".join(o.reasons)), Cell(_turns(o))) for o in plan.outcomes
     )
     columns = ("link", "pattern", "rules that led to it, or keep QKD out", "what would change it")

@@ -9,7 +9,7 @@ import msgspec
 from keystrand.plan.board import cost_of
 from keystrand.plan.fact import Unknown
 from keystrand.plan.outcome import Outcome, Plan
-from keystrand.plan.page import Cell, Section, Table, chance, ranged
+from keystrand.plan.page import Cell, Section, Table, chance, merged, ranged
 from keystrand.plan.pattern import Pattern
 from keystrand.plan.shelf import shipped
 
@@ -41,7 +41,7 @@ def comparison(plan: Plan) -> Section:
     facts = tuple(
         tuple(Cell(text) for text in (a.name, a.gives, a.fits, a.limited_by, a.complexity)) for a in approaches()
     )
-    numbers = tuple((Cell(o.name), *(instance(o, number) for number in range(len(facts)))) for o in plan.outcomes)
+    numbers = merged((Cell(o.name), *(instance(o, number) for number in range(len(facts)))) for o in plan.outcomes)
     return Section(
         name="comparison",
         title="The approaches, and what each would mean here",
@@ -70,8 +70,10 @@ def instance(o: Outcome, approach: int) -> Cell:
         simple = chance(o.worlds.residual(o.build(SIMPLE[approach])), o.risk_basis)
         return Cell(f"{simple.text}; {cost_of(o, SIMPLE[approach]).text}", o.risk_basis)
     found = o.feasibility
-    if found.skr_bps is None or found.skr_bps.span.high <= 0:
-        return Cell(f"not possible: {found.reasons[0]}" if found.reasons else "not possible: no key arrives")
+    if found.skr_bps is None:
+        return Cell(f"not possible: {why_not(o)}")
+    if found.skr_bps.span.high <= 0:
+        return Cell("not possible: no key arrives over this loss, or beside this light")
     risk = chance(o.worlds.residual(o.build(Pattern.PQC_QKD)), o.risk_basis).text
     if approach == QKD:
         rate = ranged(found.skr_bps.span, "bit/s")
@@ -83,6 +85,11 @@ def instance(o: Outcome, approach: int) -> Cell:
         return Cell("not needed: the ends reach each other")
     sites = ", ".join(found.sites) if found.sites else "too few sites may hold one"
     return Cell(f"{found.relays} nodes ({sites}); {risk} on top of PQC", o.risk_basis)
+
+
+def why_not(o: Outcome) -> str:
+    """Why there is no figure of QKD: what the path says, before anything else."""
+    return next(iter((*o.feasibility.path.reasons, *o.feasibility.reasons)), "not computed")
 
 
 def _boxes(o: Outcome) -> str:

@@ -256,7 +256,7 @@ class _Axes:
 def chart(asked: Chart) -> str:
     """The chart as SVG. Bands need at least one sample each."""
     canvas = Canvas(asked.name, asked.title, asked.says, 330)
-    x_max = max(x for band in asked.bands for x in band.xs)
+    x_max = max(*(x for band in asked.bands for x in band.xs), *(mark.x.high for mark in asked.marks))
     highs = [span.high for band in asked.bands for span in band.spans] + [level for _, level in asked.levels]
     y_max = 1.0 if asked.share else (10 ** math.ceil(math.log10(max(highs))) if asked.log_y else max(highs) * 1.1)
     axes = _Axes(asked, canvas, x_max, 1.0 if asked.log_y else 0.0, y_max)

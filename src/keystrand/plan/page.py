@@ -6,7 +6,7 @@ A figure is a cell with its basis: a reader sees whether it was measured, simula
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from keystrand.plan.fact import Basis, Figure, Span, Unknown
@@ -158,3 +158,11 @@ def lasting(seconds: float) -> str:
 def row(*cells: Cell | str) -> tuple[Cell, ...]:
     """A row of a table; plain words become cells without a figure."""
     return tuple(Cell(cell) if isinstance(cell, str) else cell for cell in cells)
+
+
+def merged(rows: Iterable[tuple[Cell, ...]], at: int = 0) -> tuple[tuple[Cell, ...], ...]:
+    """Rows that are alike but for their name (cell `at`) as one, with all names: what is the same is read once."""
+    found: dict[tuple[Cell, ...], list[str]] = {}
+    for cells in rows:
+        found.setdefault((*cells[:at], *cells[at + 1 :]), []).append(cells[at].text)
+    return tuple((*rest[:at], Cell(", ".join(names)), *rest[at:]) for rest, names in found.items())
