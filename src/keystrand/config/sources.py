@@ -71,6 +71,12 @@ class Etsi004Source(Dial, frozen=True, kw_only=True):
     framing: Annotated[
         Literal["2.1.1", "1.0.1"], Meta(description="layout of the messages, by the version that stands in them")
     ] = "2.1.1"
+    min_bps: Annotated[
+        int, Meta(description="lowest key rate to ask for, as the device wants it; 0: no wish", ge=0)
+    ] = 0
+    max_bps: Annotated[int, Meta(description="highest key rate to ask for; 0: no wish", ge=0)] = 0
+    jitter_bps: Annotated[int, Meta(description="how much the rate may vary; 0: no wish", ge=0)] = 0
+    ttl_s: Annotated[int, Meta(description="how long the device shall keep a chunk; 0: no wish", ge=0)] = 0
 
 
 class FilesSource(Section, frozen=True, kw_only=True):

@@ -111,5 +111,12 @@ def _streams(entry: SourceEntry, settings: Etsi004Source, *, leads: bool, limits
         return await _connected(settings, contexts, limits)
 
     source, destination = (settings.uri, settings.far_uri) if leads else (settings.far_uri, settings.uri)
-    qos = Qos(chunk_bytes=entry.key_bits // 8, timeout_ms=CHUNK_WAIT_MS, ttl_s=0)
+    qos = Qos(
+        chunk_bytes=entry.key_bits // 8,
+        min_bps=settings.min_bps,
+        max_bps=settings.max_bps,
+        jitter_bps=settings.jitter_bps,
+        timeout_ms=CHUNK_WAIT_MS,
+        ttl_s=settings.ttl_s,
+    )
     return Etsi004Device(connect, source=source, destination=destination, qos=qos, number=entry.keys_per_block)
