@@ -7,25 +7,25 @@ from typing import Final
 
 import click
 
-VERBS: Final = {
+VERBS: Final = {  # in the order in which a plan is made
+    "templates": "List the data classes that come with the program.",
+    "import": "Turn what other tools found into tables of an estate.",
+    "scan": "Look at live TLS and SSH ends.",
     "check": "Tell every fault and every gap of an estate.",
     "classify": "Show what each link carries and is.",
-    "cost": "Price each layer of what was decided, PQC beside QKD.",
-    "decide": "Decide what protects each link.",
-    "explain": "Say which rules decided, and what would change the answer.",
-    "feasibility": "Say whether QKD can feed each link.",
-    "gates": "Print what keeps each gate shut, who owns what, skills and risks.",
-    "import": "Turn what other tools found into tables of an estate.",
-    "place": "Place trusted nodes and QKD links at least cost.",
-    "report": "Write the whole plan as one HTML file, and as PDF.",
-    "risk": "Say what a later machine would read, and what risk is left.",
-    "verify": "Hold the plan against what running sites measure.",
-    "roadmap": "Print the steps in their one order, and what breaks it.",
-    "scan": "Look at live TLS and SSH ends.",
     "inventory": "Show certificates, and coverage by post-quantum algorithms.",
     "cbom": "Write the estate as a CBOM in CycloneDX 1.7.",
-    "templates": "List the data classes that come with the program.",
+    "feasibility": "Say whether QKD can feed each link.",
+    "decide": "Decide what protects each link.",
+    "explain": "Say which rules decided, and what would change the answer.",
+    "place": "Place trusted nodes and QKD links at least cost.",
+    "risk": "Say what a later machine would read, and what risk is left.",
+    "cost": "Price each layer of what was decided, PQC beside QKD.",
     "vendors": "Weigh what vendors answered by the evidence for it.",
+    "gates": "Print what keeps each gate shut, who owns what, skills and risks.",
+    "roadmap": "Print the steps in their one order, and what breaks it.",
+    "report": "Write the whole plan as one HTML file, and as PDF.",
+    "verify": "Hold the plan against what running sites measure.",
 }
 
 

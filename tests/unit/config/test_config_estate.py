@@ -6,10 +6,24 @@ from pathlib import Path
 
 import pytest
 
+from keystrand.config.fields import fields_of
 from keystrand.config.load import estate_faults, load_estate
 from keystrand.core.errors import ConfigError
-from keystrand.plan.estate import Answer, DeviceKind, Family
-from keystrand.plan.fact import Basis, figure
+from keystrand.plan.assumptions import Assumptions
+from keystrand.plan.estate import (
+    Certificate,
+    DataClass,
+    Device,
+    DeviceKind,
+    Family,
+    Link,
+    Protocol,
+    Segment,
+    Site,
+)
+from keystrand.plan.fact import Answer, Basis, figure
+from keystrand.plan.governance import Governance
+from keystrand.plan.tariffs import Tariffs
 
 HEAD = 'name = "metro"\nplanned = 2026-11-28\n[sites.one]\n[sites.two]\n'
 LINK = '[links.one-two]\nends = ["one", "two"]\n'
@@ -95,3 +109,48 @@ def test_all_faults_are_told_and_not_only_the_first(tmp_path: Path) -> None:
 
 def test_families_of_protocols_are_words_of_the_file() -> None:
     assert Family("wireguard") is Family.WIREGUARD
+
+
+ODD = (
+    "-1",
+    "0",
+    "1e400",
+    "nan",
+    "-inf",
+    "true",
+    '""',
+    '"\\u0000"',
+    '"x"',
+    "[]",
+    "[1, 2, 3]",
+    '["x", "x"]',
+    "{}",
+    "[{}]",
+)
+PLACES = {
+    "[classes.c]": DataClass,
+    "[sites.three]": Site,
+    "[links.l]\nends = ['one', 'two']": Link,
+    "[links.l]\nends = ['one', 'two']\n[[links.l.segments]]": Segment,
+    "[links.l]\nends = ['one', 'two']\n[[links.l.protocols]]\nname = 'tls'": Protocol,
+    "[devices.d]\nkind = 'kms'": Device,
+    "[certificates.c]": Certificate,
+    "[assumptions]": Assumptions,
+    "[tariffs]": Tariffs,
+    "[governance]": Governance,
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("value", ODD)
+def test_any_value_in_any_field_is_taken_or_told_with_its_line(place: str, value: str, tmp_path: Path) -> None:
+    for field in fields_of(PLACES[place]):
+        if f"\n{field.key} =" in place:
+            continue
+        for fault in faults(tmp_path, f"{HEAD}{place}\n{field.key} = {value}\n"):
+            assert fault.line > 0, (field.key, str(fault))
+
+
+def test_a_file_that_is_no_toml_is_told_with_its_line(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, HEAD + "[links\n")
+    assert (fault.line, "not TOML" in str(fault)) == (5, True)

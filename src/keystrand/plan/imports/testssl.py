@@ -51,8 +51,8 @@ def _flat(findings: list[_Finding]) -> dict[str, dict[str, str]]:
     """Findings of each target by id; those of the run itself belong to none."""
     targets: dict[str, dict[str, str]] = {}
     for each in findings:
-        if each.port:
-            host = each.ip.partition("/")[0]
+        host = each.ip.partition("/")[0]
+        if host and each.port:
             targets.setdefault(f"{host}:{each.port}", {})[each.id] = each.finding
     if not targets:
         raise NotReadable("a report of testssl.sh without a finding about a target")

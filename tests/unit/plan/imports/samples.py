@@ -132,6 +132,7 @@ SSLYZE: Final[dict[str, Any]] = {
 }
 
 TESTSSL: Final[list[dict[str, Any]]] = [
+    {"id": "engine_problem", "ip": "/", "port": "443", "severity": "WARN", "finding": "No engine or GOST support"},
     {
         "id": "TLS1_3",
         "ip": "portal.example/192.0.2.7",

@@ -85,6 +85,7 @@ def test_sslyze_with_the_plugin_for_post_quantum_groups(
 
 def test_testssl_flat_and_pretty() -> None:
     flat = read(SAMPLES["testssl"], "flat.json").endpoints["portal.example:443"]
+    assert len(read(SAMPLES["testssl"], "flat.json").endpoints) == 1  # what is said of the run itself is no end
     assert (flat.version, flat.supported) == ("1.3", ("X25519MLKEM768", "prime256v1", "X25519"))
     assert (flat.negotiated, key_exchange(flat)) == (None, UNKNOWN)  # a server may prefer the classical one
     pretty = read(js(TESTSSL_PRETTY), "pretty.json").endpoints["portal.example:443"]
