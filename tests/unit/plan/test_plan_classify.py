@@ -6,7 +6,7 @@ from datetime import date
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keystrand.plan.classify import DAY_YEARS, DEFAULTS, Lifetime, Stability, classify
@@ -33,6 +33,7 @@ horizons = st.tuples(st.floats(0, 50), st.floats(0, 50)).map(lambda pair: tuple(
 
 @pytest.mark.proves("R117")
 @given(st.lists(impacts, max_size=4), impacts, impacts)
+@settings(deadline=None)
 def test_impact_is_never_below_a_class_or_the_own_statement(
     told: list, own: Impact | None, one_more: Impact | None
 ) -> None:
@@ -53,6 +54,7 @@ def test_the_source_of_the_impact_is_kept() -> None:
 
 @pytest.mark.proves("R116")
 @given(st.lists(horizons, min_size=1, max_size=4), horizons)
+@settings(deadline=None)
 def test_the_horizon_is_that_of_the_longest_class(told: list, one_more: tuple[float, float]) -> None:
     classes = {f"c{at}": DataClass(horizon_years=horizon) for at, horizon in enumerate(told)}
     found = classify(estate(link(*classes), **classes), "l").horizon_years

@@ -6,7 +6,7 @@ import struct
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keystrand.core.errors import PeerFault
@@ -23,6 +23,7 @@ def packet(lists: list[tuple[str, ...]], padding: int = 4) -> bytes:
 
 
 @given(exchanges=names, keys=names, ciphers=names, padding=st.integers(4, 255))
+@settings(deadline=None)
 def test_lists_come_back_in_their_order(exchanges: tuple, keys: tuple, ciphers: tuple, padding: int) -> None:
     whole = packet([exchanges, keys, ciphers, *[()] * 7], padding)
     assert packet_size(whole[:4]) == len(whole)
@@ -30,6 +31,7 @@ def test_lists_come_back_in_their_order(exchanges: tuple, keys: tuple, ciphers: 
 
 
 @given(st.binary(max_size=200))
+@settings(deadline=None)
 def test_any_bytes_are_parsed_or_refused(data: bytes) -> None:
     for parse in (parse_kexinit, parse_banner):
         with suppress(PeerFault):
@@ -37,6 +39,7 @@ def test_any_bytes_are_parsed_or_refused(data: bytes) -> None:
 
 
 @given(st.integers(1, 80))
+@settings(deadline=None)
 def test_a_packet_cut_short_is_refused(cut: int) -> None:
     whole = packet([("curve25519-sha256",), ("ssh-ed25519",), *[()] * 8])
     with pytest.raises(PeerFault):

@@ -6,7 +6,7 @@ import math
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import CSV, GNPY, GRAPHML, SAMPLES, SNDLIB_XML, js
 
@@ -118,6 +118,7 @@ places = st.tuples(st.floats(-180, 180), st.floats(-90, 90))
 
 
 @given(places, places)
+@settings(deadline=None)
 def test_great_circles_are_symmetric_and_no_longer_than_half_way_round(one: tuple, other: tuple) -> None:
     there, back = great_circle_km(one, other), great_circle_km(other, one)
     assert there == pytest.approx(back, abs=1e-6)

@@ -102,6 +102,7 @@ def test_any_json_is_read_or_refused(name: str, value: object) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.text(max_size=90)), max_size=8))
+@settings(deadline=None)
 def test_names_fit_are_unlike_each_other_and_stay_with_their_key(keys: list[tuple[int, str]]) -> None:
     names = Names()
     given_ = {key: names.of(key, words) for key, words in keys}
@@ -111,5 +112,6 @@ def test_names_fit_are_unlike_each_other_and_stay_with_their_key(keys: list[tupl
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_any_text_survives_being_written(text: str) -> None:
     assert tomllib.loads(head(text, date(2026, 1, 1)))["name"] == text
