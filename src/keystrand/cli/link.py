@@ -106,7 +106,7 @@ def devices(config_file: Path, as_json: bool) -> int:
 
     config, faults = site_of(config_file), 0
     for name, entry in config.sources.items():
-        facts: dict[str, object] = {"link": name, "source": entry.label}
+        facts: dict[str, object] = {"link": name, "source": entry.label, "stated_bps": entry.device.rate_bps}
         try:
             told, findings = asyncio.run(probe(entry, config.limits))
         except KeystrandError as error:

@@ -50,7 +50,6 @@ class DeviceEntry(Section, frozen=True, kw_only=True):
             key_bits_min=self.key_bits_min,
             key_bits_max=self.key_bits_max,
             key_ids=self.key_ids,
-            rate_bps=self.rate_bps,
         )
 
 

@@ -11,13 +11,12 @@ from keystrand.sources.device import Kind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """Of one device. interfaces: those that it delivers key by; rate_bps: of secret key, 0: not stated."""
+    """Of one device. interfaces: those that it delivers key by; key_ids: what names a key at both ends."""
 
     interfaces: tuple[str, ...]
     key_bits_min: int
     key_bits_max: int
     key_ids: str
-    rate_bps: int = 0
 
     def lacks(self, kind: Kind, key_bits: int) -> Iterator[str]:
         """Why it cannot serve a source of this kind that asks for keys of this length."""
