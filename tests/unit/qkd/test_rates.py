@@ -32,12 +32,25 @@ def test_error_rates_of_Gobby_Yuan_Shields_2004(km, qber):
     assert seen.errors[0] == pytest.approx(qber, rel=0.03)
 
 
-@pytest.mark.parametrize(("km", "sifted_bps", "rel"), [(4.4, 3400, 0.1), (101, 23.4, 0.6), (122, 9.2, 0.6)])
-def test_sifted_rates_of_Gobby_Yuan_Shields_2004(km, sifted_bps, rel):
-    """Measured; every pulse a signal, half of them in matching bases. The far points fall 1.5 times below what 0.21 dB/km
-    explains (2 dB more loss, which the source does not state); so only the near one is a sharp test."""
-    gain = expected(quiet_conditions(gys(length_km=km))).gains[0]
-    assert 2e6 * gain / 2 == pytest.approx(sifted_bps, rel=rel)
+def gys_sifted_bps(km: float) -> float:
+    """Every pulse a signal, half of them in matching bases."""
+    return 2e6 * expected(quiet_conditions(gys(length_km=km))).gains[0] / 2
+
+
+def test_sifted_rates_of_Gobby_Yuan_Shields_2004():
+    """Measured: 3.4 kbit/s at 4.4 km, 23.4 bit/s at 101 km, 9.2 bit/s at 122 km.
+
+    The two far points are the model's times one factor, 0.65, and their ratio agrees to 1 %. It is no loss: that would spare
+    the dark counts, and make 11 % of the 8.9 % of errors that were measured at 122 km. So it is a share of the time in which
+    bits were counted at all, and no parameter that the source states; the profile is not tuned to it.
+    """
+    assert gys_sifted_bps(4.4) == pytest.approx(3400, rel=0.1)
+    assert gys_sifted_bps(101) / gys_sifted_bps(122) == pytest.approx(23.4 / 9.2, rel=0.02)
+    for km, measured_bps in ((101, 23.4), (122, 9.2)):
+        assert measured_bps / gys_sifted_bps(km) == pytest.approx(0.65, abs=0.02)
+    extra_db = -10 * math.log10(0.65)
+    darker = expected(quiet_conditions(gys(length_km=122.0, insertion_loss_db=extra_db)))
+    assert darker.errors[0] > 1.2 * 0.089
 
 
 def test_reach_of_vacuum_and_weak_decoy_is_that_of_Ma_2005():

@@ -15,7 +15,7 @@ from tests.unit.qkd.pair import SMALL, Pair, Side
 
 from keystrand.core.errors import KeystrandError, LinkUnavailable, PeerFault
 from keystrand.qkd.distill import cascade, verify
-from keystrand.qkd.distill.estimate import lim
+from keystrand.qkd.distill.estimate import Counts, lim
 from keystrand.qkd.distill.reconcile import BLOCKS_IN_WORK_MAX, blocks_in_work
 from keystrand.qkd.optics_attacks import InterceptResend
 from keystrand.qkd.profile import Distillation, Fibre, Proof, Source
@@ -81,6 +81,32 @@ def test_a_link_with_vacuum_and_weak_decoys_distils_by_their_bound():
     facts = bob.blocks[-1].provenance
     eps = {"eps_sec": VACUUM.distillation.eps_sec, "eps_cor": VACUUM.distillation.eps_cor}
     assert facts.bound_bits == math.floor(lim(counts, leak_bits=facts.leak_ec_bits, **eps))
+
+
+@pytest.mark.parametrize("judges", [("transmitter",), ("receiver",), ("transmitter", "receiver")])
+def test_a_block_that_the_monitor_rejects_never_refills_the_stock(judges):
+    """Run after run: key that somebody may know must not sign what comes later, or he goes on unseen."""
+    alice, bob = Side(), Side()
+    Pair(alice, bob).run(blocks=1)
+    stocks, judged = (alice.segments, bob.segments), []
+
+    def reject(pulses: int, counts: Counts) -> None:
+        judged.append(counts)
+        raise BlockRejected("monitor", "planted")
+
+    for run in range(3):
+        pair = Pair(alice, bob, seed=10 + run)
+        for name in judges:
+            getattr(pair, name).judge = reject
+        with pytest.raises(BlockRejected, match="planted"):
+            pair.run(blocks=1)
+        assert len(judged) == run + 1, "the first of the judges ends the run"
+        assert (alice.segments, bob.segments) == stocks
+        assert len(alice.blocks) == len(bob.blocks) == 1
+    Pair(alice, bob, seed=20).run(blocks=1)
+    assert same(alice, bob)
+    assert (alice.segments, bob.segments) != stocks
+    assert {segment.name for segment in bob.segments} <= {-1, *(block.sequence for block in bob.blocks)}
 
 
 def test_a_block_states_what_its_hash_and_its_tags_add():
