@@ -117,6 +117,43 @@ def light_hits(
 
 
 @kernel
+def lit(
+    turned: bool,
+    number: int,
+    photons: float,
+    weight: float,
+    bit: int,
+    late_s: float,
+    u: float,
+    figures: NDArray[np.float64],
+) -> int:
+    """Which detectors a candidate makes click, `turned` against the basis that it was sent in or not: as `light_hits`."""
+    stray = 0.5 if turned else figures[STRAY]
+    if number == BRIGHT:
+        if turned:
+            return 0
+        stray = 0.0
+    half_s = figures[SKEW_S] / 2
+    eta0 = figures[ETA0] * response(late_s, -half_s, figures[GATE_S])
+    eta1 = figures[ETA1] * response(late_s, half_s, figures[GATE_S])
+    return light_hits(u, weight, number, photons, bit, stray, eta0, eta1)
+
+
+@kernel
+def unlit(gate: int, dark0: int, dark1: int, quiet: bool, state: NDArray[np.int64]) -> int:
+    """Which detectors click without light in a gate: by their next dark counts, and by the afterpulse that may be due."""
+    hits = 0
+    if dark0 == gate:
+        hits |= 1
+    if dark1 == gate:
+        hits |= 2
+    if state[AFTER_GATE] == gate:
+        hits |= 1 << state[AFTER_DETECTOR]
+        state[AFTER_GATE] = FAR
+    return 0 if quiet else hits
+
+
+@kernel
 def receive(
     rng: Any,
     first: int,
@@ -142,8 +179,7 @@ def receive(
     indices .. offsets_s: candidates for light, ascending; uniforms: two rows of as many; figures, state: as named above;
     state goes on from call to call.
     """
-    eta0, eta1 = figures[ETA0], figures[ETA1]
-    p_dark0, p_dark1, share = figures[DARK0], figures[DARK1], figures[BLINDED]
+    p_dark0, p_dark1 = figures[DARK0], figures[DARK1]
     dark0, dark1 = next_gate(rng, p_dark0, first - 1), next_gate(rng, p_dark1, first - 1)
     place, found, dead = 0, 0, int(figures[DEAD_GATES])
     while found < out_gates.size:
@@ -152,58 +188,30 @@ def receive(
             gate = min(gate, indices[place])
         if gate >= stop:
             break
-        live, hits, in_time = gate >= state[BUSY_UNTIL], 0, False
-        offset_s = 0.0
-        basis = 255
+        live, hits, basis, late_s = gate >= state[BUSY_UNTIL], 0, 255, 0.0
         if place < indices.size and indices[place] == gate:
             if live:
                 basis = 0 if uniforms[1, place] < figures[KEY_BASIS_SHARE] else 1
-                late_s, half_s = offsets_s[place], figures[SKEW_S] / 2
-                stray = figures[STRAY] if basis == bases[place] else 0.5
-                if numbers[place] == BRIGHT:
-                    stray = 0.0
-                if numbers[place] != BRIGHT or basis == bases[place]:
-                    hits = light_hits(
-                        uniforms[0, place],
-                        weights[place],
-                        numbers[place],
-                        photons[place],
-                        bits[place],
-                        stray,
-                        eta0 * response(late_s, -half_s, figures[GATE_S]),
-                        eta1 * response(late_s, half_s, figures[GATE_S]),
-                    )
+                turned, u, late_s = basis != bases[place], uniforms[0, place], offsets_s[place]
+                hits = lit(turned, numbers[place], photons[place], weights[place], bits[place], late_s, u, figures)
                 if hits < 0:
                     state[OVERFLOWS] += 1
                     hits = 0
-                if hits:
-                    in_time, offset_s = True, late_s
             place += 1
-        quiet = not live or is_blinded(gate, share)
-        if dark0 == gate:
-            hits |= 0 if quiet else 1
-            dark0 = next_gate(rng, p_dark0, gate)
-        if dark1 == gate:
-            hits |= 0 if quiet else 2
-            dark1 = next_gate(rng, p_dark1, gate)
-        if state[AFTER_GATE] == gate:
-            hits |= 0 if quiet else 1 << state[AFTER_DETECTOR]
-            state[AFTER_GATE] = FAR
+        in_time = hits > 0
+        hits |= unlit(gate, dark0, dark1, not live or is_blinded(gate, figures[BLINDED]), state)
+        dark0 = next_gate(rng, p_dark0, gate) if dark0 == gate else dark0
+        dark1 = next_gate(rng, p_dark1, gate) if dark1 == gate else dark1
         if hits == 0:
             continue
         if basis == 255:
             basis = 0 if rng.random() < figures[KEY_BASIS_SHARE] else 1
-        double = hits == 3
-        bit = (1 if rng.random() < 0.5 else 0) if double else hits - 1
-        if in_time:
-            offset_s += figures[JITTER_S] * rng.standard_normal()
-        else:
-            offset_s = (rng.random() - 0.5) * figures[GATE_S]
-        out_gates[found] = gate
-        out_bases[found] = basis
-        out_bits[found] = bit
-        out_doubles[found] = double
-        out_offsets_s[found] = offset_s
+        bit = (1 if rng.random() < 0.5 else 0) if hits == 3 else hits - 1
+        late_s += (
+            figures[JITTER_S] * rng.standard_normal() if in_time else (rng.random() - 0.5) * figures[GATE_S] - late_s
+        )
+        out_gates[found], out_bases[found], out_bits[found] = gate, basis, bit
+        out_doubles[found], out_offsets_s[found] = hits == 3, late_s
         found += 1
         state[BUSY_UNTIL] = gate + 1 + dead
         state[AFTER_GATE] = FAR
