@@ -11,6 +11,7 @@ from tests.unit.qkd.pair import SMALL, Pair, Side
 
 from keystrand.core.errors import PeerFault
 from keystrand.qkd.distill import codes, reconcile
+from keystrand.qkd.distill.estimate import binary_entropy
 from keystrand.qkd.distill.ldpc import EXTEND, REVEAL_BITS, SYNDROME, Corrector, Layout, Oracle
 from keystrand.qkd.kernels import kernel, ldpc
 from keystrand.qkd.profile import Detector, Fibre, LinkProfile, Scheme, Source
@@ -106,6 +107,15 @@ def test_one_round_trip_is_enough_where_there_are_few_errors():
     sent, _, oracle, corrector = pair(200_000, 0.015, estimate=0.02)
     assert len(converse(corrector, oracle)) == 1
     assert np.array_equal(corrector.corrected, sent)
+
+
+@pytest.mark.parametrize("qber", [0.03, 0.05])
+def test_a_quarter_above_the_Shannon_limit_is_enough_for_one_round_trip(qber):
+    n = 16 * 65_536
+    sent, _, oracle, corrector = pair(n, qber)
+    assert len(converse(corrector, oracle)) == 1
+    assert np.array_equal(corrector.corrected, sent)
+    assert corrector.leak_bits < 1.25 * binary_entropy(qber) * n
 
 
 def test_an_estimate_that_is_too_low_costs_extensions_not_the_block():

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from keystrand.qkd.distill.estimate import binary_entropy
 from keystrand.qkd.kernels import ldpc
 
 FILE: Final = Path(__file__).with_name("codes.json")
@@ -45,6 +46,12 @@ def sizes() -> list[tuple[int, int]]:
     """Bits and checks of every code, the least checks first."""
     table = _file()
     return [(table["columns"] * table["lift"], code["rows"] * table["lift"]) for code in table["codes"]]
+
+
+def efficiencies() -> list[float]:
+    """Of every code, what it discloses at its threshold, relative to the Shannon limit there."""
+    table = _file()
+    return [code["rows"] / table["columns"] / binary_entropy(code["threshold"]) for code in table["codes"]]
 
 
 @cache

@@ -34,11 +34,11 @@ Bits = NDArray[np.uint8]
 SYNDROME: Final = 0
 EXTEND: Final = 1
 HEADER_BYTES: Final = 5
-F_START: Final = 1.23  # disclosed at first, relative to the Shannon limit of the estimate
-STRENGTH: Final = 12  # of a received bit, in the decoder's units
+START: Final = 1.07  # disclosed at first, relative to what a code without end would need: frames differ in their errors
+STRENGTH: Final = 16  # of a received bit, in the decoder's units
 REVEAL_BITS: Final = 256  # of a frame, in one extension
 ITERATIONS: Final = 60
-ITERATIONS_MORE: Final = 20  # after an extension, from where the decoder stood
+ITERATIONS_MORE: Final = 60  # after an extension, from where the decoder stood
 SLACK: Final = 1 / 17  # of a frame, left for punctured bits: 2^16 of 17 * 2^12 are sifted
 QBER_MIN: Final = 0.004
 
@@ -64,9 +64,10 @@ class Layout:
         room = table[0][0] * (1 - SLACK)
         frames = math.ceil(length_bits / room)
         payload = -(-length_bits // frames)
-        told = math.ceil(F_START * binary_entropy(max(qber_estimate, QBER_MIN)) * payload)
-        index = next((i for i, (_, checks) in enumerate(table) if checks >= told), len(table) - 1)
-        bits, checks = table[index]
+        limit = binary_entropy(max(qber_estimate, QBER_MIN)) * payload
+        wants = [math.ceil(START * f * limit) for f in codes.efficiencies()]
+        index = next((i for i, told in enumerate(wants) if table[i][1] >= told), len(table) - 1)
+        (bits, checks), told = table[index], wants[index]
         punctured = min(max(checks - told, 0), codes.load(index).punctured.size, bits - payload)
         return cls(length_bits, frames, payload, index, punctured)
 

@@ -8,8 +8,9 @@ Shapes, with n bits a frame, m checks and E edges sorted by check:
   llr    int8 (n, 64)     what is believed of each bit: positive for 0, at most TOP either way
   sent   int8 (E, 64)     the last message of each check along each edge
 
-The messages of a check are the smallest magnitude among its other edges, scaled by 3/4 and clipped at CLIP. Vector code is
-written as LLVM's vectors of 64 bytes, which every processor gets in pieces that it can do; plain Python runs `_visit`.
+The messages of a check are the smallest magnitude among its other edges, scaled by 3/4, less what the next smallest takes away
+where it is close (of inputs that doubt alike min-sum thinks too highly), and clipped at CLIP. Vector code is written as LLVM's
+vectors of 64 bytes, which every processor gets in pieces that it can do; plain Python runs `_visit`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ Ints = NDArray[np.int32]
 Lanes = NDArray[np.int8]
 
 TOP: Final = 127
-CLIP: Final = 31
+CLIP: Final = 41
+NEAR: Final = 3  # where the two least inputs of a check are closer, the one passed on counts for so much less
 BYTE: Final = ir.IntType(8)
 VECTOR: Final = ir.VectorType(BYTE, 64)
 FLAGS: Final = ir.VectorType(ir.IntType(1), 64)
@@ -68,9 +70,10 @@ def _visit(llr: Lanes, sent: Lanes, var: Ints, begin: int, end: int, odd: Any, h
     order = np.sort(size, axis=0) if end - begin > 1 else np.concatenate([size, np.full_like(size, TOP)])
     least, second = order[0], order[1]
     signs = (parity + (inner < 0).sum(axis=0)) % 2
+    near = np.maximum(NEAR - (second - least), 0)
     for k in range(end - begin):
-        value = np.where(size[k] == least, second, least)
-        value = np.minimum(value - (value >> 2), CLIP)
+        value = np.where(size[k] == least, second - (second >> 2), np.maximum(least - (least >> 2) - near, 0))
+        value = np.minimum(value, CLIP)
         value = np.where((signs + (inner[k] < 0)) % 2 == 1, -value, value)
         sent[begin + k] = value
         llr[var[begin + k]] = np.clip(inner[k] + value, -TOP, TOP)
@@ -145,9 +148,10 @@ def _emit_visit(emit: _Emitter, args: Any) -> None:
         return [emit.call("llvm.umin", least, size), second, builder.xor(signs, inner)]
 
     least, second, signs = emit.loop(begin, end, [emit.all(TOP), emit.all(TOP), odd], gather)
+    near = emit.call("llvm.usub.sat", emit.all(NEAR), builder.sub(second, least))
     scaled = []
-    for value in (least, second):
-        smaller = builder.sub(value, builder.lshr(value, emit.all(2)))
+    for value, less in ((least, near), (second, emit.all(0))):
+        smaller = emit.call("llvm.usub.sat", builder.sub(value, builder.lshr(value, emit.all(2))), less)
         scaled.append(emit.call("llvm.umin", smaller, emit.all(CLIP)))
 
     def scatter(edge: ir.Value, _state: list[ir.Value]) -> list[ir.Value]:
