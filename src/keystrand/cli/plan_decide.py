@@ -43,7 +43,7 @@ def command(estate_file: Path, links: tuple[str, ...], everywhere: bool, as_json
         show_table(HEADINGS, [_row(plan, name) for name in names])
         _summary(plan)
     if everywhere:
-        _everywhere(plan, as_json)
+        _everywhere(estate, plan, as_json)
 
 
 def _row(plan: Plan, name: str) -> tuple[object, ...]:
@@ -97,10 +97,10 @@ def told(estate: Estate, plan: Plan, name: str) -> dict[str, Any]:
     }
 
 
-def _everywhere(plan: Plan, as_json: bool) -> None:
-    from keystrand.plan.pilots import everywhere
+def _everywhere(estate: Estate, plan: Plan, as_json: bool) -> None:
+    from keystrand.plan.pilots import everywhere, priced
 
-    found = everywhere(plan.feasibilities)
+    found = everywhere(estate, plan.feasibilities)
     if as_json:
         print_json(
             {
@@ -109,10 +109,11 @@ def _everywhere(plan: Plan, as_json: bool) -> None:
                 "infeasible": found.infeasible,
                 "unknown": found.unknown,
                 "relays": found.relays,
+                "cost": priced(found.cost),
             }
         )
         return
     say(
         f"QKD on all {found.links} links: {found.feasible} feasible with {found.relays} relays, "
-        f"{found.infeasible} infeasible, {found.unknown} unknown; cost {found.cost}"
+        f"{found.infeasible} infeasible, {found.unknown} unknown; cost {priced(found.cost)}"
     )

@@ -12,9 +12,10 @@ from itertools import pairwise
 from typing import Final
 
 from keystrand.plan import buffer, ciphers, equipment, loss, relays
+from keystrand.plan.classify import weakest_control
 from keystrand.plan.demand import DIRECTIONS, KEY_BITS, MARGIN, Demand, demand
 from keystrand.plan.equipment import Equipment, Kind, Light
-from keystrand.plan.estate import Device, Estate, Link, Medium, Segment
+from keystrand.plan.estate import Control, Device, Estate, Link, Medium, Segment
 from keystrand.plan.fact import Answer, Basis, Figure, Span, figure
 from keystrand.plan.finding import Finding, Severity
 from keystrand.plan.loss import PathLoss
@@ -90,6 +91,7 @@ def feasible(estate: Estate, name: str, own: Mapping[str, Equipment] = NOBODYS) 
     light = _light(link, path)
     run = None if path.loss_db is None else Path(_with_filters(path.loss_db.span, light), light, path.km)
     rates = _rates(link, path, choices, run, refresh_wanted)
+    reasons += [] if _held(link) else ["a segment is not under contract: what is said of it may change without notice"]
     reasons += [*path.reasons, *needs.assumed, *rates.reasons]
     found = (
         findings
@@ -97,7 +99,7 @@ def feasible(estate: Estate, name: str, own: Mapping[str, Equipment] = NOBODYS) 
         + ciphers.check_ciphers(name, link)
         + _raman_finding(name, light, choices, run)
     )
-    verdict = _verdict(path, rates, refresh_wanted, [f for f in found if f.severity is Severity.BLOCKING])
+    verdict = _verdict(link, path, rates, refresh_wanted, [f for f in found if f.severity is Severity.BLOCKING])
     return Feasibility(
         link=name,
         path=path,
@@ -303,9 +305,15 @@ def _store(link: Link, needs: Demand, skr: Figure | None) -> buffer.Store | None
     )
 
 
-def _verdict(path: PathLoss, rates: _Rates, wanted_bps: float, blocking: list[Finding]) -> Answer:
+def _verdict(link: Link, path: PathLoss, rates: _Rates, wanted_bps: float, blocking: list[Finding]) -> Answer:
     """Of refresh alone; the one-time pad has an answer of its own."""
     if path.quantum_path is Answer.NO or any(f.requirement in ("R002", "R010") for f in blocking):
         return Answer.NO
     able = relays.enough(None if rates.skr is None else rates.skr.span, wanted_bps)
-    return Answer.UNKNOWN if able is Answer.YES and path.quantum_path is Answer.UNKNOWN else able
+    unsure = path.quantum_path is Answer.UNKNOWN or not _held(link)
+    return Answer.UNKNOWN if able is Answer.YES and unsure else able
+
+
+def _held(link: Link) -> bool:
+    """Whether somebody who is bound by a contract, or the estate itself, decides over every segment."""
+    return weakest_control(link) in (Control.OWNED, Control.CONTRACTED)

@@ -6,16 +6,17 @@ and margin; the order of the file decides among equals, never a name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from keystrand.plan import check
 from keystrand.plan.classify import Classified, classify
+from keystrand.plan.cost import Bill, Costs, bill_of, cost
 from keystrand.plan.decide import Decision, decide
 from keystrand.plan.equipment import Equipment
 from keystrand.plan.estate import Control, Estate, Impact
-from keystrand.plan.fact import Answer
+from keystrand.plan.fact import Answer, Unknown
 from keystrand.plan.feasibility import NOBODYS, Feasibility, feasible
 from keystrand.plan.finding import Finding
 from keystrand.plan.pattern import Pattern
@@ -40,14 +41,14 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Everywhere:
-    """QKD on every link of the estate: what that would be. cost: as `cost` says it, or why it cannot."""
+    """QKD on every link of the estate: what that would be."""
 
     links: int
     feasible: int
     infeasible: int
     unknown: int
     relays: int
-    cost: str
+    cost: Costs | Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +152,34 @@ def _maturity(estate: Estate, name: str) -> Answer:
     return Answer.NO if Answer.NO in answers else Answer.UNKNOWN if Answer.UNKNOWN in answers else Answer.YES
 
 
-def everywhere(found: Mapping[str, Feasibility], cost: Callable[[Feasibility], str] | None = None) -> Everywhere:
-    """Whatever the decisions say. `cost`: of QKD on one link, in words."""
+def everywhere(estate: Estate, found: Mapping[str, Feasibility]) -> Everywhere:
+    """Whatever the decisions say; the cost is that of the links on which it is feasible."""
     verdicts = [each.verdict for each in found.values()]
-    costs = "unknown: no cost model was given" if cost is None else "; ".join(cost(each) for each in found.values())
+    able = [each for each in found.values() if each.verdict is Answer.YES]
     return Everywhere(
         links=len(verdicts),
-        feasible=verdicts.count(Answer.YES),
+        feasible=len(able),
         infeasible=verdicts.count(Answer.NO),
         unknown=verdicts.count(Answer.UNKNOWN),
-        relays=sum(each.relays or 0 for each in found.values() if each.verdict is Answer.YES),
-        cost=costs,
+        relays=sum(each.relays or 0 for each in able),
+        cost=_cost(estate, able),
     )
+
+
+def _cost(estate: Estate, able: list[Feasibility]) -> Costs | Unknown:
+    bills = [bill_of(estate.links[each.link], Pattern.PQC_QKD, each.hops) for each in able]
+    missing = [reason for bill in bills if isinstance(bill, Unknown) for reason in bill.reasons]
+    known = [bill for bill in bills if isinstance(bill, Bill)]
+    if missing or not known:
+        return Unknown(tuple(dict.fromkeys(missing)) or ("no link on which it is feasible",))
+    return cost(estate, sum(known[1:], known[0]))
+
+
+def priced(costs: Costs | Unknown) -> str:
+    """`1,200,000 to 3,400,000 EUR over 5 years`, or what is missing for it."""
+    if isinstance(costs, Unknown):
+        return str(costs)
+    return f"{costs.total.low:,.0f} to {costs.total.high:,.0f} {costs.currency} over {costs.years:g} years"
 
 
 def _findings(estate: Estate, found: Mapping[str, Feasibility], ranked: tuple[Ranked, ...]) -> list[Finding]:
@@ -173,10 +190,10 @@ def _findings(estate: Estate, found: Mapping[str, Feasibility], ranked: tuple[Ra
         findings.append(Finding(("pilots_max",), says, "R008", hint="measure the pilots first, then widen"))
     asked = [name for name, link in estate.links.items() if check.plans_qkd(estate, link)]
     if len(asked) > max(estate.pilots_max, EVERYWHERE * len(estate.links)):
-        every = everywhere(found)
+        every = everywhere(estate, found)
         says = (
             f"QKD is named on {len(asked)} of {every.links} links: {every.infeasible} are infeasible, {every.unknown} "
-            f"unknown; the rest need {every.relays} relays"
+            f"unknown; the rest need {every.relays} relays, cost {priced(every.cost)}"
         )
         findings.append(Finding(("links",), says, "R008", hint="narrow it to the links whose disclosure hurts most"))
     return findings

@@ -5,40 +5,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from keystrand.plan.classify import classify
 from keystrand.plan.cost import Costs, bill_of, cost
-from keystrand.plan.decide import decide
 from keystrand.plan.equipment import Equipment
 from keystrand.plan.estate import Estate
 from keystrand.plan.fact import Unknown
-from keystrand.plan.feasibility import NOBODYS, Feasibility, feasible
+from keystrand.plan.feasibility import NOBODYS, Feasibility
 from keystrand.plan.outcome import Outcome, Plan
 from keystrand.plan.pattern import Pattern
+from keystrand.plan.pilots import Plan as Decided
+from keystrand.plan.pilots import decide_all
 
 PRICED: Final = (Pattern.CLASSICAL, Pattern.PQC, Pattern.PQC_QKD)
 """What is priced for every link, to compare, besides what was decided."""
 
 
 def whole(estate: Estate, own: Mapping[str, Equipment] = NOBODYS) -> Plan:
-    """The plan of an estate. `own`: device profiles from the user's files, by name."""
-    return Plan(estate, tuple(_outcome(estate, name, own) for name in estate.links))
+    """The plan of an estate. `own`: device profiles from the user's files, by name.
+
+    QKD stands on the pilots only; a candidate that waits has PQC, and says so.
+    """
+    decided = decide_all(estate, own)
+    return Plan(estate, tuple(_outcome(estate, name, own, decided) for name in estate.links))
 
 
-def _outcome(estate: Estate, name: str, own: Mapping[str, Equipment]) -> Outcome:
-    classified, feasibility = classify(estate, name), feasible(estate, name, own)
-    decision = decide(estate, name, classified, feasibility)
+def _outcome(estate: Estate, name: str, own: Mapping[str, Equipment], decided: Decided) -> Outcome:
+    decision, feasibility, pattern = decided.decisions[name], decided.feasibilities[name], decided.now(name)
     told = (decision.led, *decision.against)
+    reasons = [f"{fired.rule.asks} {fired.answer}: {fired.evidence} ({fired.rule.requirement})" for fired in told]
+    if pattern is not decision.pattern:
+        reasons.append(f"QKD waits: {estate.pilots_max} pilots at a time, and others come first (R008)")
     return Outcome(
         estate=estate,
         name=name,
-        classified=classified,
+        classified=decided.classified[name],
         feasibility=feasibility,
-        pattern=decision.pattern,
-        reasons=tuple(
-            f"{fired.rule.asks} {fired.answer}: {fired.evidence} ({fired.rule.requirement})" for fired in told
-        ),
+        pattern=pattern,
+        reasons=tuple(reasons),
         own=own,
-        costs={pattern: _cost(estate, name, pattern, feasibility) for pattern in (*PRICED, decision.pattern)},
+        costs={each: _cost(estate, name, each, feasibility) for each in (*PRICED, decision.pattern)},
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from keystrand.plan import equipment
 from keystrand.plan.equipment import DEFAULTS, Equipment, Kind, Light, rate_span, shipped
-from keystrand.plan.estate import Device, Estate, Link, Medium, Segment, Site
+from keystrand.plan.estate import Control, Device, Estate, Link, Medium, Segment, Site
 from keystrand.plan.fact import Answer, Basis, Span, Stated
 from keystrand.plan.feasibility import Feasibility, feasible
 from keystrand.plan.published import held, inside
@@ -22,7 +22,7 @@ DV = tuple(shipped(name) for name in DEFAULTS[Kind.DV_QKD])
 
 
 def fibre(**fields: object) -> Segment:
-    return Segment(medium=Medium.DARK_FIBRE, **fields)  # type: ignore[arg-type]
+    return Segment(**{"medium": Medium.DARK_FIBRE, "control": Control.OWNED, **fields})  # type: ignore[arg-type]
 
 
 def plan(
@@ -293,6 +293,15 @@ def test_a_carriers_service_is_no_and_an_unknown_medium_is_unknown() -> None:
     assert plan(Segment(medium=Medium.SERVICE, length_km=10.0)).verdict is Answer.NO
     assert plan(Segment(length_km=10.0)).verdict is Answer.UNKNOWN
     assert plan(fibre(length_km=10.0)).verdict is Answer.YES
+
+
+@pytest.mark.proves("R121")
+@pytest.mark.parametrize("control", [Control.THIRD_PARTY, Control.UNKNOWN])
+def test_a_segment_in_other_hands_lowers_feasibility_from_yes_to_unknown(control: Control) -> None:
+    found = plan(fibre(length_km=10.0, control=control))
+    assert found.verdict is Answer.UNKNOWN
+    assert any("not under contract" in reason for reason in found.reasons)
+    assert plan(fibre(length_km=10.0, control=Control.CONTRACTED)).verdict is Answer.YES
 
 
 def test_the_users_own_profile_is_taken_by_its_name() -> None:

@@ -15,6 +15,8 @@ from keystrand.plan.fact import Answer
 from keystrand.plan.flips import Flip, flips
 from keystrand.plan.pattern import Pattern
 from keystrand.plan.pilots import Plan, decide_all, everywhere
+from keystrand.plan.tariffs import Tariffs
+from keystrand.plan.whole import whole
 
 SIGNED = {name: Site(jurisdiction="CH", signed_off_by="head of facilities") for name in "ab"}
 
@@ -50,10 +52,20 @@ def test_qkd_named_on_the_whole_estate_is_answered_with_what_that_would_be() -> 
     plan = decide_all(crown.estate(links=links))
     warning = next(f for f in plan.findings if f.where == ("links",))
     assert "7 of 7 links: 6 are infeasible" in warning.says
-    every = everywhere(plan.feasibilities, cost=lambda each: f"{each.link} costs much")
+    assert "cost unknown: " in warning.says  # no tariff is stated, and none is made up
+    every = everywhere(crown.estate(links=links), plan.feasibilities)
     assert (every.feasible, every.infeasible, every.unknown) == (1, 6, 0)
-    assert every.cost.startswith("near costs much; far0 costs much")
-    assert everywhere(plan.feasibilities).cost.startswith("unknown")
+    money = {field: 1000.0 for field in Tariffs.__struct_fields__ if field not in ("years", "support_share_per_year")}
+    tariffs = Tariffs(**money, support_share_per_year=0.1)
+    every = everywhere(crown.estate(links=links, tariffs=tariffs, currency="CHF"), plan.feasibilities)
+    assert "CHF over 5 years" in pilots.priced(every.cost)
+
+
+@pytest.mark.proves("R008")
+def test_in_the_whole_plan_only_pilots_have_qkd_and_the_others_say_that_they_wait() -> None:
+    outcomes = whole(estate(3, pilots_max=1)).outcomes
+    assert [o.pattern.has_qkd for o in outcomes] == [True, False, False]
+    assert [o.reasons[-1].startswith("QKD waits") for o in outcomes] == [False, True, True]
 
 
 BETTER: dict[str, Callable[[Link], Link]] = {
