@@ -48,10 +48,13 @@ class Skip(Section, frozen=True, kw_only=True):
 
 
 class Sdn(Section, frozen=True, kw_only=True):
-    """Read access for an SDN controller: the tree of ETSI GS QKD 015 in RESTCONF's form."""
+    """Access for an SDN controller: the tree of ETSI GS QKD 015 in RESTCONF's form, and its notifications."""
 
     listen: Annotated[Address, Meta(description="host:port for controllers, mutual TLS")]
     readers: Annotated[tuple[str, ...], Meta(description="IDs, as in their certificates, of those that may read")]
+    writers: Annotated[
+        tuple[str, ...], Meta(description="of these, which may take a hop out of use for relays, and back")
+    ] = ()
 
 
 class Kmip(Section, frozen=True, kw_only=True):

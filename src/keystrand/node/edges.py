@@ -22,6 +22,7 @@ from keystrand.net.tls import ServerSide, TlsContexts, TlsPolicy
 from keystrand.node.engine import Engine
 from keystrand.node.interdomain import Border
 from keystrand.node.keys import EngineKeys
+from keystrand.node.maintenance import Upkeep
 from keystrand.node.objects import EngineObjects
 from keystrand.node.sdn import EngineNode
 from keystrand.node.streams import EngineStreams
@@ -40,6 +41,7 @@ class Edges:
     sink: Sink
     gauges: Callable[[Kme], Gauges]
     border: Border
+    upkeep: Upkeep | None = None
 
     async def open(self) -> list[Server]:
         """Listen on all of them. Raises ConfigError where an address cannot be had."""
@@ -86,11 +88,12 @@ class Edges:
         return PskContexts(section.file, policy, section.identities, self.sink)
 
     async def _sdn(self, section: Sdn) -> Server:
-        readers = frozenset(section.readers)
-        source = EngineNode(self.engine, self.gauges)
+        readers, writers = frozenset(section.readers), frozenset(section.writers)
+        source = EngineNode(self.engine, self.gauges, self.upkeep)
         app = etsi015_app(
             source,
             may_read=lambda identity: identity.kind in (None, "sae") and identity.name in readers,
+            may_write=lambda identity: identity.name in writers,
             sink=self.sink,
         )
         return await self._http(app, section.listen, self.contexts)

@@ -74,6 +74,14 @@ class Upkeep:
             )
         return stands
 
+    def relayed_links(self) -> frozenset[str]:
+        """Names of the relayed links that end here."""
+        return frozenset(name for name, link in self._relay.atlas.links.items() if self._relay.site in link.ends)
+
+    def of_hop(self, neighbour: str) -> WindowPaper | None:
+        """The window of this hop, if there is one."""
+        return next((paper for paper in self._all() if paper.window.neighbour == neighbour), None)
+
     def _get(self, window_id: str) -> WindowPaper:
         kept = self._papers.get(PAPER, window_id)
         if kept is None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
-from keystrand.config.relay import neighbours, relay_sae
+from keystrand.config.relay import PREFIX, neighbours, relay_sae
 from keystrand.config.schema import SiteConfig
 from keystrand.core.clock import Clock, SystemEntropy
 from keystrand.core.errors import KeystrandError, PeerFault
@@ -69,8 +69,7 @@ class Relaying:
         self.upkeep = Upkeep(papers, self.relay, clock)
         self._drawn = {name: Meter(DEMAND_WINDOW_S) for name in config.relayed_links}
         self._demand = {name: Meter(DEMAND_WINDOW_S) for name in self._neighbours}
-        self._others = dict.fromkeys(self._neighbours, 0)  # that others drew, as far as one can tell
-        self._pads = dict.fromkeys(self._neighbours, 0)  # bits that relays drew, at either end
+        self._others = dict.fromkeys(config.links, 0)  # bits that other applications than relays took, by link
         self.links = {name: LinkState() for name in config.relayed_links}
         self._flows: dict[str, deque[tuple[float, int]]] = {name: deque() for name in self.links}
         self._tasks: asyncio.TaskGroup | None = None
@@ -110,15 +109,12 @@ class Relaying:
         self.relay.maintenance.windows = self.upkeep.windows()
         self.relay.state.barred = self.upkeep.barred()
         for neighbour in self._neighbours:
-            bits, drawn, rate_bps = 0, -self._pads[neighbour], 0.0
+            bits, drawn, rate_bps = 0, 0, 0.0
             for link in self._hops[neighbour]:
                 bits += kme.pool.owned_bits(link)
-                ledger = kme.site.store.ledger(link)
-                rate_bps += self._rates[link].read(now_s, ledger[Account.INGESTED])
-                drawn += _drawn(ledger)
-            # a pad is reserved before it is counted as one, so the sum may go back: what it was is near enough
-            self._others[neighbour] = max(self._others[neighbour], drawn)
-            demand_bps = self._demand[neighbour].read(now_s, self._others[neighbour])
+                rate_bps += self._rates[link].read(now_s, kme.site.store.ledger(link)[Account.INGESTED])
+                drawn += self._others[link]
+            demand_bps = self._demand[neighbour].read(now_s, drawn)
             spans[neighbour] = bits, int(rate_bps), demand_bps
         return spans
 
@@ -175,7 +171,6 @@ class Relaying:
             )
         except KeystrandError as error:
             self._emit("strand.missing", peer=order.neighbour, reason=str(error))
-        self._pads[order.neighbour] += sum(key.material.length_bits for key in keys or ())
         self.relay.drawn(order.ticket, keys)
         self._perform()
 
@@ -186,7 +181,6 @@ class Relaying:
             keys = await self._engine.call(lambda kme: kme.get_key_with_ids(me, other, ids))
         except KeystrandError as error:
             self._emit("strand.missing", peer=order.neighbour, reason=str(error))
-        self._pads[order.neighbour] += sum(key.material.length_bits for key in keys or ())
         self.relay.fetched(order.ticket, keys)
         self._perform()
 
@@ -229,6 +223,13 @@ class Relaying:
         """The two ends of a relayed link got different bits for this block."""
         if link in self.links:
             self.relay.spoilt(link, sequence)
+
+    def emit(self, event: Event, /) -> None:
+        """Satisfies core.events.Sink: counts what applications take from the pools of our hops."""
+        if event.kind == "key.delivered" and not str(event.fields.get("initiator", PREFIX)).startswith(PREFIX):
+            link = str(event.fields.get("link", ""))
+            if link in self._others:
+                self._others[link] += int(event.fields.get("keys", 0)) * int(event.fields.get("size_bits", 0))
 
     def _emit(self, kind: str, **fields: Scalar) -> None:
         self._sink.emit(Event(kind, self._clock.now_s(), fields))

@@ -129,6 +129,8 @@ class SiteNode:
         self.relaying: Relaying | None = None
         if config.relay is not None:
             self.relaying = Relaying(config, signer, self.engine, self.lines, self.store.papers, self.clock, self.sink)
+        if self.relaying is not None:
+            self.sink.add(self.relaying)
         relayed = {} if self.relaying is None else self.relaying.links
         self.sourcing: Sourcing | None = None
         if config.sources:
@@ -271,11 +273,12 @@ class SiteNode:
                 (listen.host, listen.port), contexts, handler, allow=allow, limits=limits, frame_bytes_max=size
             )
             self._servers.append(server)
-        self._servers += await Edges(config, self.engine, self.contexts, self.sink, self._gauges, self.border).open()
+        upkeep = self.relaying.upkeep if self.relaying else None
+        edges = Edges(config, self.engine, self.contexts, self.sink, self._gauges, self.border, upkeep)
+        self._servers += await edges.open()
         if self.sourcing is not None:
             self._servers += await serve_push(config, self.sourcing, self.contexts, self.sink)
         beside = tuple(part.job for part in self.beside)
-        upkeep = self.relaying.upkeep if self.relaying else None
         place = Place(config, self.store, self.clock, self.feed, self._gauges, beside, upkeep)
         self._servers += await serve_admin(place, self.engine, self.sink, self._adopt, self.roll)
         self.sink.emit(Event("site.started", self.clock.now_s(), {"site": config.site.name}))

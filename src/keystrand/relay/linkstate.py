@@ -136,7 +136,7 @@ class LinkState:
         """How many bits per second the hops make that the link's routes may use now."""
         graph = self.graph(link, 0)
         spans = {(name, span.neighbour): span for name, advert in self.adverts.items() for span in advert.spans}
-        return {one: {other: float(spans[one, other].rate_bps) for other in around} for one, around in graph.items()}
+        return {one: {other: float(spans[one, other].rate_bps) for other in graph[one]} for one in sorted(graph)}
 
     def graph(self, link: RelayedLink, need_bits: int, *, closed: Closed | None = None) -> dict[str, dict[str, float]]:
         """Hops that the link's routes may use and that have bits for them, with their costs.

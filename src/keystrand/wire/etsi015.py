@@ -1,6 +1,6 @@
 """ETSI GS QKD 015 V2.1.1: a node as its SDN controller sees it, printed as RFC 7951 JSON of module etsi-qkd-sdn-node. No I/O.
 
-Reading only: nothing here is configured. A value that is not known is left out. What has a `when` on the type of its link
+A value that is not known is left out. What has a `when` on the type of its link
 (attenuation, wavelength, role, hops, QBER) is left out, too: the model compares an identity without prefix there, which
 libyang takes for true and yangson for false, so that the latter refuses the data.
 """
@@ -96,6 +96,7 @@ class Link:
     applications: tuple[UUID, ...] = ()
     skr_bps: float | None = None
     eskr_bps: float | None = None
+    enabled: bool = True
     consumption_bps: float | None = None
 
 
@@ -146,7 +147,7 @@ def tree(node: Node) -> Tree:
     """The content of the container qkd_node."""
     return _known(
         qkdn_id=str(node.node_id),
-        qkdn_status=_identity(node.status),
+        qkdn_status=identity_of(node.status),
         qkdn_version=node.version,
         qkdn_location_id=node.location,
         qkdn_capabilities={
@@ -155,19 +156,20 @@ def tree(node: Node) -> Tree:
             "key_relay_mode_enable": node.has_relay,
         },
         qkd_applications={"qkd_app": [_application(app, node.node_id) for app in node.applications]},
-        qkd_interfaces={"qkd_interface": [_interface(interface) for interface in node.interfaces]},
+        qkd_interfaces={"qkd_interface": [interface_tree(interface) for interface in node.interfaces]},
         qkd_links={"qkd_link": [_link(link, node.node_id) for link in node.links]},
     )
 
 
-def _interface(interface: Interface) -> Tree:
+def interface_tree(interface: Interface) -> Tree:
+    """One entry of qkd_interface."""
     return _known(
         qkdi_id=interface.number,
         qkdi_model=interface.model or None,
-        qkdi_type=_identity(interface.technology),
-        qkdi_status=_identity(interface.status),
+        qkdi_type=identity_of(interface.technology),
+        qkdi_status=identity_of(interface.status),
         qkdi_capabilities=_known(
-            role_support=_identity(interface.role),
+            role_support=identity_of(interface.role),
             max_absorption=_decimal3(interface.absorption_db_max),
         ),
     )
@@ -177,43 +179,55 @@ def _link(link: Link, local: UUID) -> Tree:
     is_virtual = link.type is LinkType.VIRT
     return _known(
         qkdl_id=str(link.link_id),
-        qkdl_status=_identity(link.status),
-        qkdl_enable=link.status is not LinkStatus.OFF,
+        qkdl_status=identity_of(link.status),
+        qkdl_enable=link.enabled,
         qkdl_local=_known(qkdn_id=str(local), qkdi_id=None if is_virtual else link.local_interface),
         qkdl_remote=_known(qkdn_id=str(link.remote_node), qkdi_id=None if is_virtual else link.remote_interface),
-        qkdl_type=_identity(link.type),
+        qkdl_type=identity_of(link.type),
         qkdl_applications=[str(app) for app in link.applications],
-        qkdl_performance=_known(
-            expected_consumption=_uint32(link.consumption_bps), skr=_uint32(link.skr_bps), eskr=_uint32(link.eskr_bps)
-        ),
+        qkdl_performance=performance(link),
+    )
+
+
+def performance(link: Link) -> Tree:
+    """Rates of a link, in bits per second."""
+    return _known(
+        expected_consumption=_uint32(link.consumption_bps), skr=_uint32(link.skr_bps), eskr=_uint32(link.eskr_bps)
     )
 
 
 def _application(app: Application, local: UUID) -> Tree:
     return _known(
         app_id=str(app.app_id),
-        app_status=_identity(app.status),
-        app_type=_identity(app.type),
-        server_app_id=app.server,
-        client_app_id=list(app.clients),
-        app_priority=_uint32(app.priority),
-        creation_time=_date(app.created_s),
-        expiration_time=_date(app.expires_s),
+        app_status=identity_of(app.status),
+        **application_terms(app),
+        creation_time=date_of(app.created_s),
+        expiration_time=date_of(app.expires_s),
         app_statistics={
             "statistics": [
-                {"end_time": _date(end_s), "start_time": _date(start_s), "consumed_bits": _uint32(bits)}
+                {"end_time": date_of(end_s), "start_time": date_of(start_s), "consumed_bits": _uint32(bits)}
                 for start_s, end_s, bits in app.consumed
             ]
         },
+        backing_qkdl_id=[str(link) for link in app.links],
+        local_qkdn_id=str(local),
+        remote_qkdn_id=str(app.remote_node) if app.remote_node else None,
+    )
+
+
+def application_terms(app: Application) -> Tree:
+    """Who shares keys, and on which terms."""
+    return _known(
+        app_type=identity_of(app.type),
+        server_app_id=app.server,
+        client_app_id=list(app.clients),
+        app_priority=_uint32(app.priority),
         app_qos=_known(
             max_bandwidth=_uint32(app.max_bps),
             min_bandwidth=_uint32(app.min_bps),
             jitter=_uint32(app.jitter_ms),
             ttl=_uint32(app.ttl_s),
         ),
-        backing_qkdl_id=[str(link) for link in app.links],
-        local_qkdn_id=str(local),
-        remote_qkdn_id=str(app.remote_node) if app.remote_node else None,
     )
 
 
@@ -221,7 +235,8 @@ def _known(**members: object) -> Tree:
     return {name: value for name, value in members.items() if value is not None and value != {} and value != []}
 
 
-def _identity(word: str | None) -> str | None:
+def identity_of(word: str | None) -> str | None:
+    """An identity of the types module, by its name there."""
     return f"{TYPES}:{word}" if word is not None else None
 
 
@@ -233,7 +248,8 @@ def _decimal3(value: float | None) -> str | None:
     return None if value is None else f"{value:.3f}"  # RFC 7951, 6.1: decimal64 is a string
 
 
-def _date(at_s: float | None) -> str | None:
+def date_of(at_s: float | None) -> str | None:
+    """Unix seconds as yang:date-and-time."""
     if at_s is None:
         return None
     return datetime.datetime.fromtimestamp(at_s, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

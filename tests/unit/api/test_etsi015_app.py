@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
+from uuid import UUID
 
 import pytest
 
 from keystrand.api.etsi015 import MEDIA, etsi015_app
-from keystrand.core.errors import StoreUnavailable
+from keystrand.api.etsi015_stream import LOCATION as STREAM_PATH
+from keystrand.core.errors import IllegalTransition, StoreUnavailable, UnknownKey
 from keystrand.core.events import Event
-from keystrand.testing.asgi import App, AsgiCaller
+from keystrand.testing.asgi import App, AsgiCaller, CertificateName, Message, TlsSide
 from keystrand.wire.etsi015 import Link, LinkStatus, Node, NodeStatus, entity_id
 
 NODE_PATH = "/restconf/data/etsi-qkd-sdn-node:qkd_node"
@@ -18,12 +22,21 @@ LINK = Link(link_id=LAB, status=LinkStatus.PASSIVE, remote_node=THERE)
 
 
 class Source:
-    error: Exception | None = None
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.refusal: Exception | None = None
+        self.link = LINK
+        self.asked: list[tuple[UUID, bool, str]] = []
 
     async def node(self) -> Node:
         if self.error is not None:
             raise self.error
-        return Node(node_id=HERE, status=NodeStatus.OPERATING, version="1", links=(LINK,))
+        return Node(node_id=HERE, status=NodeStatus.OPERATING, version="1", links=(self.link,))
+
+    async def enable(self, link: UUID, *, enabled: bool, actor: str) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.asked.append((link, enabled, actor))
 
 
 class Heard:
@@ -119,3 +132,97 @@ async def test_fault_within_is_told_without_words() -> None:
     reply = await caller(edge(source)[0]).request("GET", NODE_PATH)
     assert reply.status == 503
     assert b"secret" not in reply.body
+
+
+# setting --------------------------------------------------------------------------------------------------------------
+
+ENABLE_PATH = f"{NODE_PATH}/qkd_links/qkd_link={LAB}/qkdl_enable"
+
+
+def writer(source: Source) -> App:
+    return etsi015_app(
+        source,
+        may_read=lambda who: who.name in ("controller", "reader"),
+        may_write=lambda who: who.name == "controller",
+        sink=Heard(),
+        period_s=0.01,
+    )
+
+
+@pytest.mark.parametrize("media", [b"application/yang-data+json", b"application/json"])
+async def test_a_controller_that_may_takes_a_hop_out_of_use(media: bytes) -> None:
+    source = Source()
+    body = b'{"etsi-qkd-sdn-node:qkdl_enable": false}'
+    one = AsgiCaller(writer(source), "controller", headers=((b"content-type", media),))
+    reply = await one.request("PATCH", ENABLE_PATH, body)
+    assert (reply.status, reply.body) == (204, b"")
+    assert (await one.request("PUT", ENABLE_PATH, body.replace(b"false", b"true"))).status == 204
+    assert source.asked == [(LAB, False, "controller controller"), (LAB, True, "controller controller")]
+
+
+@pytest.mark.parametrize(
+    ("who", "path", "body", "error", "status"),
+    [
+        ("reader", ENABLE_PATH, b'{"etsi-qkd-sdn-node:qkdl_enable": false}', None, 403),
+        ("stranger", ENABLE_PATH, b'{"etsi-qkd-sdn-node:qkdl_enable": false}', None, 401),
+        ("controller", ENABLE_PATH, b'{"etsi-qkd-sdn-node:qkdl_enable": "no"}', None, 400),
+        ("controller", ENABLE_PATH, b'{"x": false}', None, 400),
+        ("controller", ENABLE_PATH, b"[]", None, 400),
+        ("controller", ENABLE_PATH, b"{" * 2000, None, 413),
+        ("controller", NODE_PATH, b'{"etsi-qkd-sdn-node:qkdl_enable": false}', None, 405),
+        ("controller", ENABLE_PATH.replace(str(LAB), "x"), b'{"etsi-qkd-sdn-node:qkdl_enable": false}', None, 404),
+        ("controller", ENABLE_PATH, b'{"etsi-qkd-sdn-node:qkdl_enable": false}', IllegalTransition("short"), 409),
+        ("controller", ENABLE_PATH, b'{"etsi-qkd-sdn-node:qkdl_enable": false}', UnknownKey("no such link"), 404),
+    ],
+)
+@pytest.mark.proves("R061")
+async def test_nothing_else_is_set(who: str, path: str, body: bytes, error: Exception | None, status: int) -> None:
+    source = Source()
+    source.refusal = error
+    reply = await AsgiCaller(writer(source), who).request("PATCH", path, body)
+    assert reply.status == status
+    assert source.asked == []
+
+
+# hearing --------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_listener_hears_what_changes_and_may_go() -> None:
+    source, gone, heard = Source(), asyncio.Event(), asyncio.Queue[bytes]()
+    app = writer(source)
+
+    async def receive() -> dict[str, str]:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            assert (b"content-type", b"text/event-stream") in message["headers"]
+        else:
+            await heard.put(message["body"])
+
+    scope: Message = {
+        "type": "http",
+        "method": "GET",
+        "path": STREAM_PATH,
+        "raw_path": STREAM_PATH.encode(),
+        "headers": [],
+        "extensions": {"keystrand.tls": TlsSide(CertificateName("sae", "reader"))},
+    }
+    listening = asyncio.create_task(app(scope, receive, send))
+    assert await asyncio.wait_for(heard.get(), 20) == b": listening\n\n"
+    source.link = replace(LINK, status=LinkStatus.OFF)
+    told = await asyncio.wait_for(heard.get(), 20)
+    message = json.loads(told.removeprefix(b"data: "))["ietf-restconf:notification"]
+    assert message["etsi-qkd-sdn-node:alarm"]["link"]["qkdl_id"] == str(LAB)
+    source.error = StoreUnavailable("busy")
+    gone.set()
+    await asyncio.wait_for(listening, 20)
+
+
+async def test_the_stream_is_listed_and_closed_to_strangers() -> None:
+    app = writer(Source())
+    listed = await caller(app).request("GET", "/restconf/data/ietf-restconf-monitoring:restconf-state")
+    (stream,) = json.loads(listed.body)["ietf-restconf-monitoring:restconf-state"]["streams"]["stream"]
+    assert stream["access"] == [{"encoding": "json", "location": STREAM_PATH}]
+    assert (await caller(app, "stranger").request("GET", STREAM_PATH)).status == 401
