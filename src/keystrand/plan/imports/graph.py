@@ -14,7 +14,7 @@ from keystrand.plan.imports.found import Found, Names, NotReadable, shortened
 
 EARTH_RADIUS_KM: Final = 6371.0088  # mean radius, IUGG
 DETOUR: Final = (1.2, 1.5)  # route length over great circle; assumed
-LINK_KM_MAX: Final = 4000.0  # median of the links: longer, and no net on the ground looks like that
+LINK_KM_MAX: Final = 12_000.0  # median of the links: more than even a full mesh around the world has
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,13 @@ def test_pixels_that_would_pass_for_degrees_are_seen_by_the_length_of_the_links(
     assert flat(nodes, edges[:2]) == ""  # two long links may be under an ocean
 
 
+def test_a_net_round_the_world_keeps_its_coordinates() -> None:
+    cities = {"London": (-0.1, 51.5), "New York": (-74.0, 40.7), "Tokyo": (139.7, 35.7), "Sydney": (151.2, -33.9)}
+    nodes = [Node(name, name, at) for name, at in cities.items()]
+    edges = [Edge(one, other) for one in cities for other in cities if one < other]
+    assert flat(nodes, edges) == ""
+
+
 def test_gnpy_fibres_in_a_row_are_one_link_and_both_directions_are_one() -> None:
     found = read(SAMPLES["gnpy"], "net.json")
     assert list(found.sites) == ["A", "B"]
