@@ -9,6 +9,7 @@ import click
 
 from keystrand.cli import exits
 from keystrand.cli.options import json_option, print_json
+from keystrand.cli.plan_equipment import own_equipment
 from keystrand.cli.plan_estate import ESTATE, estate_of, finding_rows
 from keystrand.cli.tables import show_table
 from keystrand.cli.terminal import say
@@ -33,7 +34,8 @@ def command(estate_file: Path, show: str, as_json: bool) -> int:
     """
     from keystrand.plan.whole import whole
 
-    plan = whole(estate_of(estate_file))
+    estate = estate_of(estate_file)
+    plan = whole(estate, own_equipment(estate))
     shows = {"gates": _gates, "raci": _raci, "skills": _skills, "risks": _risks}
     return exits.OK if shows[show](plan, as_json) else exits.REFUSED
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from keystrand.cli.options import json_option, print_json
+from keystrand.cli.plan_equipment import own_equipment
 from keystrand.cli.plan_estate import ESTATE, estate_of
 from keystrand.cli.terminal import say
 
@@ -28,7 +29,8 @@ def command(estate_file: Path, out: Path, pdf: Path | None, as_json: bool) -> No
     from keystrand.plan.report import report
     from keystrand.plan.whole import whole
 
-    page = report(whole(estate_of(estate_file)))
+    estate = estate_of(estate_file)
+    page = report(whole(estate, own_equipment(estate)))
     out.write_text(html(page), "utf-8")
     written = [out]
     if pdf is not None:

@@ -9,6 +9,7 @@ import click
 
 from keystrand.cli import exits
 from keystrand.cli.options import json_option, print_json
+from keystrand.cli.plan_equipment import own_equipment
 from keystrand.cli.plan_estate import ESTATE, estate_of, finding_rows
 from keystrand.cli.terminal import complain, say
 
@@ -26,7 +27,8 @@ def command(estate_file: Path, as_json: bool) -> int:
     """
     from keystrand.plan.whole import whole
 
-    found = whole(estate_of(estate_file)).roadmap
+    estate = estate_of(estate_file)
+    found = whole(estate, own_equipment(estate)).roadmap
     if as_json:
         for leg in found.legs:
             print_json(_told(leg))

@@ -9,6 +9,7 @@ import click
 
 from keystrand.cli import exits
 from keystrand.cli.options import json_option, print_json
+from keystrand.cli.plan_equipment import own_equipment
 from keystrand.cli.plan_estate import ESTATE, estate_of
 from keystrand.cli.tables import show_table
 from keystrand.cli.terminal import say
@@ -41,7 +42,8 @@ def command(estate_file: Path, sites: tuple[str, ...], as_json: bool) -> int:
     from keystrand.plan.verify import compared, measured_of, paired
     from keystrand.plan.whole import whole
 
-    plan = whole(estate_of(estate_file))
+    estate = estate_of(estate_file)
+    plan = whole(estate, own_equipment(estate))
     lines: list[Line] = []
     strangers = []
     for site in sites:

@@ -109,9 +109,10 @@ def _rate(plan: Plan) -> Iterator[Picture]:
     if not known:
         return
     marks = [
-        Mark(o.name, o.feasibility.loss_db.span, max(10.0, o.feasibility.skr_bps.span.likely))
+        Mark(o.name, o.feasibility.loss_db.span, o.feasibility.skr_bps.span.likely)
         for o in plan.outcomes
-        if o.feasibility.loss_db and o.feasibility.skr_bps and o.feasibility.loss_db.span.high <= LOSS_SHOWN_DB
+        if o.feasibility.loss_db and o.feasibility.loss_db.span.high <= LOSS_SHOWN_DB
+        if o.feasibility.skr_bps and o.feasibility.skr_bps.span.likely >= 1.0
     ]
     title = f"Key rate over loss, of {', '.join(shown_for.feasibility.chosen)}"
     ends = " down to ".join(f"{ranged(rate, 'bit/s')} at {db:.0f} dB" for db, rate in (known[0], known[-1]))

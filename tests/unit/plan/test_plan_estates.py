@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from keystrand.config.load import estate_faults, load_estate
-from keystrand.plan.check import findings
+from keystrand.plan.check import Domain, findings, readiness
+from keystrand.plan.claims import offences
 from keystrand.plan.finding import Severity
 from keystrand.plan.outcome import Plan
 from keystrand.plan.pattern import Layer, Pattern
@@ -65,6 +66,24 @@ def test_over_all_of_them_pqc_is_broad_and_qkd_narrow() -> None:
 def test_qkd_is_only_where_the_gate_into_the_pilot_is_open(name: str) -> None:
     gate = next(gate for gate in PLANS[name].gates if gate.into == "pilot")
     assert [finding.says for finding in gate.blocks] == []
+
+
+@pytest.mark.proves("R001", "R038")
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_nothing_that_the_planner_says_of_a_link_claims_too_much(plan: Plan) -> None:
+    """Rules, evidence, findings and gates, as the verbs print them one by one; the report is refused as a whole."""
+    told = [text for outcome in plan.outcomes for text in (*outcome.reasons, *outcome.feasibility.reasons)]
+    told += [f"{f.says} {f.hint}" for f in findings(plan.estate)]
+    told += [f"{f.says} {f.hint}" for gate in plan.gates for f in gate.findings]
+    assert [str(offence) for offence in offences("\n".join(told), plan.ground)] == []
+
+
+@pytest.mark.proves("R005")
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_readiness_is_told_for_the_four_domains_of_every_link(plan: Plan) -> None:
+    for outcome in plan.outcomes:
+        assert list(readiness(outcome.link)) == list(Domain)
+        assert outcome.pattern.has_qkd <= all(answer == "yes" for answer in readiness(outcome.link).values())
 
 
 @pytest.mark.proves("R072")
