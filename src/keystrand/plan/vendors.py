@@ -14,6 +14,7 @@ from datetime import date
 from typing import Final
 
 from keystrand.plan.answers import SCORE_MAX, Answers, Criterion, Evidence, Level, Product, Reply, questionnaire
+from keystrand.plan.check import QUANTUM
 from keystrand.plan.estate import DeviceKind, Estate, FailurePolicy
 from keystrand.plan.fact import Answer, Figure, Span, figure
 from keystrand.plan.finding import Finding, Severity
@@ -22,10 +23,6 @@ from keystrand.plan.pattern import Pattern
 from keystrand.plan.threats import Effect, threats
 
 CLAIM: Final = Level.CLAIM.factor
-QUANTUM: Final = frozenset(
-    {DeviceKind.DV_QKD, DeviceKind.CV_QKD, DeviceKind.ENTANGLED, DeviceKind.MDI_TF, DeviceKind.SATELLITE}
-    | {DeviceKind.FREE_SPACE}
-)
 RESIDENCY: Final = ("control", "data", "telemetry", "support")
 
 

@@ -70,6 +70,19 @@ def test_points_give_the_closed_form(build: Build) -> None:
     assert early == pytest.approx(np.full(50, residual(worlds.worst, build)))
 
 
+def test_the_mean_over_a_range_is_the_closed_form_where_that_is_linear() -> None:
+    """Exposure is linear in the chance of recording, and the floor of the endpoints in itself."""
+    points = {name: figure(getattr(Assumptions(), name)).span.likely for name in DRAWN}
+    ranged = points | {"recorded": (0.2, 1.0)}
+    estate = Estate(name="e", planned=PLANNED, assumptions=Assumptions(**ranged))  # type: ignore[arg-type]
+    likely = Estate(name="e", planned=PLANNED, assumptions=Assumptions(**points | {"recorded": 0.6}))  # type: ignore[arg-type]
+    for drawn, exact in zip(
+        *(Trial(e, 5000).risks(figure(12.0), None, CLASSICAL) for e in (estate, likely)), strict=True
+    ):
+        assert drawn.std() > 0.05
+        assert drawn.mean() == pytest.approx(exact.mean(), abs=1e-4)
+
+
 DRAWN = (
     "migration_years",
     "lag_years",
