@@ -42,6 +42,9 @@ def command(estate_file: Path, by_service: bool, as_json: bool) -> None:
         for entry in entries:
             print_json({"certificate": entry.subject} | _facts(entry))
         return
+    if not groups and not entries:
+        say("no protocol and no certificate is known; look with keystrand plan scan, or keystrand plan import a scan")
+        return
     show_table(COVERAGE, [_row(group) for group in groups])
     say("")
     show_table(CERTIFICATES, [_certificate(entry) for entry in entries])

@@ -165,6 +165,11 @@ def test_inventory_counts_unknown_ends_and_lists_certificates(estate: Path) -> N
     assert (rows[0]["key_exchange_share"], rows[0]["signature_share"], rows[2]["days"]) == (1.0, 0.0, 64)
 
 
+def test_an_inventory_of_nothing_says_how_to_look(estate: Path) -> None:
+    told = plan("inventory", estate)
+    assert (told.stdout, "keystrand plan scan" in told.stderr) == ("", True)
+
+
 def test_cbom_is_written_and_read_back(estate: Path, tmp_path: Path) -> None:
     estate.write_text(ESTATE + ENDS)
     out = tmp_path / "estate.cdx.json"
