@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from keystrand.plan.equipment import Equipment
     from keystrand.plan.estate import Estate
     from keystrand.plan.fact import Figure, Span
+    from keystrand.plan.outcome import Plan
 
 
 def own_equipment(estate: Estate) -> dict[str, Equipment]:
@@ -18,6 +19,13 @@ def own_equipment(estate: Estate) -> dict[str, Equipment]:
     named = [link.profile for link in estate.links.values()] + [d.profile for d in estate.devices.values()]
     files = {name: load_profile(name) for name in dict.fromkeys(named) if name.endswith(".toml")}
     return {name: of_profile(name, file.protocol, file.profile, file.model) for name, file in files.items()}
+
+
+def whole_of(estate: Estate) -> Plan:
+    """The whole plan of an estate, with its own device files."""
+    from keystrand.plan.whole import whole
+
+    return whole(estate, own_equipment(estate))
 
 
 def interval(figure: Figure | None) -> list[float] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from keystrand.cli.plan_equipment import whole_of
 from keystrand.plan.pattern import Pattern
 
 if TYPE_CHECKING:
@@ -25,9 +26,8 @@ SHORT: Final = {
 
 def outcomes(estate: Estate, names: Sequence[str]) -> list[Outcome]:
     """What was found and decided for these links, with the equipment that the estate's own files describe."""
-    from keystrand.plan.whole import whole
 
-    found = {outcome.name: outcome for outcome in whole(estate).outcomes}
+    found = {outcome.name: outcome for outcome in whole_of(estate).outcomes}
     return [found[name] for name in names]
 
 

@@ -11,6 +11,7 @@ import click
 
 from keystrand.cli import exits
 from keystrand.cli.options import json_option, print_json
+from keystrand.cli.plan_equipment import whole_of
 from keystrand.cli.plan_estate import chosen, estate_of, finding_rows
 from keystrand.cli.plan_figures import numbers
 from keystrand.cli.tables import show_table
@@ -71,11 +72,10 @@ def command(
 
 def _links(estate: Estate, links: tuple[str, ...]) -> list[str]:
     """Those asked for, or those that are to have QKD; of an estate without any, all."""
-    from keystrand.plan.whole import whole
 
     if links:
         return chosen(estate, links)
-    return [outcome.name for outcome in whole(estate).with_qkd] or list(estate.links)
+    return [outcome.name for outcome in whole_of(estate).with_qkd] or list(estate.links)
 
 
 def _show(answers: Answers, found: Sequence[Assessment], draws: int, seed: int, *, matrix: bool) -> None:

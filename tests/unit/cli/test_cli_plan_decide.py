@@ -191,3 +191,10 @@ def test_place_says_so_where_sites_of_undocumented_trust_are_not_wanted(estate: 
     result = plan("place", estate, "--link", "far", "--untrusted-max", "0")
     assert result.exit_code == exits.REFUSED
     assert "cannot be placed" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["roadmap", "gates", "risk"])
+def test_other_verbs_plan_with_the_users_own_device_files_too(estate: Path, verb: str) -> None:
+    result = plan(verb, estate)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert "no device profile" not in result.output
