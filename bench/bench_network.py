@@ -11,15 +11,23 @@ import random
 import sys
 import tempfile
 import time
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 from bench.report import Row, publish
 from keystrand.core.protection import Strand
 from keystrand.core.register import KeyRecord, Origin, Scope, Stage
+from keystrand.crypto.onetime import pad_bytes
 from keystrand.crypto.seal import RootKey, Sealer
 from keystrand.lab.network import NetworkLab
 from keystrand.relay.atlas import Atlas, RelayedLink, SiteFacts, Terms
+from keystrand.relay.flow import fill_bps
 from keystrand.relay.linkstate import LinkState
+from keystrand.relay.relay import Pace
 from keystrand.relay.routes import disjoint_routes
 from keystrand.store.sqlite import SqliteStore
 from keystrand.testing.clock import VirtualClock
@@ -27,10 +35,12 @@ from keystrand.testing.network.maps import drawn_atlas, drawn_hops, names_of
 from keystrand.testing.network.post import sign_as, verify
 from keystrand.testing.network.world import Network
 from keystrand.testing.world.faults import Faults
-from keystrand.wire.relay import Span
+from keystrand.wire.relay import Advert, Span, decode, encode
 
 BLOCK_BITS = 262_144
 KEYS_PER_BLOCK = BLOCK_BITS // 256
+BACKBONE_SITES = 32
+T = TypeVar("T")
 STORMY = Faults(loss=0.01, duplicate=0.01, crash_every_s=600.0, partition_every_s=300.0, down_s=20.0)
 CHAIN = """\
 name = "chain"
@@ -51,8 +61,19 @@ accept_undocumented = true
 RING = CHAIN.replace('"b", "c"', '"b", "d"').replace('"c", "d"', '"a", "c"', 1) + '[[hops]]\nends = ["c", "d"]\n'
 
 
-def routing(sites: int, hops: int) -> float:
-    """Milliseconds of processor per decision for two disjoint routes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """What one site of a network needs. hear_s: processor to take in everybody's adverts once, signatures left out."""
+
+    decide_ms: float
+    fill_ms: float
+    state_kib: float
+    advert_bytes: float
+    hear_s: float
+
+
+def routing(sites: int, hops: int) -> Routing:
+    """Two disjoint routes, how fast they can fill a link, and what has to be held and heard for that."""
     rng = random.Random(sites)
     names = names_of(sites)
     pairs = drawn_hops(rng, names, hops - sites)
@@ -60,20 +81,56 @@ def routing(sites: int, hops: int) -> float:
         name="far", ends=(names[0], names[sites // 2]), terms=Terms(paths=2, relays_max=62, accept_undocumented=True)
     )
     atlas = Atlas({name: SiteFacts(name=name) for name in names}, pairs, {"far": link})
-    state = LinkState(names[0], atlas, VirtualClock(), sign_as(names[0]), verify)
+    adverts = []
     for name in names:
         other = LinkState(name, atlas, VirtualClock(), sign_as(name), verify)
-        advert = other.own({near: Span(near, rng.randrange(10**6, 10**8), 1000) for near in atlas.neighbours(name)})
-        if advert is not None and name != names[0]:
-            state.hear(advert)
-        elif advert is not None:
-            state.adverts[name] = advert
-    rounds, began_s = 20, time.process_time()
-    for _ in range(rounds):
-        found = disjoint_routes(state.graph(link, BLOCK_BITS), link.origin, link.target, 2)
-    spent_ms = 1e3 * (time.process_time() - began_s) / rounds
+        spans = {
+            near: Span(near, rng.randrange(10**6, 10**8), rng.randrange(1000, 10**5)) for near in atlas.neighbours(name)
+        }
+        advert = other.own(spans)
+        assert advert is not None
+        adverts.append(encode(advert))
+    state = LinkState(names[0], atlas, VirtualClock(), sign_as(names[0]), lambda site, message, signature: None)
+    tracemalloc.start()
+    began_s = time.process_time()
+    for frame in adverts:
+        said = decode(frame)
+        assert isinstance(said, Advert)
+        if said.site == state.site:
+            state.adverts[said.site] = said
+        else:
+            state.hear(said)
+    hear_s = time.process_time() - began_s
+    state_kib = tracemalloc.get_traced_memory()[0] / 1024
+    tracemalloc.stop()
+    decide_ms, found = _timed(lambda: disjoint_routes(state.graph(link, BLOCK_BITS), link.origin, link.target, 2))
     assert len(found) == 2
-    return spent_ms
+    fill_ms, rate_bps = _timed(lambda: fill_bps(state.rates(link), link.origin, link.target, 2))
+    assert rate_bps > 0
+    size = sum(map(len, adverts)) / sites
+    return Routing(decide_ms=decide_ms, fill_ms=fill_ms, state_kib=state_kib, advert_bytes=size, hear_s=hear_s)
+
+
+def _timed(work: Callable[[], T], rounds: int = 10) -> tuple[float, T]:
+    """Milliseconds of processor, and what came of it."""
+    began_s = time.process_time()
+    for _ in range(rounds):
+        found = work()
+    return 1e3 * (time.process_time() - began_s) / rounds, found
+
+
+def national_bits() -> float:
+    """Bits of hops' key that one end key of 256 bits costs from end to end of a backbone of 32 trusted nodes in a row.
+
+    The size is that of the backbone between Beijing and Shanghai, 2,000 km (Chen et al., Nature 589, 214 (2021)).
+    """
+    names = names_of(BACKBONE_SITES)
+    hops = tuple(pairwise(names))
+    link = RelayedLink(name="far", ends=(names[0], names[-1]), terms=Terms(relays_max=62, accept_undocumented=True))
+    atlas = Atlas({name: SiteFacts(name=name) for name in names}, hops, {"far": link})
+    (route,) = atlas.static_routes(link)
+    block_bytes = Pace().block_bytes
+    return 256 * (len(route) - 1) * pad_bytes(block_bytes) / block_bytes
 
 
 def exposure(keys: int) -> float:
@@ -196,8 +253,14 @@ def main() -> int:
     options = parser.parse_args()
     rows = []
     for sites, hops in ((100, 500), (300, 1500), (1000, 5000)):
-        words = f"two disjoint routes, {sites} sites, {hops} hops"
-        rows.append(Row(name=words, value=routing(sites, hops), unit="ms"))
+        seen, words = routing(sites, hops), f"{sites} sites, {hops} hops"
+        rows.append(Row(name=f"two disjoint routes, {words}", value=seen.decide_ms, unit="ms"))
+        rows.append(Row(name=f"how fast they fill a link, {words}", value=seen.fill_ms, unit="ms"))
+        rows.append(Row(name=f"routing state held, {words}", value=seen.state_kib, unit="KiB"))
+        heard = f"one advert is {seen.advert_bytes:.0f} bytes; without signatures"
+        rows.append(Row(name=f"all adverts heard once, {words}", value=seen.hear_s, unit="s", note=heard))
+    note = f"{BACKBONE_SITES} trusted nodes in a row, one route; twice that for two"
+    rows.append(Row(name="hop key for one 256-bit end key", value=national_bits(), unit="bits", note=note))
     words = f"what a site could have seen, {options.keys} keys"
     rows.append(Row(name=words, value=exposure(options.keys), unit="s", goal=1.0, better="lower"))
     violations, keys, crashes = simulated(options.seeds, 30, options.hours)
