@@ -10,6 +10,7 @@ import pytest
 from test_site_pair import DEC, ENC, running, settled
 
 from keystrand.config.load import load_site
+from keystrand.crypto import pki
 from keystrand.lab.pair import Pair, found_pair
 from keystrand.node.site import SiteNode
 from keystrand.wire import etsi014 as wire
@@ -42,6 +43,22 @@ async def test_ml_kem_1024_at_both_ends_weaves_the_same_keys(tmp_path: Path) -> 
         assert all(a.material.matches(b.material) for a, b in zip(drawn, got, strict=True))
         for node in site.nodes.values():
             assert {record["algorithm"] for record in records(node, "strand.renewed")} == {"ML-KEM-1024"}
+
+
+@pytest.mark.proves("R068")
+async def test_a_site_with_ml_dsa_certificates_beside_a_classical_one(tmp_path: Path) -> None:
+    """Its KME, module and SAE authenticate by ML-DSA-65 (FIPS 204) to a site that does by ECDSA, and keys are equal."""
+    pair = found_pair(tmp_path / "pair", certificates={"alpha": "ml-dsa-65"})
+    kinds = [pki.load_certificate(load_site(file).tls.certificate).public_key() for file in pair.site_files.values()]
+    assert [type(kind).__name__.lstrip("_") for kind in kinds] == ["MLDSA65PublicKey", "ECPublicKey"], kinds
+    async with running(pair) as site:
+        await site.feeder.feed(131_072, blocks=2)
+        await settled(site)
+        answer = await site.clients["alpha"].request("POST", ENC, b'{"number": 3, "size": 256}')
+        drawn = wire.parse_container(answer.body)
+        fetched = await site.clients["bravo"].request("POST", DEC, wire.print_key_ids([key.key_id for key in drawn]))
+        got = wire.parse_container(fetched.body)
+        assert all(a.material.matches(b.material) for a, b in zip(drawn, got, strict=True))
 
 
 @pytest.mark.proves("R068")

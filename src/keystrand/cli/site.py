@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from keystrand.cli.options import FILE, FOLDER, config_option, site_of
 from keystrand.cli.terminal import say
+
+if TYPE_CHECKING:
+    from keystrand.crypto.pki import Algorithm
 
 
 @click.group()
@@ -41,8 +45,21 @@ def command() -> None:
     multiple=True,
     help="Person who may administer keys and policy; name two, for dual control.",
 )
+@click.option(
+    "--certificates",
+    type=click.Choice(["ecdsa-p256", "ml-dsa-65"]),
+    default="ecdsa-p256",
+    show_default=True,
+    help="How this site's certificates sign; each site of a network chooses for itself.",
+)
 def init(
-    name: str, folder: Path, host: str, listen_host: str | None, base_port: int, officers: tuple[str, ...]
+    name: str,
+    folder: Path,
+    host: str,
+    listen_host: str | None,
+    base_port: int,
+    officers: tuple[str, ...],
+    certificates: Algorithm,
 ) -> None:
     """Make CA, certificates, passphrase, audit key and site.toml; prints the path of the file.
 
@@ -53,7 +70,7 @@ def init(
     from keystrand.govern.roles import Role
 
     listen = listen_host or (host if host in ("127.0.0.1", "localhost", "::1") else "0.0.0.0")  # noqa: S104  a site serves others
-    file = found_site(folder, name, host=host, listen_host=listen, base_port=base_port)
+    file = found_site(folder, name, host=host, listen_host=listen, base_port=base_port, certificates=certificates)
     for officer in officers:
         invite_admin(file, officer, Role.SECURITY_OFFICER)
     say(f"site {name} stands in {folder}; keep a copy of {folder / 'passphrase'} in a safe place")

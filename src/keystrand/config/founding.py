@@ -155,11 +155,18 @@ class SiteCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def found_site(
-    folder: Path, name: str, *, host: str = "127.0.0.1", listen_host: str = "127.0.0.1", base_port: int = 8440
+    folder: Path,
+    name: str,
+    *,
+    host: str = "127.0.0.1",
+    listen_host: str = "127.0.0.1",
+    base_port: int = 8440,
+    certificates: pki.Algorithm = "ecdsa-p256",
 ) -> Path:
     """Make CA, certificates, passphrase, audit key and `site.toml` in `folder`; the path of the file.
 
-    host: name or address by which other sites reach this one. Raises ConfigError where a site stands there already.
+    host: name or address by which other sites reach this one; certificates: how the CA and those that it issues sign. Raises
+    ConfigError where a site stands there already.
     """
     check_name(name, what="site name")
     if not 1 <= base_port <= 65_535 - len(PORTS):
@@ -172,7 +179,7 @@ def found_site(
         (folder / inner).mkdir(exist_ok=True, mode=0o700)
     kme_id, gateway_sae = f"kme-{name}", f"gateway-{name}"
     hosts = tuple(dict.fromkeys((host, "localhost", "127.0.0.1")))
-    ca, _ = pki.create_ca(folder / "pki", name)
+    ca, _ = pki.create_ca(folder / "pki", name, algorithm=certificates)
     pki.issue(folder / "pki", kind="kme", name=kme_id, hosts=hosts)
     pki.issue(folder / "pki", kind="sae", name=gateway_sae, hosts=hosts)
     (folder / "peers" / "ca.pem").write_bytes(ca.read_bytes())

@@ -63,16 +63,17 @@ def issue(
     name: str,
     hosts: Iterable[str] = (),
     days: float = CERTIFICATE_DAYS,
-    algorithm: Algorithm = "ecdsa-p256",
+    algorithm: Algorithm | None = None,
     force: bool = False,
 ) -> tuple[Path, Path]:
     """A certificate for `name`, reached at `hosts` (DNS names and IP addresses); returns (certificate, private key).
 
-    Raises ConfigError where the files exist (unless `force`) or the authority cannot be read, BadRequest for a name.
+    algorithm: of its key; left out: that of the authority. Raises ConfigError where the files exist (unless `force`) or the
+    authority cannot be read, BadRequest for a name.
     """
     check_name(name)
     ca, ca_key = _load_ca(directory)
-    key = _generate(algorithm)
+    key = _generate(algorithm or _algorithm_of(ca_key))
     builder = _builder(_subject(name), ca.subject, key, days)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(ca=False), critical=True)
@@ -85,6 +86,10 @@ def issue(
     paths = directory / f"{kind}-{name}.pem", directory / f"{kind}-{name}.key"
     _write_pair(*paths, certificate, key, force=force)
     return paths
+
+
+def _algorithm_of(key: SigningKey) -> Algorithm:
+    return "ml-dsa-65" if isinstance(key, mldsa.MLDSA65PrivateKey) else "ecdsa-p256"
 
 
 def revoke(directory: Path, certificate: Path) -> Path:

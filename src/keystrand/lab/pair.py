@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from keystrand.config.founding import Role, append, card_of, found_site, join_link, read_card
+from keystrand.crypto.pki import Algorithm
 
 SITES = ("alpha", "bravo")
 LINK = "alpha-bravo"
@@ -47,12 +49,27 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def found_pair(folder: Path, *, length_km: float = 25.0, rotate_bytes: int = 4_194_304, extra: str = "") -> Pair:
-    """Found alpha and bravo with a link between them, gateways that may draw keys both ways, and `extra` TOML in both."""
+def found_pair(
+    folder: Path,
+    *,
+    length_km: float = 25.0,
+    rotate_bytes: int = 4_194_304,
+    extra: str = "",
+    certificates: Mapping[str, Algorithm] | None = None,
+) -> Pair:
+    """Found alpha and bravo with a link between them, gateways that may draw keys both ways, and `extra` TOML in both.
+
+    certificates: how those of a site sign, where that is not by ECDSA.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     base = free_base_port(2 * PORTS_PER_SITE)
     files = {
-        name: found_site(folder / name, name, base_port=base + index * PORTS_PER_SITE)
+        name: found_site(
+            folder / name,
+            name,
+            base_port=base + index * PORTS_PER_SITE,
+            certificates=(certificates or {}).get(name, "ecdsa-p256"),
+        )
         for index, name in enumerate(SITES)
     }
     for file in files.values():
