@@ -21,7 +21,7 @@ import msgspec
 
 from keystrand.core.secret import Secret
 from keystrand.sources.device import DeviceKey, Kind, joined, wipe
-from keystrand.wire.peer import SourceOffer, SourceTaken
+from keystrand.wire.peer import SHORT_MAX, SourceOffer, SourceTaken
 
 REPEAT_S: Final = 1.0
 GIVE_UP_S: Final = 60.0  # an offer that nobody answers
@@ -231,7 +231,7 @@ class Supply:
             offer=self._answering.message.offer,
             verdict=verdict,
             next_sequence=next_sequence,
-            reason=reason,
+            reason=reason[:SHORT_MAX],
         )
         self._orders.append(Say(self._answering.answer))
 

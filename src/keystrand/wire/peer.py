@@ -21,6 +21,10 @@ Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Text = Annotated[str, Meta(max_length=65_536, pattern=r"^[^\x00]*$")]
 
 
+SHORT_MAX: Final = 256
+Short = Annotated[str, Meta(max_length=SHORT_MAX, pattern=r"^[^\x00]*$")]
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):
     """Base of the tagged union."""
 
@@ -229,8 +233,8 @@ class SourceOffer(Message, tag="source-offer", frozen=True, kw_only=True):
     link: Text
     offer: Count
     sequence: Count
-    kind: Text
-    names: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=1024)]
+    kind: Short
+    names: Annotated[tuple[Short, ...], Meta(min_length=1, max_length=1024)]
     length_bits: Count
 
 
@@ -244,7 +248,7 @@ class SourceTaken(Message, tag="source-taken", frozen=True, kw_only=True):
     offer: Count
     verdict: Text
     next_sequence: Count
-    reason: Text = ""
+    reason: Short = ""
 
 
 class Checkpoint(Message, tag="checkpoint", frozen=True, kw_only=True):

@@ -13,6 +13,8 @@ from keystrand.core.errors import PeerFault
 from keystrand.wire import peer as wire
 
 RESERVED = {"t": "reserved", "request_id": "r1"}
+OFFER = {"t": "source-offer", "link": "l", "offer": 1, "sequence": 1, "kind": "files", "names": ["a"], "length_bits": 8}
+TAKEN = {"t": "source-taken", "link": "l", "offer": 1, "verdict": "lost", "next_sequence": 1, "reason": "r"}
 LEND = {"t": "lend", "blocks": [["l/0/0", 1]]}
 
 
@@ -22,6 +24,7 @@ def frame(message: dict[str, object]) -> bytes:
 
 def test_what_is_in_bounds_comes_through() -> None:
     assert wire.decode(frame(RESERVED)) == [wire.Reserved(request_id="r1")]
+    assert all(wire.decode(frame(message)) for message in (OFFER, TAKEN))
     assert wire.decode(frame({**LEND, "blocks": [["l/0/0", (1 << 63) - 1]]}))
 
 
@@ -33,6 +36,10 @@ def test_what_is_in_bounds_comes_through() -> None:
         {**LEND, "blocks": [["l/0/0", 1 << 63]]},
         {**LEND, "blocks": [["l/0/0", -1]]},
         {**LEND, "blocks": [["l/\x00/0", 1]]},
+        {**OFFER, "names": []},
+        {**OFFER, "names": ["a"] * 1025},
+        {**OFFER, "names": ["a" * 257]},
+        {**TAKEN, "reason": "r" * 257},
         {"t": "known", "link": "l", "sequence": 1 << 63, "verdict": "match"},
     ],
 )
