@@ -10,8 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from keystrand.config.founding import card_of, found_site, join_peer
 from keystrand.config.inviting import invite_admin, remove_admin
 from keystrand.config.load import load_site
+from keystrand.core.errors import ConfigError
 from keystrand.govern.roles import Role
 from keystrand.lab.pair import found_pair
 from keystrand.node.site import SiteNode
@@ -96,3 +98,41 @@ async def test_sighup_puts_grants_in_force_for_the_next_request(tmp_path: Path) 
     finally:
         stop.set()
         await running
+
+
+@pytest.mark.proves("R022")
+def test_a_start_refuses_another_policy_under_the_number_that_was_in_force(tmp_path: Path) -> None:
+    file = found_pair(tmp_path / "pair").site_files["alpha"]
+
+    def start() -> int:
+        node = SiteNode(load_site(file))
+        try:
+            return node.engine.kme.site.policy.serial
+        finally:
+            node.store.close()
+
+    assert start() == 1
+    sound = file.read_text()
+    changed = sound.replace("[[policy]]", "[[policy]]\nquota_bps = 1000\nquota_burst_bits = 4096", 1)
+    for _ in range(2):
+        file.write_text(changed)
+        with pytest.raises(ConfigError, match="number 1 of the one that was in force") as caught:
+            start()
+        assert "raise policy_serial in [site] to 2" in str(caught.value.hint)
+        file.write_text(sound + "# nothing that decides\n")
+        assert start() == 1
+    file.write_text(changed.replace("policy_serial = 1", "policy_serial = 2"))
+    assert start() == 2
+    file.write_text(sound.replace("policy_serial = 1", "policy_serial = 2"))
+    with pytest.raises(ConfigError, match="number 2"):
+        start()
+
+
+def test_a_peer_that_joins_a_site_which_has_run_raises_the_number(tmp_path: Path) -> None:
+    file = found_pair(tmp_path / "pair").site_files["alpha"]
+    SiteNode(load_site(file)).store.close()
+    join_peer(file, card_of(found_site(tmp_path / "charlie", "charlie", base_port=24_100)))
+    assert load_site(file).site.policy_serial == 2
+    node = SiteNode(load_site(file))
+    assert "charlie" in node.engine.kme.sessions
+    node.store.close()

@@ -46,7 +46,7 @@ def allow(initiator: str, responder: str, config_file: Path, quota_bps: float, q
     ends = f'from = "{initiator}"\nto = "{responder}"\n'
     append(config_file, f'\n[[policy]]\n{ends}require = "hybrid"\non_exhaustion = "closed"\n{quota}')
     say(f"{initiator} may draw keys shared with {responder}; allow it at the other site too")
-    say("a site that runs takes it up with a restart, or with a raised policy_serial and a SIGHUP")
+    say("raise policy_serial; a site that runs takes it up with a SIGHUP or a restart")
 
 
 @command.command("list")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Final, Literal
@@ -30,6 +31,7 @@ from keystrand.observe.audit import origin
 CARD_VERSION: Final = 1
 START_KEY_BYTES: Final = 4096  # the stock of authentication key that a link begins with
 CARD_BYTES_MAX: Final = 65_536
+_SERIAL: Final = re.compile(r"^(policy_serial\s*=\s*)(\d+)", re.MULTILINE)
 PORTS: Final = ("etsi014", "peer", "device", "status", "gateway", "classical", "quantum")  # from the base port on
 
 _SITE: Final = """\
@@ -41,7 +43,7 @@ kme_id = "{kme_id}"
 state_dir = "state"
 root_key_file = "passphrase"    # seals the store; keep a copy elsewhere, nothing can be read without it
 audit_key_file = "audit.key"
-policy_serial = 1               # raise it with every change of saes, tenants and policy: a site that runs wants a higher one
+policy_serial = 1               # raise it with every change of saes, tenants and policy: the site wants a higher one
 
 [tls]
 certificate = "pki/kme-{kme_id}.pem"
@@ -291,6 +293,8 @@ def join_link(
     write_private(folder / "start.key", start_key or secrets.token_bytes(START_KEY_BYTES))
     addition = _LINK.format(peer=card.name, link=link, module=module)
     append(file, addition if is_known else _met(file, config, card) + addition)
+    if not is_known:
+        _raise_serial(file, config)
     return module_file
 
 
@@ -303,6 +307,14 @@ def join_peer(file: Path, card: SiteCard) -> None:
     if _is_known(config, card, str(file)):
         raise ConfigError(f"{card.name} is a peer already", path=str(file), hint="add a link with `keystrand link add`")
     append(file, _met(file, config, card))
+    _raise_serial(file, config)
+
+
+def _raise_serial(file: Path, config: SiteConfig) -> None:
+    """SAEs of a new peer are a change of the policy: where a site has run already, it wants another number for it."""
+    if config.store_file.exists():
+        text = file.read_text("utf-8")
+        rewrite(file, _SERIAL.sub(lambda line: f"{line[1]}{int(line[2]) + 1}", text, count=1))
 
 
 def _met(file: Path, config: SiteConfig, card: SiteCard) -> str:

@@ -59,8 +59,8 @@ class Site(Section, frozen=True, kw_only=True):
     policy_serial: Annotated[
         int,
         Meta(
-            description="number of the policy, raised with every change: a site that runs takes no other policy "
-            "under this number or a lower one",
+            description="number of the policy, raised with every change: a site takes no other policy under this number, "
+            "running or at its next start",
             ge=1,
         ),
     ] = 1

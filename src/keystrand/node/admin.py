@@ -54,7 +54,27 @@ _LOGIN: Final = re.compile(r"://[^/@]*@")
 
 
 def policy_in_force(config: SiteConfig, store: SqlStore, now_s: float) -> Policy:
-    """That of the file, or a later one that came into force while the site ran; of two with one serial, the file's."""
+    """That of the file, or a later one that came into force while the site ran.
+
+    Raises ConfigError for another policy than the one that was in force under the same number: in a record or a report that
+    number would then mean two.
+    """
+    policy = _latest(config, store, now_s)
+    serial, _, digest = (store.papers.get("policy", "number") or "0").partition(" ")
+    if int(serial) == policy.serial and digest != policy.digest:
+        raise ConfigError(
+            f"the policy has changed, and still has the number {serial} of the one that was in force",
+            hint=f"raise policy_serial in [site] to {policy.serial + 1}, or take the change back",
+        )
+    return policy
+
+
+def keep_number(store: SqlStore, policy: Policy, now_s: float) -> None:
+    """Which policy is in force, for the next start; in a transaction."""
+    store.papers.put("policy", "number", now_s, f"{policy.serial} {policy.digest}")
+
+
+def _latest(config: SiteConfig, store: SqlStore, now_s: float) -> Policy:
     stated, kept = config.rules(), store.papers.get("policy", "present")
     if kept is None:
         return stated
@@ -141,6 +161,7 @@ class EngineDesk:
             raise BadRequest(f"policy_serial shall be above {self.policy().serial}")
         self.place.store.papers.put("policy", "present", self.place.clock.now_s(), document)
         changed = self.kme.set_policy(policy, actor=actor, emergency=emergency)
+        keep_number(self.place.store, policy, self.place.clock.now_s())
         self.replaced = policy
         return changed
 

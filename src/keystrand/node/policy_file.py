@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -41,8 +42,13 @@ def _changed_people(before: Roll, after: Roll) -> list[str]:
     ]
 
 
-async def read_again(file: Path, before: SiteConfig, engine: Engine, roll: Roll) -> Policy | None:
-    """Put policy and grants of `file` in force. None where that cannot be: the present ones stay, and a record says why."""
+async def read_again(
+    file: Path, before: SiteConfig, engine: Engine, roll: Roll, keep: Callable[[Policy], None]
+) -> Policy | None:
+    """Put policy and grants of `file` in force. None where that cannot be: the present ones stay, and a record says why.
+
+    keep: is told of the policy in the transaction in which it comes into force.
+    """
     try:
         after = load_site(file)
         if not only_policy_changed(before, after):
@@ -56,6 +62,7 @@ async def read_again(file: Path, before: SiteConfig, engine: Engine, roll: Roll)
             present = kme.site.policy
             if not changed or (policy.serial, policy.digest) != (present.serial, present.digest):
                 kme.set_policy(policy, actor=ACTOR)
+                keep(policy)
             if changed:
                 kme.site.record("admin.grants", changed=changed, actor=ACTOR)
 

@@ -29,7 +29,7 @@ from keystrand.net.frames import serve_frames
 from keystrand.net.http_server import HttpServer
 from keystrand.net.http_whole import Headers, Reply, Whole
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
-from keystrand.node.admin import Place, PolicyPaper, policy_in_force, roll_of, serve_admin
+from keystrand.node.admin import Place, PolicyPaper, keep_number, policy_in_force, roll_of, serve_admin
 from keystrand.node.beside import Part
 from keystrand.node.devices import Devices
 from keystrand.node.edges import Edges, Server
@@ -109,13 +109,15 @@ class SiteNode:
         self.contexts = tls_contexts(config.tls, self.sink)
         self.peer_contexts = tls_contexts(config.peer_tls, self.sink)
         self.store, self.replica = _open(config)
-        self.policy = policy_in_force(config, self.store, self.clock.now_s())
+        self.policy = self._first_policy()
         self.roll = roll_of(config.admin)
         self.border = Border(config, self.sink)
         place = self.replica
         self.engine = Engine(
             self._kme, self._perform, self._store_failed, self._store_back, turns=place.turns, disk=place.disk
         )
+        with self.store.transaction():
+            self._keep_number(self.policy)
         self.withdrawals = self._withdrawals()
         self.beside: list[Part] = [self.withdrawals] if self.withdrawals else []  # whoever runs the site may add more
         self.audit_sinks = self.engine.gate = audit_sinks(config, self.store, self.clock, self.sink)
@@ -141,6 +143,17 @@ class SiteNode:
         self._reading: set[asyncio.Task[None]] = set()
         self._servers: list[Server] = []
         self.tunnels: TunnelPrograms | None = None
+
+    def _first_policy(self) -> Policy:
+        """Raises ConfigError, and leaves the store to whoever mends the file."""
+        try:
+            return policy_in_force(self.config, self.store, self.clock.now_s())
+        except BaseException:
+            self.store.close()
+            raise
+
+    def _keep_number(self, policy: Policy) -> None:
+        keep_number(self.store, policy, self.clock.now_s())
 
     # building ------------------------------------------------------------------------------------------------------
 
@@ -377,7 +390,7 @@ class SiteNode:
     async def _read_policy(self, file: Path) -> None:
         # the site may be stopping, or its store have failed: that is said elsewhere
         with contextlib.suppress(KeystrandError):
-            self.policy = await read_again(file, self.config, self.engine, self.roll) or self.policy
+            self.policy = await read_again(file, self.config, self.engine, self.roll, self._keep_number) or self.policy
 
     async def _close(self) -> None:
         self.feed.close()
