@@ -10,6 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from keystrand.cli import exits
+from keystrand.cli.program import run
 from keystrand.config.founding import card_of, found_site, join_peer
 from keystrand.config.inviting import invite_admin, remove_admin
 from keystrand.config.load import load_site
@@ -128,11 +130,17 @@ def test_a_start_refuses_another_policy_under_the_number_that_was_in_force(tmp_p
         start()
 
 
-def test_a_peer_that_joins_a_site_which_has_run_raises_the_number(tmp_path: Path) -> None:
+def test_whoever_changes_the_policy_of_a_site_that_has_run_raises_its_number(tmp_path: Path) -> None:
     file = found_pair(tmp_path / "pair").site_files["alpha"]
+    assert run(["sae", "add", "till-1", "--config", str(file)]) == exits.OK
+    assert load_site(file).site.policy_serial == 1  # nobody knows this number yet
     SiteNode(load_site(file)).store.close()
     join_peer(file, card_of(found_site(tmp_path / "charlie", "charlie", base_port=24_100)))
     assert load_site(file).site.policy_serial == 2
     node = SiteNode(load_site(file))
     assert "charlie" in node.engine.kme.sessions
     node.store.close()
+    assert run(["sae", "add", "till-2", "--config", str(file)]) == exits.OK
+    assert run(["policy", "allow", "till-2", "gateway-bravo", "--config", str(file)]) == exits.OK
+    assert load_site(file).site.policy_serial == 4
+    SiteNode(load_site(file)).store.close()

@@ -35,7 +35,7 @@ def allow(initiator: str, responder: str, config_file: Path, quota_bps: float, q
     The rule fails closed: when keys run out, FROM is refused. Anything below hybrid needs a waiver with a name, a reason
     and an end, and failing open needs a fallback with its limits; write these into the file by hand.
     """
-    from keystrand.config.founding import append
+    from keystrand.config.founding import append_policy
     from keystrand.core.identity import check_name
 
     for name in (initiator, responder):
@@ -44,9 +44,9 @@ def allow(initiator: str, responder: str, config_file: Path, quota_bps: float, q
         f"quota_bps = {quota_bps!r}\nquota_burst_bits = {quota_burst_bits}\n" if quota_bps or quota_burst_bits else ""
     )
     ends = f'from = "{initiator}"\nto = "{responder}"\n'
-    append(config_file, f'\n[[policy]]\n{ends}require = "hybrid"\non_exhaustion = "closed"\n{quota}')
+    append_policy(config_file, f'\n[[policy]]\n{ends}require = "hybrid"\non_exhaustion = "closed"\n{quota}')
     say(f"{initiator} may draw keys shared with {responder}; allow it at the other site too")
-    say("raise policy_serial; a site that runs takes it up with a SIGHUP or a restart")
+    say("a site that runs takes it up with a SIGHUP or a restart")
 
 
 @command.command("list")

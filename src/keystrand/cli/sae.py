@@ -22,7 +22,7 @@ def command() -> None:
 @click.option("--host", "hosts", multiple=True, help="Host of the application; may be repeated.")
 def add(name: str, config_file: Path, site: str | None, hosts: tuple[str, ...]) -> None:
     """Make NAME known; for an SAE of this site, issue its certificate too and print its path and its key's."""
-    from keystrand.config.founding import append
+    from keystrand.config.founding import append_policy
     from keystrand.core.identity import check_name
     from keystrand.crypto import pki
 
@@ -32,7 +32,7 @@ def add(name: str, config_file: Path, site: str | None, hosts: tuple[str, ...]) 
         raise ConfigError(f"SAE {name} is known already", path=str(config_file), hint="keystrand pki issue sae NAME")
     home = site or config.site.name
     issued = pki.issue(config.tls.trust.parent, kind="sae", name=name, hosts=hosts) if home == config.site.name else ()
-    append(config_file, f'\n[saes.{quoted(name)}]\nsite = "{home}"\n')
+    append_policy(config_file, f'\n[saes.{quoted(name)}]\nsite = "{home}"\n')
     for path in issued:
         click.echo(path)
 

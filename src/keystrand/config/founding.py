@@ -292,9 +292,10 @@ def join_link(
     module_file = _write_module(file.parent, config, channels, link=link, role=role, module=module, length_km=length_km)
     write_private(folder / "start.key", start_key or secrets.token_bytes(START_KEY_BYTES))
     addition = _LINK.format(peer=card.name, link=link, module=module)
-    append(file, addition if is_known else _met(file, config, card) + addition)
-    if not is_known:
-        _raise_serial(file, config)
+    if is_known:
+        append(file, addition)
+    else:
+        append_policy(file, _met(file, config, card) + addition)
     return module_file
 
 
@@ -306,15 +307,7 @@ def join_peer(file: Path, card: SiteCard) -> None:
     config = load_site(file)
     if _is_known(config, card, str(file)):
         raise ConfigError(f"{card.name} is a peer already", path=str(file), hint="add a link with `keystrand link add`")
-    append(file, _met(file, config, card))
-    _raise_serial(file, config)
-
-
-def _raise_serial(file: Path, config: SiteConfig) -> None:
-    """SAEs of a new peer are a change of the policy: where a site has run already, it wants another number for it."""
-    if config.store_file.exists():
-        text = file.read_text("utf-8")
-        rewrite(file, _SERIAL.sub(lambda line: f"{line[1]}{int(line[2]) + 1}", text, count=1))
+    append_policy(file, _met(file, config, card))
 
 
 def _met(file: Path, config: SiteConfig, card: SiteCard) -> str:
@@ -400,6 +393,14 @@ def _write_module(
 def append(file: Path, addition: str) -> None:
     """Add to a site's file, whole or not at all. Raises the first ConfigError that the addition would cause."""
     rewrite(file, file.read_text("utf-8").rstrip("\n") + "\n" + addition)
+
+
+def append_policy(file: Path, addition: str) -> None:
+    """The same for SAEs and rules: where the site has run already, it wants another number for its policy, and gets it."""
+    text = file.read_text("utf-8")
+    if load_site(file).store_file.exists():
+        text = _SERIAL.sub(lambda line: f"{line[1]}{int(line[2]) + 1}", text, count=1)
+    rewrite(file, text.rstrip("\n") + "\n" + addition)
 
 
 def rewrite(file: Path, text: str) -> None:
