@@ -7,6 +7,8 @@ import time
 from typing import Final
 
 from keystrand.core.errors import KeystrandError, PeerUnavailable
+from keystrand.core.limits import Limits
+from keystrand.net.tls import TlsContexts, TlsPeer
 from keystrand.net.tls_engine import TlsEngine
 
 # less than any server keeps an idle connection, so that a request does not run into its close
@@ -105,3 +107,58 @@ class BlockingStream:
             self._socket.sendall(wire)
         except OSError as problem:
             raise PeerUnavailable(f"the server hung up: {problem}") from None
+
+
+class KeptStream:
+    """Where to dial, and the connection to there, which is kept while it is fresh. `expect`: (kind, name) of the server.
+
+    For one thread at a time. handshake_s: how long connecting may take; tries: how often, where nobody answers.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        contexts: TlsContexts,
+        *,
+        expect: tuple[str | None, str],
+        limits: Limits,
+        handshake_s: float,
+        tries: int = 1,
+    ) -> None:
+        self._host, self._port, self._contexts, self._expect = host, port, contexts, expect
+        self._limits, self._handshake_s, self._tries = limits, handshake_s, tries
+        self._stream: BlockingStream | None = None
+        self.authority = authority(host, port)
+        self.peer: TlsPeer | None = None  # of the newest connection
+
+    def ready(self, timeout_s: float) -> BlockingStream:
+        """The connection, for an exchange of `timeout_s`. Raises PeerUnavailable, NotPermitted, PeerFault."""
+        if self._stream is None or not self._stream.is_fresh():
+            self.drop()
+            self._stream = self._dialled()
+        self._stream.deadline_s = time.monotonic() + timeout_s
+        return self._stream
+
+    def drop(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _dialled(self) -> BlockingStream:
+        for _ in range(self._tries - 1):
+            try:
+                return self._open()
+            except PeerUnavailable:
+                pass
+        return self._open()
+
+    def _open(self) -> BlockingStream:
+        engine = TlsEngine(
+            self._contexts.client_connection(self._host),
+            lambda connection: self._contexts.connected(connection, self._host, self._expect),
+            handshake_bytes_max=self._limits.tls_handshake_bytes_max,
+        )
+        stream = BlockingStream(self._host, self._port, engine, self._handshake_s)
+        self.peer = engine.peer
+        return stream

@@ -13,10 +13,9 @@ from typing import Final, cast
 
 from keystrand.core.errors import KeystrandError, PeerFault, PeerUnavailable
 from keystrand.core.limits import Limits
-from keystrand.net.blocking import IDLE_S, BlockingStream, authority
+from keystrand.net.blocking import IDLE_S, BlockingStream, KeptStream, authority
 from keystrand.net.http_exchange import NO_HEADERS, RESPONSE_BYTES_MAX, Headers, Response, ResponseParser, print_request
 from keystrand.net.tls import TlsContexts, TlsPeer
-from keystrand.net.tls_engine import TlsEngine
 from keystrand.net.tls_transport import TlsTransport, connect_tls
 
 REQUEST_TIMEOUT_S: Final = 30.0
@@ -203,32 +202,41 @@ class SyncHttpClient:
         timeout_s: float = REQUEST_TIMEOUT_S,
         body_bytes_max: int = RESPONSE_BYTES_MAX,
     ) -> None:
-        self._host, self._port, self._contexts, self._expect = host, port, contexts, expect
-        self._limits = limits or Limits()
+        limits = limits or Limits()
         self._timeout_s = timeout_s
         self._parser = ResponseParser(body_bytes_max)
-        self._authority = authority(host, port)
         self._lock = threading.Lock()
-        self._stream: BlockingStream | None = None
-        self.peer: TlsPeer | None = None  # of the newest connection
+        self._line = KeptStream(
+            host,
+            port,
+            contexts,
+            expect=expect,
+            limits=limits,
+            handshake_s=limits.tls_handshake_timeout_s,
+            tries=CONNECT_TRIES,
+        )
+
+    @property
+    def peer(self) -> TlsPeer | None:
+        """Of the newest connection."""
+        return self._line.peer
 
     def request(self, method: str, path: str, body: bytes | None = None, *, headers: Headers = NO_HEADERS) -> Response:
         """As HttpClient.request."""
-        wire = print_request(method, path, body, authority=self._authority, headers=headers)
+        wire = print_request(method, path, body, authority=self._line.authority, headers=headers)
         with self._lock:
-            stream = self._usable_stream()
-            stream.deadline_s = time.monotonic() + self._timeout_s
+            stream = self._line.ready(self._timeout_s)
             try:
                 response = self._exchange(stream, wire)
             except BaseException:
-                self._drop()
+                self._line.drop()
                 raise
             stream.idle_since_s = time.monotonic()
             return response
 
     def close(self) -> None:
         with self._lock:
-            self._drop()
+            self._line.drop()
 
     def __enter__(self) -> SyncHttpClient:
         return self
@@ -246,34 +254,5 @@ class SyncHttpClient:
             elif not self._parser.finish():
                 raise PeerUnavailable("the server hung up")
         if not self._parser.keeps_alive:
-            self._drop()
+            self._line.drop()
         return self._parser.response
-
-    def _usable_stream(self) -> BlockingStream:
-        if self._stream is not None and self._stream.is_fresh():
-            return self._stream
-        self._drop()
-        for left in reversed(range(CONNECT_TRIES)):
-            try:
-                self._stream = self._open()
-            except PeerUnavailable:
-                if not left:
-                    raise
-            else:
-                return self._stream
-        raise AssertionError("unreachable")
-
-    def _open(self) -> BlockingStream:
-        engine = TlsEngine(
-            self._contexts.client_connection(self._host),
-            lambda connection: self._contexts.connected(connection, self._host, self._expect),
-            handshake_bytes_max=self._limits.tls_handshake_bytes_max,
-        )
-        stream = BlockingStream(self._host, self._port, engine, self._limits.tls_handshake_timeout_s)
-        self.peer = engine.peer
-        return stream
-
-    def _drop(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None

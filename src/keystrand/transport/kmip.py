@@ -23,9 +23,8 @@ from keystrand.core.errors import (
 )
 from keystrand.core.limits import Limits
 from keystrand.core.secret import Secret
-from keystrand.net.blocking import BlockingStream, authority
+from keystrand.net.blocking import BlockingStream, KeptStream
 from keystrand.net.tls import TlsContexts, TlsPeer
-from keystrand.net.tls_engine import TlsEngine
 from keystrand.wire import kmip_attributes as attributes
 from keystrand.wire import kmip_messages as messages
 from keystrand.wire import kmip_ttlv as ttlv
@@ -85,14 +84,16 @@ class KmipClient:
         timeout_s: float = TIMEOUT_S,
         versions: Sequence[Version] = VERSIONS,
     ) -> None:
-        self._host, self._port, self._contexts, self._expect = host, port, contexts, expect
-        self._limits = limits or Limits()
         self._timeout_s = timeout_s
+        self._line = KeptStream(host, port, contexts, expect=expect, limits=limits or Limits(), handshake_s=timeout_s)
         self._versions = tuple(versions)
         self._version: Version | None = None
         self._lock = threading.RLock()
-        self._stream: BlockingStream | None = None
-        self.peer: TlsPeer | None = None  # of the newest connection
+
+    @property
+    def peer(self) -> TlsPeer | None:
+        """Of the newest connection."""
+        return self._line.peer
 
     @property
     def version(self) -> Version:
@@ -159,7 +160,7 @@ class KmipClient:
 
     def close(self) -> None:
         with self._lock:
-            self._drop()
+            self._line.drop()
 
     def __enter__(self) -> KmipClient:
         return self
@@ -187,41 +188,19 @@ class KmipClient:
     def _call(self, version: Version, operation: Operation, *items: Item | None) -> ResponseItem:
         wire = messages.print_request(version, [(operation, ttlv.structure(Tag.REQUEST_PAYLOAD, *items))])
         with self._lock:
-            stream = self._usable_stream()
-            stream.deadline_s = time.monotonic() + self._timeout_s
+            stream = self._line.ready(self._timeout_s)
             try:
                 outcomes = messages.parse_response(_exchange(stream, wire), CAPS)
                 if len(outcomes) != 1 or outcomes[0].operation not in (operation, None):
                     raise PeerFault("the key manager answered something else")
             except BaseException:
-                self._drop()  # an answer that nobody waits for would be taken for the next request's
+                self._line.drop()  # an answer that nobody waits for would be taken for the next request's
                 raise
             stream.idle_since_s = time.monotonic()
             return outcomes[0]
 
-    def _usable_stream(self) -> BlockingStream:
-        if self._stream is None or not self._stream.is_fresh():
-            self._drop()
-            self._stream = self._open()
-        return self._stream
-
-    def _open(self) -> BlockingStream:
-        engine = TlsEngine(
-            self._contexts.client_connection(self._host),
-            lambda connection: self._contexts.connected(connection, self._host, self._expect),
-            handshake_bytes_max=self._limits.tls_handshake_bytes_max,
-        )
-        stream = BlockingStream(self._host, self._port, engine, self._timeout_s)
-        self.peer = engine.peer
-        return stream
-
-    def _drop(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-
     def __repr__(self) -> str:
-        return f"<KmipClient {authority(self._host, self._port)}>"
+        return f"<KmipClient {self._line.authority}>"
 
 
 def _uid(uid: str) -> Item:
