@@ -11,7 +11,7 @@ from typing import Final, cast
 
 from keystrand.core.errors import ConfigError, KeystrandError, PeerFault, PeerUnavailable
 from keystrand.core.limits import Limits
-from keystrand.net.tls import TlsContexts, TlsPeer
+from keystrand.net.tls import ServerSide, TlsContexts, TlsPeer
 from keystrand.net.tls_transport import CLOSE_GRACE_S, PEER, TlsTransport, accepting, connect_tls
 
 HEADER_BYTES: Final = 4
@@ -112,10 +112,10 @@ class FrameStream(asyncio.Protocol):
 
     def write(self, frame: bytes) -> None:
         """Queue one frame. Raises PeerUnavailable once the stream is down. Follow up with `drain`."""
-        assert len(frame) <= self._frame_bytes_max, "a frame of ours is over the limit"
+        wire = self._framed(frame)
         if self._transport is None or self._transport.is_closing():
             raise self._failure or PeerUnavailable("the stream is closed")
-        self._transport.write(len(frame).to_bytes(HEADER_BYTES, "big") + frame)
+        self._transport.write(wire)
 
     async def drain(self) -> None:
         """Wait until the peer has taken enough of what was written. Raises PeerUnavailable if the stream is down."""
@@ -183,6 +183,10 @@ class FrameStream(asyncio.Protocol):
         self._can_write.set()
 
     # within ---------------------------------------------------------------------------------------------------------
+
+    def _framed(self, frame: bytes) -> bytes:
+        assert len(frame) <= self._frame_bytes_max, "a frame of ours is over the limit"
+        return len(frame).to_bytes(HEADER_BYTES, "big") + frame
 
     def _end_of_stream(self) -> PeerUnavailable:
         whole = self._parser.is_between_frames
@@ -279,6 +283,20 @@ async def serve_frames(
     """
     size = frame_bytes_max or limits.peer_frame_bytes_max
     server = FrameServer(handler, connections_max)
+    await serve_streams(server, listen, contexts, lambda admit: FrameStream(size, admit), allow=allow, limits=limits)
+    return server
+
+
+async def serve_streams(
+    server: FrameServer,
+    listen: tuple[str, int],
+    contexts: ServerSide,
+    made: Callable[[Callable[[FrameStream], None]], FrameStream],
+    *,
+    allow: Callable[[TlsPeer], bool],
+    limits: Limits,
+) -> None:
+    """Let `server` listen for mutual TLS. made: the stream of a new connection, which is admitted once it stands."""
 
     def admit(stream: FrameStream) -> None:
         if allow(stream.peer):
@@ -289,10 +307,9 @@ async def serve_frames(
         stream.abort()
 
     def factory() -> TlsTransport:
-        return accepting(contexts, limits, FrameStream(size, admit))
+        return accepting(contexts, limits, made(admit))
 
     await server.listen(*listen, factory)
-    return server
 
 
 async def connect_frames(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from keystrand.core.limits import Limits
-from keystrand.net.frames import FrameParser, FrameServer, FrameStream, Handler
+from keystrand.net.frames import FrameParser, FrameServer, FrameStream, Handler, serve_streams
 from keystrand.net.tls import ServerSide, TlsContexts, TlsPeer
-from keystrand.net.tls_transport import TlsTransport, accepting, connect_tls
+from keystrand.net.tls_transport import connect_tls
 
 Measure = Callable[[bytes], int]  # a header -> length of the whole message; raises PeerFault where that is too much
 
@@ -46,15 +46,8 @@ class HeadedStream(FrameStream):
         super().__init__(0, accepted)
         self._parser = HeadedParser(header_bytes, measure)
 
-    def write(self, frame: bytes) -> None:
-        """Queue one message. Raises PeerUnavailable once the stream is down. Follow up with `drain`."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            raise self._gone()
-        transport.write(frame)
-
-    def _gone(self) -> Exception:
-        return self._failure or self._end_of_stream()
+    def _framed(self, frame: bytes) -> bytes:
+        return frame  # it has its header
 
 
 async def serve_headed(
@@ -71,18 +64,10 @@ async def serve_headed(
     """Serve each peer that `allow` lets in by one task of `handler`. Raises ConfigError where the address cannot be had."""
     server = FrameServer(handler, connections_max)
 
-    def admit(stream: FrameStream) -> None:
-        if allow(stream.peer):
-            server.welcome(stream)
-            return
-        reason = f"{stream.peer.identity} has no business here"
-        contexts.emit("tls.refused", reason=reason, address=stream.address)
-        stream.abort()
+    def made(admit: Callable[[FrameStream], None]) -> HeadedStream:
+        return HeadedStream(header_bytes, measure, admit)
 
-    def factory() -> TlsTransport:
-        return accepting(contexts, limits, HeadedStream(header_bytes, measure, admit))
-
-    await server.listen(*listen, factory)
+    await serve_streams(server, listen, contexts, made, allow=allow, limits=limits)
     return server
 
 
