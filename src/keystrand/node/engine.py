@@ -10,6 +10,7 @@ audit sinks) does not open after the commit: nothing of the batch leaves.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from collections import deque
@@ -159,8 +160,7 @@ class Engine:
                     await self._reload([], error)
         finally:
             self._stopping = True
-            if self._landing is not None:
-                await asyncio.wait([self._landing])
+            await self._landed()
             self._syncs.shutdown(wait=False)
             self._refuse_all(StoreUnavailable("the site is stopping"))
 
@@ -210,8 +210,7 @@ class Engine:
                     await self._woken()
                     self._take_in(calls, results)
         except (StoreUnavailable, Tampered) as error:
-            if self._landing is not None:
-                await asyncio.wait([self._landing])
+            await self._landed()
             await self._reload(calls, error)
             return
         except asyncio.CancelledError:
@@ -238,6 +237,14 @@ class Engine:
         for call, result in zip(calls, results, strict=True):
             self._settle(call, result)
         self._release(effects)
+
+    async def _landed(self) -> None:
+        """Wait for what is on its way to the disk; where it did not get there, its callers know."""
+        landing, self._landing = self._landing, None
+        if landing is not None:
+            await asyncio.wait([landing])  # and not `await landing`, which would take a cancellation there
+            with contextlib.suppress(StoreUnavailable):
+                landing.result()
 
     def _has_landed(self) -> bool:
         """Whether nothing is on its way to the disk. Raises StoreUnavailable, once, for what did not get there."""

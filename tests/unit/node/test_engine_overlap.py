@@ -213,3 +213,28 @@ def test_the_end_waits_for_what_is_on_its_way_and_refuses_what_joined(bench: Ben
             assert bench.let_out == ["one"]
 
     asyncio.run(play())
+
+
+def test_I4_what_is_on_its_way_still_leaves_where_the_next_transaction_fails(bench: Bench) -> None:
+    def fail(kme: Kme) -> None:
+        raise StoreUnavailable("the file is full")
+
+    async def play() -> None:
+        async with running(bench):
+            first = bench.note("one")
+            await until(lambda: bench.engine._landing is not None)
+            second, third = bench.note("two"), bench.engine.call(fail)
+            await until(lambda: bench.disk.writing_began == 2)
+            bench.disk.let_pass()
+            await asyncio.wait_for(first, DEADLINE_S)
+            for refused in (second, third):
+                with pytest.raises(StoreUnavailable, match="the file is full"):
+                    await asyncio.wait_for(refused, DEADLINE_S)
+            assert bench.let_out == ["one"]
+            bench.disk.let_pass(100)
+            await until(lambda: bench.engine._refusal is None)
+            await asyncio.wait_for(bench.note("four"), DEADLINE_S)
+            records = [msgspec.json.decode(raw) for _, raw, _ in bench.store.audit_rows(0, 100)]
+            assert [record["reason"] for record in records if record["kind"] == "key.burnt"] == ["one", "four"]
+
+    asyncio.run(play())
