@@ -19,7 +19,7 @@ import pytest
 from keystrand.cli import exits
 from keystrand.lab.pair import PORTS_PER_SITE, free_base_port
 
-READY_S = 30.0
+READY_S = 120.0
 STOP_S = 10.0
 OTHER = {"alpha": "bravo", "bravo": "alpha"}
 
