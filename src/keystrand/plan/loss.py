@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from keystrand.plan.estate import Estate, Link, Medium, Segment, Site
@@ -87,8 +88,13 @@ def great_circle_km(one: Site, other: Site) -> float | None:
     """Between two sites; None where a coordinate is missing. Haversine, on a sphere: right to 0.5 %."""
     if one.lat is None or one.lon is None or other.lat is None or other.lon is None:
         return None
-    north, south = math.radians(one.lat), math.radians(other.lat)
-    across = math.radians(other.lon - one.lon)
+    return _arc_km(one.lat, one.lon, other.lat, other.lon)
+
+
+@lru_cache(1 << 17)  # all pairs of some 350 sites: a large estate asks for the same ones link after link
+def _arc_km(lat: float, lon: float, lat_there: float, lon_there: float) -> float:
+    north, south = math.radians(lat), math.radians(lat_there)
+    across = math.radians(lon_there - lon)
     half = math.sin((south - north) / 2) ** 2 + math.cos(north) * math.cos(south) * math.sin(across / 2) ** 2
     return 2 * EARTH_KM * math.asin(math.sqrt(min(1.0, half)))
 

@@ -125,8 +125,9 @@ def _bottleneck(places: dict[str, Site], ends: tuple[str, str], hops: int) -> tu
                 km = great_circle_km(places[name], site)
                 if km is None or other in chain:
                     continue
-                found = (max(longest, km), (*chain, other))
-                if other not in reached or found < reached[other]:
-                    reached[other] = found
+                hop, known = max(longest, km), reached.get(other)
+                if known is None or hop <= known[0]:  # chains are put together only where they may win
+                    found = (hop, (*chain, other))
+                    reached[other] = found if known is None else min(found, known)
         best = reached
     return best[ends[1]][1][1:-1] if ends[1] in best else None
