@@ -67,7 +67,7 @@ def _summary(plan: Plan) -> None:
 
 def told(estate: Estate, plan: Plan, name: str) -> dict[str, Any]:
     """Everything, for machines."""
-    from keystrand.plan.decide import change
+    from keystrand.plan.decide import change, removed
 
     decision = plan.decisions[name]
     made = change(estate.links[name], decision.pattern)
@@ -78,6 +78,7 @@ def told(estate: Estate, plan: Plan, name: str) -> dict[str, Any]:
         "layers": decision.pattern.layers,
         "keeps": made.keeps,
         "adds": made.adds,
+        "removes": removed(estate.links[name], made),
         "pilot": name in plan.pilots,
         "interaction": decision.interaction,
         "qkd_alone_accepted_by": decision.qkd_alone or None,

@@ -76,6 +76,7 @@ def _pad(each: Feasibility) -> str:
 def told(each: Feasibility) -> dict[str, Any]:
     """Everything, for machines."""
     from keystrand.plan.buffer import EXPOSURE_MEANS
+    from keystrand.plan.demand import tunnels_fed
 
     store = each.store
     return {
@@ -97,12 +98,14 @@ def told(each: Feasibility) -> dict[str, Any]:
         "demand_bps": interval(each.demand.total),
         "spent_over_all_hops_bps": each.demand.spent_bps(each.hops or 1).high,
         "rekey_s": each.demand.rekey_s,
+        "tunnels_fed": tunnels_fed(each.skr_bps.span.low, each.demand.rekey_s) if each.skr_bps else None,
         "margin": each.margin,
         "shortfall": each.shortfall,
         "one_time_pad": each.otp,
         "one_time_pad_shortfall": each.otp_shortfall,
         "raman": each.raman,
         "store_bits": store.size_bits if store else None,
+        "store_lasts_s": store.outage_s if store else None,
         "store_fills_s": store.fills_s if store else None,
         "exposure_s": store.exposure_s if store else None,
         "exposure_means": EXPOSURE_MEANS,

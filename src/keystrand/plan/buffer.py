@@ -71,4 +71,5 @@ def store(
     """The smallest one that bridges the outage."""
     size = size_bits(outage_s, drain_bps, reserve_bits)
     chance = None if up_down_s is None else starvation(size, drain_bps, gain_bps, *up_down_s)
-    return Store(size, outage_s, refill_s(outage_s, drain_bps, gain_bps), exposure_s(size, drain_bps), chance)
+    lasts_s = time_to_empty_s(size, reserve_bits, drain_bps)
+    return Store(size, lasts_s, refill_s(outage_s, drain_bps, gain_bps), exposure_s(size, drain_bps), chance)

@@ -102,9 +102,8 @@ def check_refresh(name: str, link: Link) -> list[Finding]:
         for rule in rules_of(protocol):
             limit_s = interval_s(rule, rate_bps, size)
             if link.rekey_s > limit_s:
-                says = (
-                    f"{protocol.name} keys are refreshed every {link.rekey_s:g} s; {rule.name} allows {limit_s:.3g} s"
-                )
+                most = f"{limit_s:.3g} s, {data_bytes(rule, size):.3g} bytes"
+                says = f"{protocol.name} keys are refreshed every {link.rekey_s:g} s; {rule.name} allows {most}"
                 hint = f"lower rekey_s to {limit_s:.3g}, or split the traffic over more tunnels ({rule.source})"
                 weight = Severity.WARNING if rule.probability else Severity.BLOCKING
                 found.append(Finding(("links", name, "rekey_s"), says, "R089", weight, hint))

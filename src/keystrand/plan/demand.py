@@ -58,5 +58,5 @@ def demand(link: Link) -> Demand:
     """Of a link, with what had to be assumed."""
     assumed = () if link.rekey_s else (f"refresh interval not stated: {REKEY_S:g} s is assumed",)
     rekey_s = link.rekey_s or REKEY_S
-    otp = Span.point(0.0) if link.otp_bytes_per_day is None else figure(link.otp_bytes_per_day).span.times(8 / DAY_S)
+    otp = Span.point(0.0) if link.otp_bytes_per_day is None else figure(link.otp_bytes_per_day).span.times(otp_bps(1.0))
     return Demand(refresh_bps(link.tunnels, rekey_s), otp, otp.times(TAG_BITS / RECORD_BITS), rekey_s, assumed)

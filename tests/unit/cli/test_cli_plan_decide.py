@@ -121,6 +121,8 @@ def test_feasibility_for_machines_prints_the_definition_beside_the_exposure(esta
     low, likely, high = vault["skr_bps"]
     assert low <= likely <= high <= vault["plob_bps"]
     assert vault["exposure_s"] == pytest.approx(4 * 3600, rel=0.01)
+    assert vault["store_lasts_s"] == pytest.approx(4 * 3600)
+    assert vault["tunnels_fed"] == int(low // (512 / 60))
     assert "birth" in vault["exposure_means"]
     assert vault["loss_found_by"] == "measured or agreed dB"
 
@@ -151,6 +153,7 @@ def test_decisions_for_machines_name_every_rule_with_its_evidence(estate: Path) 
     assert {fired["requirement"] for fired in vault["fired"]} >= {"R006", "R034", "R059", "R121", "R122"}
     assert all(fired["evidence"] for each in (vault, ticker, far) for fired in each["fired"])
     assert far["pattern"] == "PQC"
+    assert [each["removes"] for each in (vault, ticker, far)] == [[], [], []]
     assert "light" in far["against_qkd"]
 
 
