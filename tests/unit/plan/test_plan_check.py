@@ -128,6 +128,8 @@ def test_answers_need_evidence_that_still_stands() -> None:
     for evidence in ((), (expired,), (tomorrow,), (msgspec.structs.replace(proof, dated=None),)):
         assert rows(changed(evidence=evidence)) == [("R006", "links.l.evidence")]
     assert rows(changed(evidence=(expired, proof))) == []
+    of_today = msgspec.structs.replace(proof, dated=TODAY, expires=TODAY)
+    assert rows(changed(evidence=(of_today,))) == []
 
 
 @pytest.mark.proves("R053")

@@ -83,6 +83,13 @@ def test_sslyze_with_the_plugin_for_post_quantum_groups(
     assert (portal.supported, key_exchange(portal)) == (supported, answer)  # supported is not yet negotiated
 
 
+def test_what_sslyze_did_not_complete_is_not_believed() -> None:
+    report = copy.deepcopy(SSLYZE)
+    result = {"supported_pq_groups": [], "supports_pq_key_exchange": False}
+    report["server_scan_results"][0]["scan_result"]["pq_key_exchange"] = {"status": "ERROR", "result": result}
+    assert key_exchange(read(js(report), "scan.json").endpoints["portal.example:443"]) is UNKNOWN
+
+
 def test_testssl_flat_and_pretty() -> None:
     flat = read(SAMPLES["testssl"], "flat.json").endpoints["portal.example:443"]
     assert len(read(SAMPLES["testssl"], "flat.json").endpoints) == 1  # what is said of the run itself is no end
