@@ -59,6 +59,7 @@ def test_a_figure_is_a_number_a_range_or_a_table_with_its_source(tmp_path: Path)
         ('[classes.a]\ntemplate = "ip-archiv"\n', 6, "ip-archiv is not a template", "ip-archive"),
         ("[classes.a]\nhorizon_years = [9.0, 3.0]\n", 6, "9 <= 6 <= 3 does not hold", "smaller value first"),
         ("[classes.a]\nhorizon_years = -1.0\n", 6, "is negative", ""),
+        ("[classes.a]\nhorizon_years = [-1.0, 3.0]\n", 6, "is negative", ""),
         ("[classes.a]\nhorizon_years = {}\n", 6, "states no value", ""),
         ('[classes.a]\nhorizon_years = "long"\n', 6, "is a text, not a figure", "[40.0, 45.0]"),
         ("[classes.a]\nhorizon_years = inf\n", 6, "not a finite number", ""),

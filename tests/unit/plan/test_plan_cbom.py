@@ -53,7 +53,10 @@ ESTATE = Estate(
     },
     endpoints={"bastion": Protocol(name=Family.SSH)},
     certificates={"c": Certificate(subject="CN=portal", signature="RSA", expires=date(2027, 5, 1), source=FOUND)},
-    algorithms={"kem": Algorithm(name="ML-KEM-1024", primitive="kem")},
+    algorithms={
+        "kem": Algorithm(name="ML-KEM-1024", primitive="kem"),
+        "aes": Algorithm(name="AES-256-GCM", primitive="ae"),
+    },
 )
 PATTERNS = {"vault": Pattern.PQC_QKD, "web": Pattern.PQC}
 
@@ -112,6 +115,7 @@ def test_algorithms_have_primitive_and_level_and_the_migrations_stay_apart() -> 
     assert levels["X25519"] == ("key-agree", 0)
     assert levels["sha256WithRSAEncryption"] == ("signature", 0)
     assert levels["ML-KEM-1024"] == ("kem", 5)
+    assert levels["AES-256-GCM"] == ("ae", None)  # not stated, and so not 0
     web = facts(found["protocol:links.web.protocols.0"])
     assert (web["key-exchange-pqc"], web["signature-pqc"], web["classical-way-around"]) == ("yes", "no", "yes")
     assert web["source"] == "scan.json, sslyze 6.3.1, 2026-10-02"
