@@ -153,7 +153,7 @@ def _score(
 
 
 def distributes_keys(product: Product) -> bool:
-    """A QRNG makes good keys and takes them nowhere; so does any product that says that it has no QKD inside."""
+    """A QRNG makes good random bits and takes them nowhere, whatever it is sold as."""
     return product.kind is not DeviceKind.QRNG
 
 
