@@ -127,7 +127,7 @@ def lifetime(horizon: Figure | None) -> Lifetime:
         return Lifetime.UNKNOWN
     if horizon.span.high <= DAY_YEARS:
         return Lifetime.HOURS
-    return Lifetime.MONTHS if horizon.span.high <= YEAR_YEARS else Lifetime.YEARS
+    return Lifetime.MONTHS if horizon.span.high < YEAR_YEARS else Lifetime.YEARS
 
 
 def _impact(estate: Estate, link: Link) -> tuple[Impact | None, str]:
