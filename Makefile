@@ -88,12 +88,14 @@ bench-transport: setup ## tunnels of each kind: loss, latency, throughput, drill
 authz: setup ## every cell of the authorisation matrix, over mutual TLS
 	@$(BIN)/python tests/integration/authz_estate.py
 
-bench-link: setup ## distillation: each stage on one core, the whole link on two
+bench-link: setup ## an hour of light simulated; distillation: each stage on one core, the whole link on two
+	@$(BIN)/python -m bench.bench_optics
 	@$(BIN)/python -m bench.bench_link $(ARGS)
 
 cover-kernels: setup ## the tests of the kernels with NUMBA_DISABLE_JIT=1, for coverage of what is compiled
 	@NUMBA_DISABLE_JIT=1 $(BIN)/pytest -q tests/unit/qkd/test_kernels.py tests/unit/qkd/test_amplify.py \
-		tests/unit/qkd/test_ldpc.py -k "twin or textbook or vectors or gather or stream or halves or weave or syndromes"
+		tests/unit/qkd/test_ldpc.py tests/unit/qkd/test_sift.py tests/unit/qkd/test_optics_twin.py tests/unit/qkd/test_cascade.py \
+		-k "twin or textbook or vectors or gather or stream or halves or weave or syndromes"
 
 bench-plan: setup ## the planner: 1,000 links with risk, 100 sites placed, published links, brute force
 	@$(BIN)/python -m bench.bench_plan $(ARGS)

@@ -35,14 +35,19 @@ _KM = click.option(
 )
 _SECONDS = click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(1, 3600), help="How long.")
 
+_VACUUM = click.option(
+    "--vacuum", is_flag=True, help="Vacuum pulses beside the weak decoys, and the bound of Lim et al. for them."
+)
+
 
 @click.command()
 @click.argument("kind", type=click.Choice(ATTACKS))
 @_STRENGTH
 @_KM
 @_SECONDS
+@_VACUUM
 @json_option
-def attack(kind: str, strength: float | None, length_km: float, seconds: float, as_json: bool) -> int:
+def attack(kind: str, strength: float | None, length_km: float, seconds: float, vacuum: bool, as_json: bool) -> int:
     """Attack a running pair of modules on this machine; what the monitors see, and what became key.
 
     Without --strength as strongly as gives Eve 5 % of the key. Exit status 1 where the attack was not called one, or bits of
@@ -51,7 +56,7 @@ def attack(kind: str, strength: float | None, length_km: float, seconds: float, 
     from keystrand.qkd.optics_attacks import ATTACKS as KINDS
     from keystrand.qkd.optics_attacks import strength_for
 
-    profile = _profile(length_km)
+    profile = _profile(length_km, vacuum=vacuum)
     power = strength_for(KINDS[kind], profile, 0.05) if strength is None else strength
     facts = _run(profile, KINDS[kind](power), kind, power, seconds)
     _print(facts, as_json=as_json)
@@ -64,8 +69,9 @@ def attack(kind: str, strength: float | None, length_km: float, seconds: float, 
 @_STRENGTH
 @_KM
 @_SECONDS
+@_VACUUM
 @json_option
-def drill(kind: str, strength: float | None, length_km: float, seconds: float, as_json: bool) -> int:
+def drill(kind: str, strength: float | None, length_km: float, seconds: float, vacuum: bool, as_json: bool) -> int:
     """Let something go wrong with a running pair of modules on this machine; what the monitors make of it.
 
     Exit status 1 where it was called an attack.
@@ -73,18 +79,21 @@ def drill(kind: str, strength: float | None, length_km: float, seconds: float, a
     from keystrand.qkd.optics_faults import FAULTS as KINDS
 
     power = STRENGTH[kind] if strength is None else strength
-    facts = _run(_profile(length_km), KINDS[kind](power), kind, power, seconds)
+    facts = _run(_profile(length_km, vacuum=vacuum), KINDS[kind](power), kind, power, seconds)
     _print(facts, as_json=as_json)
     return exits.REFUSED if facts["health"] == "attack" else exits.OK
 
 
-def _profile(length_km: float) -> LinkProfile:
+def _profile(length_km: float, *, vacuum: bool) -> LinkProfile:
     """A bright link whose blocks come every second or two."""
-    from keystrand.qkd.profile import Distillation, Fibre, LinkProfile
+    from keystrand.qkd.profile import Distillation, Fibre, LinkProfile, Proof, Source
 
+    source = Source(mu=0.4, nu=0.15, p_mu=0.3, p_vacuum=0.3, p_key_basis=0.6) if vacuum else Source()
+    proof = Proof.LIM if vacuum else Proof.WIESEMANN
     return LinkProfile(
+        source=source,
         fibre=Fibre(length_km=length_km, insertion_loss_db=1.0),
-        distillation=Distillation(block_sifted_bits=262_144, eps_sec=1e-9),
+        distillation=Distillation(block_sifted_bits=262_144, eps_sec=1e-9, proof=proof),
     )
 
 
