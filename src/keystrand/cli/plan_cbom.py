@@ -8,6 +8,7 @@ import click
 
 from keystrand.cli import exits
 from keystrand.cli.options import FILE
+from keystrand.cli.plan_equipment import whole_of
 from keystrand.cli.plan_estate import ESTATE, estate_of
 from keystrand.cli.terminal import complain, say
 
@@ -21,7 +22,6 @@ def command(estate_file: Path, out: Path | None) -> int:
     What is written has been held against the official schema; a CBOM that does not fit is not written.
     """
     from keystrand.core.errors import Unavailable
-    from keystrand.plan.decide import decided
 
     try:
         from keystrand.plan.cbom import cbom, faults
@@ -29,7 +29,7 @@ def command(estate_file: Path, out: Path | None) -> int:
         raise Unavailable(f"{error.name} is not installed", hint='pip install "keystrand[plan]"') from None
 
     estate = estate_of(estate_file)
-    text = cbom(estate, {name: decided(estate, name).pattern for name in estate.links})
+    text = cbom(estate, whole_of(estate).patterns)
     off = faults(text)
     for fault in off:
         complain(fault)

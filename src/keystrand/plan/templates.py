@@ -21,7 +21,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     impact: Impact
     confidence: str
     source: str
-    last_verified: date
+    written: date  # day of the judgement; nobody held it against the source
 
 
 @cache
@@ -37,7 +37,7 @@ def horizon_of(stated: DataClass) -> Figure | None:
     template = templates().get(stated.template)
     if template is None:
         return None
-    source = Source(what=f"template {stated.template}: {template.source}", dated=template.last_verified)
+    source = Source(what=f"template {stated.template}: {template.source}", dated=template.written)
     return Figure(figure(template.horizon_years).span, Basis.ASSUMED, source)
 
 

@@ -70,7 +70,7 @@ def test_the_horizon_is_that_of_the_longest_class(told: list, one_more: tuple[fl
 @pytest.mark.proves("R071", "R116")
 def test_templates_come_with_the_program_and_every_figure_may_be_replaced() -> None:
     assert {"government-records", "ip-archive", "infrastructure-telemetry"} <= templates().keys()
-    assert all(template.source and template.confidence and template.last_verified for template in templates().values())
+    assert all(template.source and template.confidence and template.written for template in templates().values())
     shipped = classify(estate(link("a"), a=DataClass(template="ip-archive")), "l")
     edited = classify(estate(link("a"), a=DataClass(template="ip-archive", horizon_years=3.0)), "l")
     assert shipped.horizon_years is not None
