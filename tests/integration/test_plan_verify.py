@@ -69,7 +69,6 @@ def wait(what: str, person: Operator, ready: Callable[[Operator], bool]) -> None
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.proves("R052")
 def test_a_running_pair_is_held_against_its_plan(operators: dict[str, Operator], tmp_path: Path) -> None:  # noqa: F811
     found(operators)
     for person in operators.values():

@@ -89,7 +89,9 @@ def instance(o: Outcome, approach: int) -> Cell:
 
 def why_not(o: Outcome) -> str:
     """Why there is no figure of QKD: what the path says, before anything else."""
-    return next(iter((*o.feasibility.path.reasons, *o.feasibility.reasons)), "not computed")
+    assumed = set(o.feasibility.demand.assumed)  # what was filled in for the demand keeps no key from arriving
+    told = (reason for reason in (*o.feasibility.path.reasons, *o.feasibility.reasons) if reason not in assumed)
+    return next(told, "not computed")
 
 
 def _boxes(o: Outcome) -> str:

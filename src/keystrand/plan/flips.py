@@ -123,10 +123,17 @@ def turned(dial: Dial, asked: Callable[[Estate], Pattern], today: Pattern) -> It
             if pattern is not today:
                 edge, pattern = _bisected(dial, asked, today, inside, outside)
                 factor = max(edge, dial.value) / min(edge, dial.value)
-                now, then = (f"{value:.4g} {dial.unit}".strip() for value in (dial.value, edge))
+                now, then = (
+                    f"{rounded:g} {dial.unit}".strip() for rounded in (_digits(dial.value, 3), _digits(edge, 2))
+                )
                 yield Flip(dial.field, now, then, pattern, factor)
                 break
             inside = outside
+
+
+def _digits(value: float, digits: int) -> float:
+    """A flip point is known to one percent, and is told no finer."""
+    return float(f"{value:.{digits}g}")
 
 
 def _bisected(
