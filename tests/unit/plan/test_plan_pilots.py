@@ -143,7 +143,7 @@ def test_a_flip_of_loss_or_demand_holds_when_it_is_tried(field: str) -> None:
     assert at(edge * over) is flip.pattern
     assert at(edge / over / 1.01) is Pattern.PQC_QKD
     now = float(flip.now.split()[0])
-    assert flip.factor == pytest.approx(max(edge, now) / min(edge, now), rel=1e-3)
+    assert flip.factor == pytest.approx(max(edge, now) / min(edge, now), rel=0.06)  # told with two digits
 
 
 def test_answers_in_words_flip_too() -> None:
