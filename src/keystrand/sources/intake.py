@@ -20,6 +20,9 @@ from keystrand.wire.device import BlockReady
 QBER_MAX: Final = 0.11  # above it BB84 yields no key: a block that claims more is not one
 RUN_MAX_BYTES: Final = 8  # equal bytes in a row: by chance less than once in 2^48 blocks of 1 MB
 WINDOW_BYTES: Final = 512
+QUARANTINE_BLOCKS: Final = (
+    3  # NIST SP 800-90B, 4.3: a source that failed a test starts anew, and its first samples are not used
+)
 SHARE_MAX: Final = 32  # of one value in a window of 512 random bytes: by chance about once in 2^80
 
 
@@ -31,22 +34,14 @@ class Intake:
     source: str
     limits: Limits
     trust: str = "simulated"
-    accepted: int = 0
-    refused: int = 0
-
-    @property
-    def healthy(self) -> bool:
-        """Whether most of what came lately was usable."""
-        return self.refused <= self.accepted
+    owed: int = 0  # healthy blocks that the source has to show first
 
     def admit(self, ready: BlockReady) -> Block:
         """The block, if it can be what the module says it is. Raises BadRequest that names the fault."""
-        try:
-            self._check(ready)
-        except BadRequest:
-            self.refused += 1
-            raise
-        self.accepted += 1
+        self._check(ready)
+        if self.owed:
+            self.owed -= 1
+            raise BadRequest(f"source in quarantine: healthy, and {self.owed} more healthy blocks before one is taken")
         return Block(
             link=self.link,
             sequence=ready.sequence,
@@ -79,6 +74,7 @@ class Intake:
         if not (0 <= ready.qber < QBER_MAX and 0 <= ready.qber_test < 0.5):
             raise BadRequest(f"QBER {ready.qber:.3f} cannot give key")
         if problem := health_problem(ready.material):
+            self.owed = QUARANTINE_BLOCKS
             raise BadRequest(f"unhealthy source: {problem}")
 
 
