@@ -15,6 +15,7 @@ from keystrand.lab.wires import LOAD_PORT
 
 PAUSE_S = 0.2
 GOAL_SHARE = 0.98
+CONNECTION_S = 3.0
 
 
 async def minimum(kind: str, rounds: int) -> list[Row]:
@@ -61,17 +62,32 @@ async def throughput(kind: str, seconds: float, rotate_s: float, rounds: int) ->
 
 
 async def _mbps(both: Ends, seconds: float, rotate_s: float | None) -> float:
+    """Through a proxy in connections that end before it would cut them, `drain_s` after their key was replaced."""
     wires, way = both.wires, both.stage.way
     host, _, port = way.rpartition(":") if way else (wires.inner["b"], "", str(LOAD_PORT))
-    server = wires.start("b", ["iperf3", "-s", "-1", "-B", wires.inner["b"], "-p", str(LOAD_PORT)])
+    each_s = CONNECTION_S if way else seconds
+    server = wires.start("b", ["iperf3", "-s", "-B", wires.inner["b"], "-p", str(LOAD_PORT)])
     await asyncio.sleep(0.5)
-    command = ["iperf3", "-J", "-c", host, "-p", port, "-B", wires.inner["a"], "-t", str(seconds)]
-    client = wires.start("a", command)
-    told = asyncio.create_task(asyncio.to_thread(client.communicate, None, seconds + 20.0))
+    command = ["iperf3", "-J", "-c", host, "-p", port, "-B", wires.inner["a"], "-t", f"{each_s:g}"]
+
+    def send() -> list[float]:
+        return [
+            _sent(wires.start("a", command).communicate(timeout=each_s + 20.0)[0]) for _ in range(int(seconds / each_s))
+        ]
+
+    told = asyncio.create_task(asyncio.to_thread(send))
     while not told.done():
         await asyncio.wait([told], timeout=rotate_s)
         if rotate_s is not None and not told.done():
             await both.rotate()
+    server.terminate()
     server.wait(timeout=5.0)
-    report = json.loads((await told)[0])
+    return statistics.fmean(await told)
+
+
+def _sent(said: str) -> float:
+    """Mbit/s at the receiver, of one connection."""
+    report = json.loads(said)
+    if "error" in report:
+        raise RuntimeError(f"iperf3: {report['error']}")
     return float(report["end"]["sum_received"]["bits_per_second"]) / 1e6
