@@ -77,7 +77,7 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.mark.proves("R084", "R087")
+@pytest.mark.proves("R017", "R084", "R087")
 def test_two_processes_agree_within_bounded_memory(processes, place):
     receiver = processes(RECEIVER, place / "keys", place / "inbox", 0)
     port = receiver.stdout.readline().strip()

@@ -72,7 +72,7 @@ def await_keys(alpha: Operator, needed_bits: int) -> None:
     pytest.fail(f"no keys in {READY_S} s\n{alpha.log('kme')}\n{alpha.log('module')}")
 
 
-@pytest.mark.proves("R087")
+@pytest.mark.proves("R017", "R028", "R087")
 def test_the_commands_of_the_guide_do_what_it_says(tmp_path: Path) -> None:
     operators = found(tmp_path / "sites")
     alpha, home = operators["alpha"], operators["alpha"].home

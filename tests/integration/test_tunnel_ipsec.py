@@ -86,7 +86,7 @@ def with_a_way_around(wires: Wires) -> None:
     assert wires.reaches("a"), "in clear, before there is a tunnel"
 
 
-@pytest.mark.proves("R081")
+@pytest.mark.proves("R017", "R028", "R081")
 async def test_twenty_rotations_under_load_lose_no_packet_from_the_initiator_and_few_towards_it(
     wires: Wires, tmp_path: Path
 ) -> None:

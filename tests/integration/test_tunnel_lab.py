@@ -16,7 +16,7 @@ REASON = why_not() or ("" if shutil.which("wireguard-go") else "the program wire
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 
 
-@pytest.mark.proves("R053", "R106")
+@pytest.mark.proves("R028", "R053", "R106")
 def test_keys_change_end_and_come_back_and_no_packet_is_lost_or_seen_in_clear(tmp_path: Path) -> None:
     options = ["--rotate-s", "1", "--seconds", "4", "--on-exhaustion", "fallback:pqc", "--json"]
     options += ["--dir", str(tmp_path / "lab")]

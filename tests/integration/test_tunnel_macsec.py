@@ -73,7 +73,7 @@ async def test_conformance(check: Check, wires: Wires, tmp_path: Path, monkeypat
     await check(MacsecRig(wires, stage(wires, tmp_path), tmp_path))
 
 
-@pytest.mark.proves("R083")
+@pytest.mark.proves("R017", "R028", "R083")
 @pytest.mark.parametrize("cipher", ["gcm-aes-256", "gcm-aes-xpn-128"])
 async def test_rotations_under_a_thousand_packets_a_second_lose_none(wires: Wires, tmp_path: Path, cipher: str) -> None:
     staged = stage(wires, tmp_path, cipher=cipher)

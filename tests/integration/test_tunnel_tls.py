@@ -43,7 +43,7 @@ def pair_of(rig: Rig, terms: Terms = TERMS) -> TunnelPair:
     return TunnelPair(rig.folder, terms, rig.at, kind="tls")
 
 
-@pytest.mark.proves("R082")
+@pytest.mark.proves("R017", "R082")
 async def test_rotations_cost_no_connection_and_no_byte(rig: Rig) -> None:
     """New connections all the time, and one that lives through all rotations with its first key."""
     async with pair_of(rig).running() as pair:
