@@ -12,6 +12,7 @@ from keystrand.cli import exits
 from keystrand.cli.admin_client import AdminClient, admin_options, propose_or_tell
 from keystrand.cli.maintain import command as maintain
 from keystrand.cli.maintain import instant
+from keystrand.cli.network_depends import command as depends
 from keystrand.cli.options import json_option, print_json
 from keystrand.cli.tables import moment, show_table
 from keystrand.cli.terminal import complain, say
@@ -34,6 +35,7 @@ def command() -> None:
 
 
 command.add_command(maintain)
+command.add_command(depends)
 
 
 @command.command("check")

@@ -100,6 +100,9 @@ KINDS: Final = MappingProxyType(
         "relay.admitted": _N,  # may relay again
         "relay.tampered": _A,
         "relay.saw": _D,  # a share came by and was in clear here: link, bits, seen ("whole" block or "part")
+        # who lives on a link that changed: link, peer, cause, now, before, others (links that go on), tunnels, services
+        "path.changed": _N,
+        "path.lost": _W,  # nothing feeds this peer any more; its users live on what pools hold
         # planned maintenance: window, hop (neighbour; "" for the whole site), actor, reason
         "maintenance.planned": _N,
         "maintenance.draining": _N,  # routes go around

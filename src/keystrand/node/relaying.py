@@ -24,6 +24,7 @@ from keystrand.kme.service import Kme
 from keystrand.node.devices import LinkState
 from keystrand.node.engine import Engine
 from keystrand.node.maintenance import Upkeep
+from keystrand.node.paths import Paths
 from keystrand.node.peers import PeerLines
 from keystrand.relay.linkstate import LinkState as Hops
 from keystrand.relay.meter import Meter
@@ -37,6 +38,7 @@ from keystrand.wire.peer import Relayed
 TICK_S: Final = 0.25
 DEMAND_WINDOW_S: Final = 600.0
 RATE_WINDOW_S: Final = 30.0
+LOOK_S: Final = 1.0  # between two looks at the routes that stand
 
 
 class Relaying:
@@ -51,6 +53,7 @@ class Relaying:
         papers: SqlPapers,
         clock: Clock,
         sink: Sink,
+        paths: Paths,
     ) -> None:
         assert config.relay is not None
         assert config.network is not None
@@ -74,6 +77,7 @@ class Relaying:
         self._flows: dict[str, deque[tuple[float, int]]] = {name: deque() for name in self.links}
         self._tasks: asyncio.TaskGroup | None = None
         self._up: set[str] = set()
+        self._paths, self._looked_s = paths, float("-inf")
         lines.relay = self._hear
 
     def _verify(self, site: str, message: bytes, signature: bytes) -> None:
@@ -99,6 +103,9 @@ class Relaying:
             self.relay.supply(name, held_bits=held, next_sequence=following, demand_bps=demand_bps)
         self.relay.tick()
         self._perform()
+        if (now_s := self._clock.monotonic_s()) >= self._looked_s + LOOK_S:
+            self._looked_s = now_s
+            self._paths.look(self.relay)
         for name, state in self.links.items():
             self._report(name, state)
 

@@ -38,6 +38,7 @@ from keystrand.node.interdomain import Border
 from keystrand.node.keys import EngineKeys
 from keystrand.node.notary import Notary
 from keystrand.node.outlets import audit_sinks
+from keystrand.node.paths import Paths
 from keystrand.node.peers import Line, PeerLines
 from keystrand.node.policy_file import read_again
 from keystrand.node.readings import Readings
@@ -128,9 +129,11 @@ class SiteNode:
         self.notary = self._notary(signer)
         self.lines = self._lines()
         self.notary.send = self.lines.send
+        self.sink.add(paths := Paths(config, self.clock, self.sink))
         self.relaying: Relaying | None = None
         if config.relay is not None:
-            self.relaying = Relaying(config, signer, self.engine, self.lines, self.store.papers, self.clock, self.sink)
+            papers = self.store.papers
+            self.relaying = Relaying(config, signer, self.engine, self.lines, papers, self.clock, self.sink, paths)
         if self.relaying is not None:
             self.sink.add(self.relaying)
         relayed = {} if self.relaying is None else self.relaying.links
