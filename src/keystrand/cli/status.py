@@ -43,13 +43,13 @@ def _show(body: bytes, *, as_json: bool, clear: bool) -> None:
     click.echo(("\x1b[H\x1b[2J" if clear and not as_json else "") + text, nl=False)
 
 
-def fetch(host: str, port: int) -> bytes:
-    """The JSON of the site's own status page. Raises Unavailable."""
+def fetch(host: str, port: int, path: str = "/api/v1/status") -> bytes:
+    """The JSON of the site's own status page, or what else is at `path`. Raises Unavailable."""
     import http.client
 
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", "/api/v1/status")
+        connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read(ANSWER_BYTES_MAX)
     except (OSError, http.client.HTTPException) as error:
