@@ -28,6 +28,7 @@ from keystrand.crypto.seal import Sealer
 from keystrand.crypto.sign import Signer, Verifier, signers_of
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.doctor import INTEGRITY_S, Check, Finding, fail, of_error, ok, warn
+from keystrand.node.doctor_lifecycle import look as lifecycle_look
 from keystrand.node.makers import probe
 from keystrand.node.outlets import MARKS, way_of
 from keystrand.node.rollback import Witnessed, ask_witness, beside, check_before_start, peer_contexts, standing_of
@@ -433,6 +434,7 @@ CHECKS: Final = (
     Check("rollback", rollback),
     Check("seals", seals, 15.0),
     Check("audit", audit, INTEGRITY_S),
+    Check("lifecycle", lifecycle_look),
     Check("peers", peers, 10.0),
     Check("modules", modules),
     Check("sources", sources, 20.0),
