@@ -41,7 +41,7 @@ def test_the_oracle_names_every_route_and_role() -> None:
     assert set(LETTERS) == {role.value for role in Role}
 
 
-@pytest.mark.proves("R046", "R061", "R105")
+@pytest.mark.proves("R029", "R046", "R061", "R105")
 async def test_L4_L5_L7_I8_the_whole_matrix() -> None:
     crowd, rows = people(), list(asks())
     estate = Estate(crowd)
