@@ -178,6 +178,8 @@ class AlarmFacts(Form, frozen=True, kw_only=True):
     name: str
     about: str
     text: str
+    owner: str
+    runbook: str
 
 
 class SaeFacts(Form, frozen=True, kw_only=True):

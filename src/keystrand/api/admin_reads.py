@@ -95,7 +95,10 @@ def peers(desk: Desk, call: Call) -> Result:
 
 
 def alarms(desk: Desk, call: Call) -> Result:
-    told = [forms.AlarmFacts(severity=a.severity, name=a.name, about=a.about, text=a.text) for a in desk.alarms()]
+    told = [
+        forms.AlarmFacts(severity=a.severity, name=a.name, about=a.about, text=a.text, owner=a.owner, runbook=a.runbook)
+        for a in desk.alarms()
+    ]
     return Result(form=forms.Alarms(alarms=told))
 
 

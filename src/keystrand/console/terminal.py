@@ -60,6 +60,7 @@ def _alarms(snapshot: Snapshot) -> Iterator[str]:
     for alarm in snapshot["alarms"]:
         word = "ALERT" if alarm["severity"] == "alert" else "warning"
         yield f"{word}: {alarm['about']}: {alarm['text']}"
+        yield f"  {alarm['owner']}: see {alarm['runbook']}"
 
 
 def _links(snapshot: Snapshot) -> Iterator[str]:

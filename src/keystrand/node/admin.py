@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -142,7 +142,8 @@ class EngineDesk:
         return self.place.gauges(self.kme)
 
     def alarms(self) -> Sequence[Alarm]:
-        return [Alarm(**alarm) for alarm in self.place.feed.snapshot(2**62)["alarms"]]
+        told = self.place.feed.snapshot(2**62)["alarms"]
+        return [Alarm(**{field.name: alarm[field.name] for field in fields(Alarm)}) for alarm in told]
 
     def config(self) -> Mapping[str, object]:
         return redacted(self.place.config)

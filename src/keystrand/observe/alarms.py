@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from keystrand.core.events import Event, Severity
+from keystrand.observe.alarm_table import CALLS
 from keystrand.observe.gauges import Gauges, LinkGauge, PeerGauge
 
 STALE_S: Final = 10.0  # gauges come once a second; ten missed ones are no accident
@@ -22,12 +23,24 @@ TUNNEL_SILENT_S: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """severity: "alert" needs a person now, "warning" soon. `about` is the link, peer or part concerned."""
+    """`name` is one of `alarm_table.CALLS`, which says whom it calls. `about` is the link, peer or part concerned."""
 
     severity: str
     name: str
     about: str
     text: str
+
+    @property
+    def owner(self) -> str:
+        return CALLS[self.name].owner
+
+    @property
+    def runbook(self) -> str:
+        return CALLS[self.name].runbook
+
+
+def _alarm(name: str, about: str, text: str) -> Alarm:
+    return Alarm(CALLS[name].severity, name, about, text)
 
 
 # Warnings that the key service says once, when their condition begins: whom they are about, and in which words.
@@ -68,10 +81,10 @@ def _recent(alarming: Iterable[Event], now_s: float) -> Iterator[Alarm]:
     for (kind, about), event in latest.items():
         ago_s = max(0, round(now_s - event.at_s))
         if kind in _WARNINGS:
-            yield Alarm("warning", kind, about, f"{_WARNINGS[kind][1]} ({ago_s} s ago)")
+            yield _alarm(kind, about, f"{_WARNINGS[kind][1]} ({ago_s} s ago)")
         else:
             detail = " ".join(f"{name}={value}" for name, value in event.fields.items())
-            yield Alarm("alert", kind, about, f"{kind} {ago_s} s ago: {detail or 'no detail'}")
+            yield _alarm(kind, about, f"{kind} {ago_s} s ago: {detail or 'no detail'}")
 
 
 def _about(event: Event) -> str:
@@ -86,36 +99,36 @@ def _is_over(alarm: Alarm, gauges: Gauges) -> bool:
 
 def _site(gauges: Gauges, age_s: float, now_s: float) -> Iterator[Alarm]:
     if age_s > STALE_S:
-        yield Alarm("alert", "stale", "site", f"no fresh figures for {age_s:.0f} s: what you see is old")
+        yield _alarm("stale", "site", f"no fresh figures for {age_s:.0f} s: what you see is old")
     if gauges.cert_expiry_s is not None and gauges.cert_expiry_s < CERT_EXPIRY_S:
-        yield Alarm("warning", "cert", "site", f"a certificate expires in {gauges.cert_expiry_s / 86_400:.1f} days")
+        yield _alarm("cert", "site", f"a certificate expires in {gauges.cert_expiry_s / 86_400:.1f} days")
     if gauges.waivers_active:
         text = f"{gauges.waivers_active} waiver(s) active: keys below the required protection may leave"
-        yield Alarm("alert", "waiver", "policy", text)
+        yield _alarm("waiver", "policy", text)
     audit = gauges.audit
     if audit.cosigned_at_s is not None and audit.size > audit.cosigned_size:
         age_s = now_s - audit.cosigned_at_s
         if age_s > COSIGN_AGE_S:
-            yield Alarm("warning", "cosign", "audit", f"no peer has co-signed the audit log for {age_s:.0f} s")
+            yield _alarm("cosign", "audit", f"no peer has co-signed the audit log for {age_s:.0f} s")
 
 
 def _link(link: LinkGauge) -> Iterator[Alarm]:
     if link.imbalance_bits:
         text = f"the bit ledger is off by {link.imbalance_bits} bits"
-        yield Alarm("alert", "ledger", link.link, text)
+        yield _alarm("ledger", link.link, text)
     if link.state != "up":
-        yield Alarm("warning", "link", link.link, f"link is {link.state}: no new key arrives")
+        yield _alarm("link", link.link, f"link is {link.state}: no new key arrives")
     if link.qber is not None and link.qber > QBER_RATIO:
-        yield Alarm("warning", "qber", link.link, f"QBER {100 * link.qber:.2f} % is near the limit of 11 %")
+        yield _alarm("qber", link.link, f"QBER {100 * link.qber:.2f} % is near the limit of 11 %")
     if link.time_to_empty_s is not None and link.time_to_empty_s < TIME_TO_EMPTY_S:
-        yield Alarm("warning", "drain", link.link, f"the pool is empty in {link.time_to_empty_s:.0f} s at this rate")
+        yield _alarm("drain", link.link, f"the pool is empty in {link.time_to_empty_s:.0f} s at this rate")
     if link.auth_key_bits is not None and link.auth_key_bits < AUTH_KEY_BITS:
-        yield Alarm("warning", "auth", link.link, f"{link.auth_key_bits} bits left to authenticate the channel")
+        yield _alarm("auth", link.link, f"{link.auth_key_bits} bits left to authenticate the channel")
 
 
 def _peer(peer: PeerGauge) -> Iterator[Alarm]:
     if not peer.up:
-        yield Alarm("warning", "peer", peer.peer, "peer does not answer: keys with its users cannot be made")
+        yield _alarm("peer", peer.peer, "peer does not answer: keys with its users cannot be made")
 
 
 def tunnel_alarms(tunnels: Iterable[Mapping[str, Any]], now_s: float) -> Iterator[Alarm]:
@@ -126,12 +139,12 @@ def tunnel_alarms(tunnels: Iterable[Mapping[str, Any]], now_s: float) -> Iterato
             continue
         if now_s - tunnel["at_s"] > TUNNEL_SILENT_S:
             text = f"nothing is heard of its connector for {now_s - tunnel['at_s']:.0f} s"
-            yield Alarm("warning", "tunnel-silent", name, text)
+            yield _alarm("tunnel-silent", name, text)
         elif state == "blocked":
-            yield Alarm("alert", "tunnel-blocked", name, "no key is young enough: no packet passes")
+            yield _alarm("tunnel-blocked", name, "no key is young enough: no packet passes")
         elif state == "fallback":
             key, for_s = tunnel.get("protection") or "old", tunnel.get("fallback_s", 0)
             text = f"runs under a key ({key}) below its protection, for {for_s} s now"
-            yield Alarm("alert", "tunnel-fallback", name, text)
+            yield _alarm("tunnel-fallback", name, text)
         elif state == "down":
-            yield Alarm("warning", "tunnel-down", name, "its daemon has no session")
+            yield _alarm("tunnel-down", name, "its daemon has no session")

@@ -298,7 +298,7 @@ def _spoken(event: Event) -> dict[str, Any]:
 
 
 def _plain_alarm(alarm: Alarm) -> dict[str, str]:
-    return {"severity": alarm.severity, "name": alarm.name, "about": alarm.about, "text": alarm.text}
+    return {**asdict(alarm), "owner": alarm.owner, "runbook": alarm.runbook}
 
 
 def _plain_gauges(gauges: Gauges | None) -> dict[str, Any]:

@@ -47,7 +47,8 @@ const when = (seconds) => el("td", { class: "when" }, say.time(seconds));
 function alarms(list) {
   if (!list.length) return [el("li", { "data-severity": "calm" }, el("span", { class: "sign" }, SIGNS.calm), "No alarms. Everything this site watches is within bounds.")];
   return list.map((alarm) => el("li", { "data-severity": alarm.severity },
-    el("span", { class: "sign" }, SIGNS[alarm.severity]), `${alarm.about}: ${alarm.text}`));
+    el("span", { class: "sign" }, SIGNS[alarm.severity]), `${alarm.about}: ${alarm.text} `,
+    el("span", { class: "runbook" }, `${alarm.owner}: see ${alarm.runbook}`)));
 }
 
 class LinkCard {
