@@ -11,6 +11,7 @@ import click
 
 from keystrand.cli import exits
 from keystrand.cli.options import FILE, config_option, json_option, print_json, site_of
+from keystrand.cli.policy_relax import relax, restore
 from keystrand.cli.terminal import complain, say
 from keystrand.core.errors import BadRequest
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 @click.group()
 def command() -> None:
     """Say which applications may draw keys. What is not allowed is refused."""
+
+
+command.add_command(relax)
+command.add_command(restore)
 
 
 @command.command("allow")

@@ -397,10 +397,14 @@ def append(file: Path, addition: str) -> None:
 
 def append_policy(file: Path, addition: str) -> None:
     """The same for SAEs and rules: where the site has run already, it wants another number for its policy, and gets it."""
-    text = file.read_text("utf-8")
+    rewrite_policy(file, file.read_text("utf-8").rstrip("\n") + "\n" + addition)
+
+
+def rewrite_policy(file: Path, text: str) -> None:
+    """`rewrite` with the next number of the policy, where the site has run already."""
     if load_site(file).store_file.exists():
         text = _SERIAL.sub(lambda line: f"{line[1]}{int(line[2]) + 1}", text, count=1)
-    rewrite(file, text.rstrip("\n") + "\n" + addition)
+    rewrite(file, text)
 
 
 def rewrite(file: Path, text: str) -> None:
