@@ -30,6 +30,9 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     answer: Annotated[str, Meta(description="in words; empty: unanswered")] = ""
     by: Annotated[str, Meta(description="who decided")] = ""
     on: Annotated[date | None, Meta(description="when")] = None
+    evidence: Annotated[
+        tuple[str, ...], Meta(description="links or files that show it: minutes, contracts, reports")
+    ] = ()
 
 
 class Milestone(msgspec.Struct, frozen=True, kw_only=True):

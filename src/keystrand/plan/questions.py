@@ -18,13 +18,14 @@ UNANSWERED = (None, "", (), Answer.UNKNOWN)
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One question, and what answers it: exactly one of the last four fields is set."""
+    """One question, and what answers it: exactly one of reply, roles, link and class is set."""
 
     name: str
     gate: Annotated[str, Meta(description="stage that does not begin without the answer")]
     requirement: str
     text: str
     reply: bool = False
+    evidence: Annotated[bool, Meta(description="a reply without a link to what shows it does not count")] = False
     roles: tuple[str, ...] = ()
     link: tuple[str, ...] = ()
     class_: Annotated[tuple[str, ...], Meta(description="fields of data classes")] = msgspec.field(
@@ -57,6 +58,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             yield self._blocks(where, "unanswered", f"answer in [governance.replies.{self.name}]: answer, by, on")
         elif not given.by or given.on is None:
             yield self._blocks(where, "answered, but not by whom and when", "add by and on")
+        elif self.evidence and not any(link.strip() for link in given.evidence):
+            yield self._blocks(where, "answered, but nothing is named that shows it", 'add evidence = ["link or file"]')
 
     def _fields(self, of: object, fields: Iterable[str], where: Where) -> Iterator[Finding]:
         for field in fields:

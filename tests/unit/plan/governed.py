@@ -26,6 +26,10 @@ REPLIES = {
     "rollback": "bela",
     "change-windows": "anna",
     "spares": "bela",
+    "review-monitoring": "bela",
+    "review-change-control": "anna",
+    "review-incident-response": "dora",
+    "review-vendor-support": "bela",
 }
 MEASURES = {
     "metrics_self_test": 1.0,
@@ -52,7 +56,12 @@ GOVERNANCE = Governance(
         "clara": person("update-signer", "auditor", skills=("operations", "cryptography", "optics")),
         "dora": person("key-rotator", "incident-lead", skills=("networks", "incident-response", "facility")),
     },
-    replies={name: Reply(answer="yes, see the minutes", by=by, on=date(2026, 9, 1)) for name, by in REPLIES.items()},
+    replies={
+        name: Reply(
+            answer="yes, see the minutes", by=by, on=date(2026, 9, 1), evidence=(f"https://wiki.example.net/{name}",)
+        )
+        for name, by in REPLIES.items()
+    },
     duties={
         tier: Duty(accountable=("anna",)) for tier in ("physical", "keys", "encryption", "applications", "operations")
     },

@@ -46,6 +46,25 @@ def test_a_decision_that_nobody_took_blocks_its_gate_with_its_text(question) -> 
         assert found.requirement == question.requirement
 
 
+@pytest.mark.proves("R020")
+def test_a_review_without_a_link_to_its_evidence_keeps_production_shut() -> None:
+    reviews = [question for question in questions() if question.evidence]
+    assert {question.name.removeprefix("review-") for question in reviews} == {
+        "monitoring",
+        "change-control",
+        "incident-response",
+        "vendor-support",
+    }
+    for question in reviews:
+        for evidence in ((), ("",), (" ",)):
+            unproven = replace(GOVERNANCE.replies[question.name], evidence=evidence)
+            estate = governed(replies={**GOVERNANCE.replies, question.name: unproven})
+            (found,) = into(Stage.PRODUCTION, estate).blocks
+            assert (found.requirement, found.place) == ("R020", f"governance.replies.{question.name}")
+            assert "nothing is named that shows it" in found.says
+            assert into(Stage.PILOT, estate).is_open
+
+
 @pytest.mark.proves("R050", "R104", "R105", "R107", "R108")
 @pytest.mark.parametrize(("role", "row"), [(r, q.requirement) for q in questions() for r in q.roles])
 def test_a_role_that_nobody_has_blocks_the_pilot(role: str, row: str) -> None:

@@ -20,7 +20,7 @@ def named_alarms() -> set[str]:
     """Names of alarms, read from the source of observe/alarms.py."""
     tree = ast.parse((SOURCE / "observe" / "alarms.py").read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-    named = {str(n.args[1].value) for n in calls if n.func.id == "Alarm" and isinstance(n.args[1], ast.Constant)}  # type: ignore[attr-defined]
+    named = {str(n.args[0].value) for n in calls if n.func.id == "_alarm" and isinstance(n.args[0], ast.Constant)}  # type: ignore[attr-defined]
     warnings = next(n for n in tree.body if isinstance(n, ast.AnnAssign) and getattr(n.target, "id", "") == "_WARNINGS")
     return named | {
         str(key.value)
