@@ -51,13 +51,18 @@ async def throughput(kind: str, seconds: float, rotate_s: float, rounds: int) ->
             for rotating in ((True, False), (False, True))[round_ % 2]:
                 rate = await _mbps(both, seconds, rotate_s if rotating else None)
                 (turning if rotating else still).append(rate)
+    return compared(kind, turning, still, seconds=seconds, rotate_s=rotate_s)
+
+
+def compared(kind: str, turning: list[float], still: list[float], *, seconds: float, rotate_s: float) -> list[Row]:
+    """What rotation costs, from the Mbit/s of segments with and without it."""
     with_, without = statistics.median(turning), statistics.median(still)
     spread = f"with {min(turning):.0f}-{max(turning):.0f}, without {min(still):.0f}-{max(still):.0f} Mbit/s"
     return [
         Row(name=f"{kind}: TCP, a key every {rotate_s:g} s", value=with_, unit="Mbit/s",
             reference=("without rotation", round(without, 1)), note=spread),
         Row(name=f"{kind}: share of it that stays", value=with_ / without, unit="", goal=GOAL_SHARE,
-            note=f"medians of {rounds} segments of {seconds:g} s each"),
+            note=f"medians of {len(turning)} segments of {seconds:g} s each"),
     ]  # fmt: skip
 
 
@@ -72,7 +77,8 @@ async def _mbps(both: Ends, seconds: float, rotate_s: float | None) -> float:
 
     def send() -> list[float]:
         return [
-            _sent(wires.start("a", command).communicate(timeout=each_s + 20.0)[0]) for _ in range(int(seconds / each_s))
+            sent_mbps(wires.start("a", command).communicate(timeout=each_s + 20.0)[0])
+            for _ in range(int(seconds / each_s))
         ]
 
     told = asyncio.create_task(asyncio.to_thread(send))
@@ -85,7 +91,7 @@ async def _mbps(both: Ends, seconds: float, rotate_s: float | None) -> float:
     return statistics.fmean(await told)
 
 
-def _sent(said: str) -> float:
+def sent_mbps(said: str) -> float:
     """Mbit/s at the receiver, of one connection."""
     report = json.loads(said)
     if "error" in report:
