@@ -11,6 +11,7 @@ import click
 
 from keystrand.cli import exits
 from keystrand.cli.options import FILE, config_option, json_option, print_json, site_of
+from keystrand.cli.policy_flow import flow
 from keystrand.cli.policy_relax import relax, restore
 from keystrand.cli.terminal import complain, say
 from keystrand.core.errors import BadRequest
@@ -26,6 +27,7 @@ def command() -> None:
 
 command.add_command(relax)
 command.add_command(restore)
+command.add_command(flow)
 
 
 @command.command("allow")
