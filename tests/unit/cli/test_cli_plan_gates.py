@@ -26,7 +26,7 @@ def test_gates_tell_what_is_asked_and_what_was_reached(capsys: pytest.CaptureFix
         "into pilot: open",
         "into production: shut by 11",
     ]
-    assert sum("Architecture review: " in line for line in shown) == 4
+    assert sum("Review: " in line for line in shown) == 4
     assert max(map(len, shown)) <= 100
     told = [json.loads(line) for line in lines("gates", BANK, "--json", capsys=capsys)]
     assert [gate["open"] for gate in told] == [True, True, False]
