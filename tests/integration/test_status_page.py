@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import status_demo
@@ -176,6 +176,62 @@ def test_tunnels_are_listed_with_what_is_wrong_with_them(browser) -> None:
     assert "silent" in metro
     assert alarms.count("branch") == 1, "one alarm, and no second one for the event that began it"
     assert "metro: nothing is heard" in alarms
+
+
+REACHED = """() => [document.activeElement.getAttribute("aria-label") ?? document.activeElement.tagName,
+  document.activeElement.innerText]"""
+
+
+def reached_by_tab(page) -> dict[str, str]:
+    """What stands in each place that Tab comes to, by its label; the pointer is never used."""
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # the skip link
+    places: dict[str, str] = {}
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        label, text = page.evaluate(REACHED)
+        if label == "BODY":
+            break
+        places[label] = text
+    return places
+
+
+@pytest.mark.proves("R097")
+def test_five_questions_of_an_incident_are_answered_by_keyboard_and_text(browser) -> None:
+    feed = Feed("alpha")
+    status_demo.fill_tunnels(feed)
+    with serving(feed, Metrics()) as site:
+        down_s = time.time()
+        feed.emit(Event("peer.down", down_s, {"peer": "bravo", "reason": "timeout"}))
+        feed.emit(
+            Event("transfer.failed", time.time(), {"transfer_id": "7c0e", "peer": "sae-x", "reason": "peer is down"})
+        )
+        gauges = status_demo.gauges(130, time.time(), up=False)
+        feed.update(replace(gauges, links=(replace(gauges.links[0], time_to_empty_s=130.0),)))
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(site.url)
+        page.wait_for_selector("#alarm-list li[data-severity=warning]")
+        places = reached_by_tab(page)
+        told = page.evaluate("(at) => new Date(at * 1000).toLocaleTimeString('en-GB')", down_s)
+        alarms = page.inner_text("#alarm-list").splitlines()
+        links = page.inner_text("#links")
+        context.close()
+    events = places["Events, newest first"].splitlines()
+    (tunnels,) = (text for label, text in places.items() if "as their connectors report them" in label)
+    # which link is affected, and which page says what to do
+    assert any("alpha-bravo: link is down" in line for line in alarms)
+    assert "operator: see docs/runbooks/link-down.md" in [line.strip() for line in alarms]
+    # which tunnels are below their protection
+    assert [line for line in alarms if "below its protection" in line and "branch" in line]
+    assert any("branch" in line and "fallback" in line for line in tunnels.splitlines())
+    # how long until keys run out
+    assert "empty in 2 min 10 s" in links
+    # what failed last
+    failed = [line for line in events if "failed" in line]
+    assert "Transfer 7c0e failed (peer is down)" in failed[0]
+    # since when the peer is down
+    assert [line for line in events if told in line and "Peer bravo is down (timeout)" in line]
 
 
 def test_a_lost_connection_is_said(browser, served: Served) -> None:
