@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from keystrand.cli import exits
-from keystrand.cli.options import FILE, config_option, json_option, print_json, site_of
+from keystrand.cli.options import FILE, audit_signer, config_option, json_option, print_json, site_of
 from keystrand.cli.terminal import complain, say
-from keystrand.core.errors import BadRequest
+from keystrand.core.errors import BadRequest, Tampered
 
 if TYPE_CHECKING:
     from keystrand.crypto.sign import Verifier
@@ -69,11 +69,10 @@ def verify(config_file: Path, export_file: Path | None, site: str | None, as_jso
 
 def _verifiers(config_file: Path) -> dict[str, Verifier]:
     """Site -> the key that verifies its log."""
-    from keystrand.crypto.sign import Signer, Verifier
-    from keystrand.observe.audit import origin
+    from keystrand.crypto.sign import Verifier
 
     config = site_of(config_file)
-    own = Signer.load_or_create(origin(config.site.name), config.site.audit_key_file).verifier
+    own = audit_signer(config).verifier
     return {config.site.name: own, **{n: Verifier.parse(p.audit_key.read_text()) for n, p in config.peers.items()}}
 
 
@@ -86,6 +85,24 @@ def _log(config_file: Path, export_file: Path | None) -> Log:
             return read_jsonl(lines)
     store = open_audit(site_of(config_file))
     return rows_of(store), store.checkpoints()
+
+
+@command.command("verify-report")
+@click.argument("report_file", metavar="FILE", type=FILE)
+@config_option
+def verify_report(report_file: Path, config_file: Path) -> None:
+    """Print the report of a drill (`keystrand lab tunnel --report`) if this site or a peer signed every byte of it."""
+    from keystrand.lab.behaviour import verified
+
+    try:
+        note = report_file.read_bytes().decode()
+    except FileNotFoundError:
+        raise BadRequest(f"{report_file} is not there", hint="name what --report wrote") from None
+    except UnicodeDecodeError:
+        raise Tampered(f"{report_file} is not a report") from None
+    report, signers = verified(note, _verifiers(config_file).values())
+    say(f"signed by {', '.join(signers)}")
+    print_json(report)
 
 
 @command.command("export")

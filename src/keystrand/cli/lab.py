@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keystrand.cli import exits
-from keystrand.cli.options import json_option, print_json, site_of
+from keystrand.cli.options import FILE, audit_signer, config_option, json_option, print_json, site_of
 from keystrand.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ def command() -> None:
 @click.option(
     "--dir", "folder", default=None, type=click.Path(path_type=Path), help="Keep files and logs in this folder."
 )
+@click.option(
+    "--report",
+    "report_file",
+    type=FILE,
+    default=None,
+    help="Write what happened without the quantum link here, signed by the site of --config.",
+)
+@config_option
 @json_option
 def tunnel(
     kind: str,
@@ -57,18 +66,25 @@ def tunnel(
     packets_per_s: int,
     on_exhaustion: str,
     folder: Path | None,
+    report_file: Path | None,
+    config_file: Path,
     as_json: bool,
 ) -> int:
     """Run KIND between two namespaces under keys of two real sites; count what is lost when keys change and when they end.
 
     Needs root, for the namespaces. The photons of the QKD link are simulated.
     """
+    from keystrand.lab.behaviour import report_of, signed
     from keystrand.lab.tunnel import TunnelLab
 
+    signer = audit_signer(site_of(config_file)) if report_file is not None else None  # refused now, not after minutes
     with tempfile.TemporaryDirectory(prefix="keystrand-lab-") as temporary:
         place = (folder or Path(temporary)).absolute()
         lab = TunnelLab(kind, place, say, _drawing, rotate_s, seconds, packets_per_s, on_exhaustion)
         proven = lab.run()
+    if report_file is not None and signer is not None:
+        report_file.write_text(signed(report_of(lab.facts, time.time()), signer), "utf-8")
+        say(f"what happened without the quantum link: {report_file}, signed by {signer.name}")
     if as_json:
         print_json(lab.facts)
     return exits.OK if proven else exits.REFUSED

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keystrand.config.schema import Gateway, GatewayPeer, SiteConfig
+    from keystrand.crypto.sign import Signer
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -43,6 +44,14 @@ def site_of(config_file: Path) -> SiteConfig:
     from keystrand.config.load import load_site
 
     return load_site(config_file)
+
+
+def audit_signer(config: SiteConfig) -> Signer:
+    """The key that signs the site's audit log. Raises ConfigError."""
+    from keystrand.crypto.sign import Signer
+    from keystrand.observe.audit import origin
+
+    return Signer.load_or_create(origin(config.site.name), config.site.audit_key_file)
 
 
 def gateway_of(config: SiteConfig, config_file: Path) -> Gateway:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from keystrand.core.errors import ConfigError, KeyUnavailable, Unavailable
 from keystrand.core.protection import Protection
+from keystrand.lab import behaviour
 from keystrand.lab.load import MARK
 from keystrand.lab.pair import SITES
 from keystrand.lab.stage import stage_of
@@ -122,18 +123,23 @@ class TunnelLab:
 
     def _pull_the_link(self) -> None:
         """No quantum key arrives any more, and what is stored is used up: what the policy says then comes to pass."""
+        pulled_s = time.time()
         for site in SITES:
             self._sites.programs.end(f"{site}-module")
         drawn = self._drain()
         self.say(f"the quantum link is pulled, and another application has drawn what was stored: {drawn} keys")
-        facts = self.facts["link_pulled"] = {"keys_drained": drawn}
+        facts: dict[str, Any] = {"keys_drained": drawn}
+        self.facts["link_pulled"] = facts
+        facts["pool_empty_after_s"] = round(time.time() - EMPTY_S - pulled_s, 2)
         gone_s = time.monotonic()
         if self.drill.fallback_s:
             facts |= {"fallback": self._fall_back()}
         facts |= self._stop(self._load(self.drill.hold_s + self.drill.fallback_s + 60.0), gone_s)
+        facts["alarms"] = {site: self._sites.alarms(site) for site in SITES}
         for site in SITES:
             self._sites.start_module(site)
         facts |= {"recovery": self._come_back("the quantum link is back", READY_S)}
+        facts["tunnels"] = {site: behaviour.of_tunnel(self._sites.events(site), pulled_s) for site in SITES}
 
     def _drain(self) -> int:
         """Draw keys as long as there are any with quantum bits; how many there were."""

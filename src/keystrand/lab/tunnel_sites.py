@@ -11,8 +11,9 @@ from typing import Any, Final
 import msgspec
 
 from keystrand.config.founding import append
+from keystrand.config.load import load_site
 from keystrand.lab.pair import SITES, Pair, found_pair, free_base_port
-from keystrand.lab.processes import DemoFault, Programs
+from keystrand.lab.processes import DemoFault, Programs, read_status
 from keystrand.lab.stage import Stage
 from keystrand.lab.wires import Side
 
@@ -151,6 +152,14 @@ class TunnelSites:
             if event["event"] == kind or (not kind and event["event"].startswith("tunnel.")):
                 found.append(event)
         return found
+
+    def alarms(self, site: str) -> list[str]:
+        """What the status page of `site` alarms of now, as `severity: about: text`."""
+        place = load_site(self.file(site)).status
+        shown = read_status(str(place.listen)) if place is not None else None
+        if shown is None:
+            raise DemoFault(f"the status page of {site} does not answer\n{self.programs.tail(f'{site}-kme')}")
+        return [f"{a['severity']}: {a['about']}: {a['text']}" for a in shown["alarms"]]
 
     def wait(self, state: str, timeout_s: float, *, look: Callable[[], object] = lambda: None) -> None:
         """Until both ends are in this state."""
