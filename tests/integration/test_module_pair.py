@@ -112,7 +112,7 @@ class Link:
         with contextlib.suppress(asyncio.CancelledError):
             await self.tasks[role]
 
-    async def until(self, holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    async def until(self, holds: Callable[[], bool], timeout_s: float = 150.0) -> None:
         deadline = time.monotonic() + timeout_s
         while not holds():
             for task in self.tasks.values():

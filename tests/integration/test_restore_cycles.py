@@ -90,7 +90,10 @@ async def verifies(pair: Pair, name: str) -> None:
 
 async def drawn(site: Running, number: int, materials: set[bytes] | None = None) -> list[str]:
     """IDs of fresh keys from alpha, none of whose material is among those of before."""
-    answer = await site.clients["alpha"].request("POST", ENC, f'{{"number": {number}, "size": 256}}'.encode())
+    order = f'{{"number": {number}, "size": 256}}'.encode()
+    async with asyncio.timeout(60):  # a peer that began anew refuses the strand of before, once
+        while (answer := await site.clients["alpha"].request("POST", ENC, order)).status == 503:
+            await asyncio.sleep(0.2)
     assert answer.status == 200, answer.body
     keys = wire.parse_container(answer.body)
     if materials is not None:
