@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from keystrand.plan.estate import Estate
     from keystrand.plan.finding import Finding
     from keystrand.plan.montecarlo import Trial
-    from keystrand.plan.outcome import Outcome
+    from keystrand.plan.outcome import Outcome, Plan
 
 HEADINGS = ("link", "decided", "PQC", "a point", "QKD adds", "a point", "all, a year")
 
@@ -49,7 +49,7 @@ def command(estate_file: Path, links: tuple[str, ...], beside: bool, as_json: bo
     plan = Plan(estate, tuple(outcomes(estate, chosen(estate, links))))
     found = [_priced(estate, trial, case, beside=beside) for case in plan.outcomes]
     total = plan.costs
-    findings = _findings(estate, found, total)
+    findings = _findings(plan)
     if as_json:
         for each in found:
             print_json(_told(each))
@@ -100,14 +100,14 @@ def _priced(estate: Estate, trial: Trial, case: Outcome, *, beside: bool) -> Pri
     return Priced(case, pattern, costs, points)
 
 
-def _findings(estate: Estate, found: Sequence[Priced], total: Costs | Unknown) -> tuple[Finding, ...]:
+def _findings(plan: Plan) -> tuple[Finding, ...]:
     from keystrand.plan.cost import hardware_findings
     from keystrand.plan.finding import blocking
     from keystrand.plan.gates import prerequisites
 
-    pilots = [each.case.name for each in found if each.case.pattern.has_qkd]
-    asked = {f.place: f for link in pilots for f in blocking(prerequisites(estate, link))}
-    return () if isinstance(total, Unknown) else hardware_findings(total, tuple(asked.values()))
+    asked = {f.place: f for pilot in plan.pilots for f in blocking(prerequisites(plan.estate, pilot.name))}
+    budget = plan.budget
+    return () if isinstance(budget, Unknown) else hardware_findings(budget, tuple(asked.values()))
 
 
 def _row(each: Priced) -> tuple[object, ...]:

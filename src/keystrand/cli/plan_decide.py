@@ -29,7 +29,8 @@ HEADINGS = ("link", "now", "later", "by", "no QKD because of")
 def command(estate_file: Path, links: tuple[str, ...], everywhere: bool, as_json: bool) -> None:
     """Decide what protects each link: hardening, PQC, or PQC with QKD on top, by rules that `plan explain` tells.
 
-    `now` is what to build first: QKD comes in pilots, the best candidates first, and the others wait with PQC.
+    `now` is what to build first: QKD comes in pilots, the best candidates first, and waits with PQC for its turn, for
+    answers and for figures: `plan gates` names each.
     """
     from keystrand.plan.pilots import decide_all
 
@@ -50,16 +51,19 @@ def _row(plan: Plan, name: str) -> tuple[object, ...]:
     decision, now = plan.decisions[name], plan.now(name)
     later = "" if decision.pattern is now else decision.pattern
     led = decision.led.rule
-    shut = [f.rule.key for f in decision.against]
+    waits = dict.fromkeys(f"waits: {wait.key}" for wait in plan.waits.get(name, ()))
+    shut = [f.rule.key for f in decision.against] or [*waits]
     more = f" and {len(shut) - SHOWN} more" if len(shut) > SHOWN else ""
     return name, now, later, f"{led.key} {led.requirement}", ", ".join(shut[:SHOWN]) + more
 
 
 def _summary(plan: Plan) -> None:
     for place, each in enumerate(plan.ranked, 1):
-        kind = "pilot" if each.link in plan.pilots else "later"
+        kind = "later" if each.link not in plan.pilots else "waits" if plan.waits[each.link] else "pilot"
         met = ", ".join(f"{name}: {answer}" for name, answer in each.criteria)
         say(f"{place}. {each.link} ({kind}; {met})")
+        for wait in plan.waits[each.link]:
+            say(f"   {wait}")
     for finding in plan.findings:
         say(f"{finding.severity}: {finding.says} ({finding.requirement})")
     tally(finding for decision in plan.decisions.values() for finding in decision.findings)
@@ -80,6 +84,7 @@ def told(estate: Estate, plan: Plan, name: str) -> dict[str, Any]:
         "adds": made.adds,
         "removes": removed(estate.links[name], made),
         "pilot": name in plan.pilots,
+        "waits": [{"for": w.key, "requirement": w.requirement, "says": w.says} for w in plan.waits.get(name, ())],
         "interaction": decision.interaction,
         "qkd_alone_accepted_by": decision.qkd_alone or None,
         "led_by": decision.led.rule.key,

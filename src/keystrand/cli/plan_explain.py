@@ -60,6 +60,8 @@ def _decision(estate: Estate, plan: Plan, name: str) -> None:
     decision = plan.decisions[name]
     made = change(estate.links[name], decision.pattern)
     say(f"{name}: {decision.pattern}" + ("" if plan.now(name) is decision.pattern else f"; for now {plan.now(name)}"))
+    for wait in plan.waits.get(name, ()):
+        say(str(wait))
     if decision.interaction:
         say(f"QKD and PQC: {decision.interaction}")
     say(f"keeps {', '.join(made.keeps) or 'nothing that is stated'}; adds {', '.join(made.adds) or 'nothing'}")

@@ -100,7 +100,7 @@ def _raci(plan: Plan, as_json: bool) -> bool:
 def _skills(plan: Plan, as_json: bool) -> bool:
     from keystrand.plan.duties import skill_gaps, skills
 
-    most = max((outcome.relays for outcome in plan.with_qkd), default=0)
+    most = max((outcome.relays for outcome in plan.pilots), default=0)
     staffed = skills(plan.estate, relays=most)
     if as_json:
         for each in staffed:
@@ -110,7 +110,7 @@ def _skills(plan: Plan, as_json: bool) -> bool:
             ("skill", "missing", "who", "what"),
             [(each.skill.name, each.gap, ", ".join(each.people) or "nobody", each.skill.says) for each in staffed],
         )
-    found = [f for outcome in plan.with_qkd for f in skill_gaps(plan.estate, outcome.name, relays=outcome.relays)]
+    found = [f for outcome in plan.pilots for f in skill_gaps(plan.estate, outcome.name, relays=outcome.relays)]
     for finding in found:
         say(f"{finding.requirement} {finding.says}")
     return not found

@@ -75,7 +75,7 @@ def _links(estate: Estate, links: tuple[str, ...]) -> list[str]:
 
     if links:
         return chosen(estate, links)
-    return [outcome.name for outcome in whole_of(estate).with_qkd] or list(estate.links)
+    return [outcome.name for outcome in whole_of(estate).pilots] or list(estate.links)
 
 
 def _show(answers: Answers, found: Sequence[Assessment], draws: int, seed: int, *, matrix: bool) -> None:

@@ -48,7 +48,10 @@ def _headlines(plan: Plan) -> Iterator[str]:
     if plan.with_qkd:
         names = ", ".join(outcome.name for outcome in plan.with_qkd)
         yield f"QKD is proposed for {names}, always on top of post-quantum keys, and only once its gates are open."
-    else:
+    if plan.waiting:
+        names = ", ".join(outcome.name for outcome in plan.waiting)
+        yield f"QKD would be worth its trouble on {names}, and waits until its gates are open: {PLAIN[Pattern.PQC]} until then."
+    if not plan.pilots:
         yield "No link justifies QKD today. The plan stands without it; the dates and figures below say what would change that."
     yield (
         "No pattern of keys helps where data is decrypted: a broken server, an insider, a bug, a forged route or misuse later. "

@@ -14,15 +14,17 @@ from keystrand.plan.equipment import Equipment
 from keystrand.plan.estate import Estate, Link
 from keystrand.plan.fact import Answer
 from keystrand.plan.feasibility import NOBODYS, Feasibility, feasible
-from keystrand.plan.finding import Finding, Severity
+from keystrand.plan.finding import Finding, Severity, blocking
+from keystrand.plan.gates import prerequisites
 from keystrand.plan.pattern import Interaction, Layer, Pattern
-from keystrand.plan.rules import GATES, Case, Fired, baseline, fire, raised
+from keystrand.plan.rules import GATES, HOLDS, Case, Fired, baseline, fire, raised
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """For one link. interaction: of QKD and PQC, None without QKD; qkd_alone: who accepted QKD without PQC, for the record;
-    fired: every rule that was asked, in order; against: those that keep QKD out, empty where it is in."""
+    fired: every rule that was asked, in order; against: those that keep QKD out, empty where it is in; holds: those that QKD
+    waits for. Until they are met `now` is what to build."""
 
     link: str
     pattern: Pattern
@@ -36,15 +38,24 @@ class Decision:
         return tuple(f for f in self.fired if f.rule in GATES and f.answer is not Answer.YES)
 
     @property
+    def holds(self) -> tuple[Fired, ...]:
+        return tuple(f for f in self.fired if f.rule in HOLDS and f.answer is not Answer.YES)
+
+    @property
+    def now(self) -> Pattern:
+        return Pattern.PQC if self.holds else self.pattern
+
+    @property
     def led(self) -> Fired:
         """The rule that gave the pattern."""
         return next(f for f in reversed(self.fired) if f.rule.pattern is self.pattern and f.answer is Answer.YES)
 
     @property
     def why(self) -> str:
-        """In one line: what gave the pattern, and what keeps QKD out."""
+        """In one line: what gave the pattern, what keeps QKD out, and what it waits for."""
         shut = ", ".join(f.rule.key for f in self.against)
-        return f"{self.led.rule.key} ({self.led.rule.requirement})" + (f"; no QKD: {shut}" if shut else "")
+        waits = "".join(f"; QKD waits: {f.evidence}" for f in self.holds)
+        return f"{self.led.rule.key} ({self.led.rule.requirement})" + (f"; no QKD: {shut}" if shut else "") + waits
 
 
 def decide(estate: Estate, name: str, classified: Classified, feasibility: Feasibility) -> Decision:
@@ -60,6 +71,7 @@ def decide(estate: Estate, name: str, classified: Classified, feasibility: Feasi
             uses = [*raised(case)]
             fired += uses
             pattern = uses[-1].rule.pattern or pattern
+            fired += [fire(rule, case) for rule in HOLDS]
     alone = case.link.qkd_alone_accepted_by if pattern.has_qkd else ""
     interaction = case.link.interaction if pattern.has_qkd else None
     found = (*classified.findings, *feasibility.findings, *_findings(case, pattern, fired))
@@ -89,6 +101,8 @@ def _findings(case: Case, pattern: Pattern, fired: list[Fired]) -> list[Finding]
     if case.link.qkd_alone_accepted_by and pattern.has_qkd:
         says = f"QKD without PQC: risk accepted by {case.link.qkd_alone_accepted_by}; the plan keeps PQC beside it"
         found.append(Finding((*where, "qkd_alone_accepted_by"), says, "R012"))
+    if pattern.has_qkd:
+        found += blocking(prerequisites(case.estate, case.name))
     return found
 
 

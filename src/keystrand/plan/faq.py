@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keystrand.plan.estate import FailurePolicy
+from keystrand.plan.gates import UP_TO_PILOT
 from keystrand.plan.outcome import Plan
 from keystrand.plan.page import Section, lasting
 from keystrand.plan.pattern import Pattern
-from keystrand.plan.stages import Stage
 from keystrand.plan.threats import Effect, threats
 
 
@@ -46,7 +46,10 @@ def answers(plan: Plan) -> Iterator[tuple[str, str]]:
 def _every(plan: Plan) -> str:
     qkd, total = plan.with_qkd, len(plan.outcomes)
     if not qkd:
-        return f"No. None of the {total} links here does."
+        waits = (
+            f" It would be worth its trouble on {len(plan.waiting)}, once the gates are open." if plan.waiting else ""
+        )
+        return f"No. None of the {total} links here does.{waits}"
     return f"No. {len(qkd)} of {total} here: {', '.join(outcome.name for outcome in qkd)}."
 
 
@@ -121,10 +124,10 @@ def _pad(plan: Plan) -> str:
 
 
 def _pilot(plan: Plan) -> str:
-    gate = next(gate for gate in plan.gates if gate.into is Stage.PILOT)
-    if not plan.with_qkd:
+    blocks = [finding for gate in plan.gates if gate.into in UP_TO_PILOT for finding in gate.blocks]
+    if not plan.pilots:
         return "There is none to begin."
-    if gate.is_open:
+    if not blocks:
         return "Now, as far as this plan can see: every question is answered and every figure reached."
-    first = "; ".join(finding.says for finding in gate.blocks[:3])
-    return f"Not before {len(gate.blocks)} open points are closed. The first: {first}"
+    first = "; ".join(finding.says for finding in blocks[:3])
+    return f"Not before {len(blocks)} open points are closed. The first: {first}"

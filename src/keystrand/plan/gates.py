@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from keystrand.plan.estate import Estate, Link
 from keystrand.plan.fact import Answer, Basis, Figure, Span, figure
@@ -18,6 +19,8 @@ from keystrand.plan.posture import key_exchange
 from keystrand.plan.questions import questions
 from keystrand.plan.stages import Criterion, Stage, stages
 from keystrand.plan.templates import horizon_of, impact_of
+
+UP_TO_PILOT: Final = (Stage.PQC, Stage.PILOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,15 @@ def gate(estate: Estate, into: Stage, pilots: Sequence[str], patterns: Mapping[s
 
 
 def prerequisites(estate: Estate, link: str) -> tuple[Finding, ...]:
-    """What keeps this link from QKD before anything is bought: open questions and people, without figures of operation."""
-    return tuple(_asked(estate, Stage.PILOT, [link]))
+    """What keeps this link from QKD before anything is bought: open questions and people, of every gate up to the pilot's,
+    without figures of operation."""
+    return tuple(finding for stage in UP_TO_PILOT for finding in _asked(estate, stage, [link]))
+
+
+def shortfalls(estate: Estate, patterns: Mapping[str, Pattern]) -> tuple[Finding, ...]:
+    """The figures that open the gates up to the pilot's, as far as they are not reached."""
+    found = [gate(estate, stage, list(patterns), patterns).exits for stage in UP_TO_PILOT]
+    return tuple(exit_.finding() for exits in found for exit_ in exits if not exit_.is_met)
 
 
 def _asked(estate: Estate, into: Stage, pilots: Sequence[str]) -> Iterator[Finding]:

@@ -32,13 +32,17 @@ TURNED_MAX: Final = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One link. reasons: why the pattern was chosen, in words. own: device profiles of the user's files. costs: of patterns."""
+    """One link. pattern: what to build now; meant: what it is once its gates are open. reasons: why, in words.
+
+    own: device profiles of the user's files. costs: of patterns.
+    """
 
     estate: Estate
     name: str
     classified: Classified
     feasibility: Feasibility
     pattern: Pattern
+    meant: Pattern
     reasons: tuple[str, ...]
     own: Mapping[str, Equipment] = field(default_factory=dict)
     costs: Mapping[Pattern, Costs | Unknown] = field(default_factory=dict)
@@ -66,8 +70,8 @@ class Outcome:
 
     @property
     def relays(self) -> int:
-        """On its QKD path; 0 without QKD."""
-        return (self.feasibility.relays or 0) if self.pattern.has_qkd else 0
+        """On its QKD path, if it has one or waits for one; else 0."""
+        return (self.feasibility.relays or 0) if self.meant.has_qkd else 0
 
     @property
     def exposure(self) -> Exposure | Unknown:
@@ -152,8 +156,22 @@ class Plan:
         return {outcome.name: outcome.pattern for outcome in self.outcomes}
 
     @property
+    def meant(self) -> dict[str, Pattern]:
+        """Once the gates are open."""
+        return {outcome.name: outcome.meant for outcome in self.outcomes}
+
+    @property
     def with_qkd(self) -> tuple[Outcome, ...]:
         return tuple(outcome for outcome in self.outcomes if outcome.pattern.has_qkd)
+
+    @property
+    def pilots(self) -> tuple[Outcome, ...]:
+        """With QKD now, or once their gates are open: those that the gates ask about."""
+        return tuple(outcome for outcome in self.outcomes if outcome.meant.has_qkd)
+
+    @property
+    def waiting(self) -> tuple[Outcome, ...]:
+        return tuple(outcome for outcome in self.pilots if not outcome.pattern.has_qkd)
 
     @property
     def with_pqc(self) -> tuple[Outcome, ...]:
@@ -162,16 +180,16 @@ class Plan:
 
     @cached_property
     def roadmap(self) -> Roadmap:
-        return roadmap(self.estate, self.patterns)
+        """Of what is meant: its gates ask about pilots that wait for them, too."""
+        return roadmap(self.estate, self.meant)
 
     @property
     def gates(self) -> tuple[Gate, ...]:
         return self.roadmap.gates
 
-    @property
-    def bill(self) -> Bill | Unknown:
-        """Everything that the decisions need, together."""
-        bills = [bill_of(o.link, o.pattern, o.feasibility.hops) for o in self.outcomes]
+    def bill(self, patterns: Mapping[str, Pattern]) -> Bill | Unknown:
+        """Everything that these patterns need, together."""
+        bills = [bill_of(o.link, patterns[o.name], o.feasibility.hops) for o in self.outcomes]
         missing = [
             f"{o.name}: {why}"
             for o, b in zip(self.outcomes, bills, strict=True)
@@ -186,7 +204,16 @@ class Plan:
     @property
     def costs(self) -> Costs | Unknown:
         """Of all decisions together; a key manager that two links share is counted once."""
-        return self.bill if isinstance(self.bill, Unknown) else cost(self.estate, self.bill)
+        return self._priced(self.patterns)
+
+    @property
+    def budget(self) -> Costs | Unknown:
+        """The same with the hardware of pilots that still wait: what it comes to once their gates are open."""
+        return self._priced(self.meant)
+
+    def _priced(self, patterns: Mapping[str, Pattern]) -> Costs | Unknown:
+        bill = self.bill(patterns)
+        return bill if isinstance(bill, Unknown) else cost(self.estate, bill)
 
     @property
     def ground(self) -> Ground:

@@ -1,12 +1,12 @@
 """The whole estate decided, and which of its QKD candidates come first: a few pilots, ranked by what is known of each.
 
-There is no score. Candidates are put in order by impact, then by how many of four criteria they meet, then by horizon, relays
-and margin; the order of the file decides among equals, never a name.
+There is no score. Candidates are put in order by whether they could begin, then by impact, by how many of four criteria they
+meet, by horizon, relays and margin; the order of the file decides among equals, never a name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,7 @@ from keystrand.plan.estate import Control, Estate, Impact
 from keystrand.plan.fact import Answer, Unknown
 from keystrand.plan.feasibility import NOBODYS, Feasibility, feasible
 from keystrand.plan.finding import Finding
+from keystrand.plan.gates import shortfalls
 from keystrand.plan.pattern import Pattern
 from keystrand.plan.positions import applying, conflicts
 
@@ -40,6 +41,18 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """One thing that a candidate waits for: answers, figures, or its turn."""
+
+    key: str
+    requirement: str
+    says: str
+
+    def __str__(self) -> str:
+        return f"QKD waits: {self.says} ({self.requirement})"
+
+
+@dataclass(frozen=True, slots=True)
 class Everywhere:
     """QKD on every link of the estate: what that would be."""
 
@@ -53,18 +66,28 @@ class Everywhere:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Every link with its decision, candidates for QKD in their order, and how many of them are piloted."""
+    """Every link with its decision, candidates for QKD in their order, and how many of them are piloted.
+
+    waits: what the QKD of each candidate waits for; empty where it can begin.
+    """
 
     classified: Mapping[str, Classified]
     feasibilities: Mapping[str, Feasibility]
     decisions: Mapping[str, Decision]
     ranked: tuple[Ranked, ...]
     pilots_max: int
+    waits: Mapping[str, tuple[Wait, ...]]
     findings: tuple[Finding, ...]
 
     @property
     def pilots(self) -> tuple[str, ...]:
+        """The first of them, whether they can begin or wait."""
         return tuple(each.link for each in self.ranked[: self.pilots_max])
+
+    def meant(self, name: str) -> Pattern:
+        """The pattern of the next stage: with QKD where the link is a pilot, or will be once its gates are open."""
+        pattern = self.decisions[name].pattern
+        return pattern if not pattern.has_qkd or name in self.pilots else Pattern.PQC
 
     @property
     def worthy(self) -> list[str]:
@@ -76,9 +99,8 @@ class Plan:
         ]
 
     def now(self, name: str) -> Pattern:
-        """The pattern to build first: QKD waits where a link is no pilot."""
-        pattern = self.decisions[name].pattern
-        return pattern if not pattern.has_qkd or name in self.pilots else Pattern.PQC
+        """The pattern to build first: without QKD as long as that waits for anything."""
+        return Pattern.PQC if self.waits.get(name) else self.decisions[name].pattern
 
 
 def decide_all(estate: Estate, own: Mapping[str, Equipment] = NOBODYS) -> Plan:
@@ -87,7 +109,19 @@ def decide_all(estate: Estate, own: Mapping[str, Equipment] = NOBODYS) -> Plan:
     found = {name: feasible(estate, name, own) for name in estate.links}
     decisions = {name: decide(estate, name, classified[name], found[name]) for name in estate.links}
     ranked = rank(estate, classified, found, decisions)
-    return Plan(classified, found, decisions, ranked, estate.pilots_max, tuple(_findings(estate, found, ranked)))
+    waits = dict(_waits(estate, decisions, ranked))
+    return Plan(classified, found, decisions, ranked, estate.pilots_max, waits, tuple(_findings(estate, found, ranked)))
+
+
+def _waits(
+    estate: Estate, decisions: Mapping[str, Decision], ranked: tuple[Ranked, ...]
+) -> Iterator[tuple[str, tuple[Wait, ...]]]:
+    short = shortfalls(estate, {name: decision.pattern for name, decision in decisions.items()}) if ranked else ()
+    figures = [Wait("figures", finding.requirement, finding.says) for finding in short]
+    turn = [Wait("turn", "R008", f"{estate.pilots_max} pilots at a time, and others come first")]
+    for place, each in enumerate(ranked):
+        asked = [Wait("answers", hold.rule.requirement, hold.evidence) for hold in decisions[each.link].holds]
+        yield each.link, (*asked, *figures, *(turn if place >= estate.pilots_max else ()))
 
 
 def rank(
@@ -96,7 +130,7 @@ def rank(
     found: Mapping[str, Feasibility],
     decisions: Mapping[str, Decision],
 ) -> tuple[Ranked, ...]:
-    """The candidates for QKD, the best first."""
+    """The candidates for QKD, the best first; those that wait for an answer after all that could begin."""
     candidates = [Ranked(n, criteria(estate, n, found[n])) for n, d in decisions.items() if d.pattern.has_qkd]
     impacts = list(Impact)
 
@@ -104,7 +138,8 @@ def rank(
         known, able = classified[each.link], found[each.link]
         impact = -1 if known.impact is None else impacts.index(known.impact)
         years = 0.0 if known.horizon_years is None else known.horizon_years.span.likely
-        return -impact, -each.met, -years, able.relays or 0, -(able.margin or 0.0)
+        held = float(bool(decisions[each.link].holds))
+        return held, -impact, -each.met, -years, able.relays or 0, -(able.margin or 0.0)
 
     return tuple(sorted(candidates, key=order))
 

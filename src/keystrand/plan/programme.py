@@ -29,7 +29,7 @@ def way(plan: Plan) -> Section:
 
 def budget(plan: Plan) -> tuple[Finding, ...]:
     """Money for hardware while questions of governance are open (R011)."""
-    costs, shut = plan.costs, [finding for gate in plan.gates for finding in gate.blocks]
+    costs, shut = plan.budget, [finding for gate in plan.gates for finding in gate.blocks]
     return () if isinstance(costs, Unknown) else hardware_findings(costs, shut)
 
 
@@ -74,7 +74,7 @@ def people(plan: Plan) -> Section:
     return Section(
         name="people",
         title="People and risks of the programme",
-        parts=(_risks(plan), *((_skills(plan),) if plan.with_qkd else ()), _raci(plan)),
+        parts=(_risks(plan), *((_skills(plan),) if plan.pilots else ()), _raci(plan)),
     )
 
 
@@ -103,7 +103,7 @@ def _skills(plan: Plan) -> Table:
 
 
 def _relays(plan: Plan) -> int:
-    return max((o.relays for o in plan.with_qkd), default=0)
+    return max((o.relays for o in plan.pilots), default=0)
 
 
 def _raci(plan: Plan) -> Table:
@@ -114,7 +114,7 @@ def _raci(plan: Plan) -> Table:
 
 def measures(plan: Plan) -> dict[str, str]:
     """The figures by which the risks of the register stand, in words."""
-    estate, qkd, share = plan.estate, plan.with_qkd, qkd_share(plan)
+    estate, qkd, share = plan.estate, plan.pilots, qkd_share(plan)
     closed = [name for name, device in estate.devices.items() if not set(device.interfaces) & STANDARD]
     out = [o for o in plan.outcomes if not o.pattern.has_qkd and o.feasibility.relays != 0]
     stores = [o.feasibility.store.exposure_s for o in qkd if o.feasibility.store]
@@ -137,8 +137,8 @@ def measures(plan: Plan) -> dict[str, str]:
 
 
 def qkd_share(plan: Plan) -> str:
-    """What quantum hardware takes of the cost of all decisions, in words (R011)."""
-    costs = plan.costs
+    """What quantum hardware takes of the cost of all that is meant, in words (R011)."""
+    costs = plan.budget
     if isinstance(costs, Unknown):
         return str(costs)
     return f"{costs.hardware_share:.0%} of {ranged(costs.total, costs.currency)} in {costs.years:g} years"

@@ -1,7 +1,8 @@
 """The rules by which a link gets its layers: each a row with its requirement, a question, and a small function that answers it.
 
-Three tables in this order. `BASELINES`: the first that holds decides between hardening and PQC. `GATES`: QKD is added only
-where every one says yes; unknown keeps it shut. `RAISES`: what QKD is used for beyond refresh. No rule takes a layer away.
+Four tables in this order. `BASELINES`: the first that holds decides between hardening and PQC. `GATES`: QKD is added only
+where every one says yes; unknown keeps it shut. `RAISES`: what QKD is used for beyond refresh. `HOLDS`: what it waits for
+before it is built. No rule takes a layer away.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from keystrand.plan import check, residual
+from keystrand.plan import check, gates, residual
 from keystrand.plan.classify import Classified, Lifetime, Stability
 from keystrand.plan.estate import Control, DeviceKind, Estate, FailurePolicy, Impact, Link
 from keystrand.plan.fact import Answer, Figure
@@ -270,6 +271,22 @@ RAISES: Final = (
     Rule("several", "R076", "Is it of the top tier, or relayed?", several_sources, Pattern.PQC_QKD_MULTI),
     Rule("refresh", "R077", "Anything else: do keys refresh standard ciphers?", otherwise, Pattern.PQC_QKD),
 )
+
+
+# -- holds ------------------------------------------------------------------------------------------------------------
+
+
+def answered(case: Case) -> Judgement:
+    shut = blocking(gates.prerequisites(case.estate, case.name))
+    rows = ", ".join(dict.fromkeys(finding.requirement for finding in shut))
+    return _yes(not shut, f"{points(len(shut))} open: {rows}" if shut else "every question has its answer")
+
+
+def points(count: int) -> str:
+    return "1 point is" if count == 1 else f"{count} points are"
+
+
+HOLDS: Final = (Rule("answered", "R109", "Is everything answered that has to be before a pilot?", answered),)
 
 
 def baseline(case: Case) -> Iterator[Fired]:

@@ -22,7 +22,7 @@ PRICED: Final = (Pattern.CLASSICAL, Pattern.PQC, Pattern.PQC_QKD)
 def whole(estate: Estate, own: Mapping[str, Equipment] = NOBODYS) -> Plan:
     """The plan of an estate. `own`: device profiles from the user's files, by name.
 
-    QKD stands on the pilots only; a candidate that waits has PQC, and says so.
+    QKD stands on the pilots only, and there only once their gates are open; a candidate that waits has PQC, and says so.
     """
     decided = decide_all(estate, own)
     return Plan(estate, tuple(_outcome(estate, name, own, decided) for name in estate.links))
@@ -32,14 +32,14 @@ def _outcome(estate: Estate, name: str, own: Mapping[str, Equipment], decided: D
     decision, feasibility, pattern = decided.decisions[name], decided.feasibilities[name], decided.now(name)
     told = (decision.led, *decision.against)
     reasons = [f"{fired.rule.asks} {fired.answer}: {fired.evidence} ({fired.rule.requirement})" for fired in told]
-    if pattern is not decision.pattern:
-        reasons.append(f"QKD waits: {estate.pilots_max} pilots at a time, and others come first (R008)")
+    reasons += map(str, decided.waits.get(name, ()))
     return Outcome(
         estate=estate,
         name=name,
         classified=decided.classified[name],
         feasibility=feasibility,
         pattern=pattern,
+        meant=decided.meant(name),
         reasons=tuple(reasons),
         own=own,
         costs={each: _cost(estate, name, each, feasibility) for each in (*PRICED, decision.pattern)},

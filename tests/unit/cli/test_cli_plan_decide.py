@@ -141,7 +141,9 @@ def test_decide_gives_each_link_a_pattern_and_the_rule_that_led_to_it(estate: Pa
     lines = {line.split()[0]: line for line in result.stdout.splitlines()}
     assert "PQC + QKD refresh" in lines["vault"]
     assert "classical hardening" in lines["ticker"]
-    assert "1. vault (pilot;" in result.stderr
+    assert "1. vault (waits;" in result.stderr
+    assert lines["vault"].split("  ")[-1].strip() == "waits: answers, waits: figures"
+    assert "QKD waits: metrics pipeline" in result.stderr or "nobody has measured it (R094)" in result.stderr
     assert "QKD on all 3 links: 1 feasible" in result.stderr
     assert max(len(line) for line in result.stdout.splitlines()) <= 100
 

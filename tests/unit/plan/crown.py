@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any
 
 import msgspec
+from tests.unit.plan.governed import GOVERNANCE
 
 from keystrand.plan.estate import (
     Control,
@@ -82,3 +83,17 @@ def with_device(**fields: Any) -> Estate:
     device = msgspec.structs.replace(MODULE, **fields)
     link = msgspec.structs.replace(LINK, devices=("module",))
     return estate(devices={"module": device}, links={"l": link})
+
+
+def answered(of: Estate) -> Estate:
+    """The same with every question of governance answered and every figure before a pilot reached."""
+    sure = {
+        "certificates_listed": Answer.YES,
+        "protocols": (Protocol(name=Family.TLS, negotiated=("x25519mlkem768",)),),
+    }
+    return msgspec.structs.replace(
+        of,
+        classes={n: msgspec.structs.replace(c, owner="dora", retention_days=365) for n, c in of.classes.items()},
+        links={n: msgspec.structs.replace(link, **sure) for n, link in of.links.items()},
+        governance=msgspec.structs.replace(GOVERNANCE, first_key=None),
+    )

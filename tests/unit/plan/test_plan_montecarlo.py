@@ -139,6 +139,7 @@ def outcome_of(link: Link, horizon: object, pattern: Pattern, name: str = "l") -
         classified=classify(estate, name),
         feasibility=feasible(estate, name),
         pattern=pattern,
+        meant=pattern,
         reasons=(),
     )
 

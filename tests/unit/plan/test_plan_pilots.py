@@ -31,7 +31,7 @@ def order(plan: Plan) -> list[str]:
 
 @pytest.mark.proves("R008")
 def test_pilots_are_capped_and_the_rest_keeps_pqc_for_now() -> None:
-    plan = decide_all(estate(5, pilots_max=2))
+    plan = decide_all(crown.answered(estate(5, pilots_max=2)))
     assert plan.pilots == ("l0", "l1")
     assert [plan.now(name) for name in plan.decisions] == [Pattern.PQC_QKD] * 2 + [Pattern.PQC] * 3
     (finding,) = plan.findings
@@ -63,7 +63,7 @@ def test_qkd_named_on_the_whole_estate_is_answered_with_what_that_would_be() -> 
 
 @pytest.mark.proves("R008")
 def test_in_the_whole_plan_only_pilots_have_qkd_and_the_others_say_that_they_wait() -> None:
-    outcomes = whole(estate(3, pilots_max=1)).outcomes
+    outcomes = whole(crown.answered(estate(3, pilots_max=1))).outcomes
     assert [o.pattern.has_qkd for o in outcomes] == [True, False, False]
     assert [o.reasons[-1].startswith("QKD waits") for o in outcomes] == [False, True, True]
 
