@@ -31,7 +31,7 @@ from keystrand.relay.relay import Pace
 from keystrand.relay.routes import disjoint_routes
 from keystrand.store.sqlite import SqliteStore
 from keystrand.testing.clock import VirtualClock
-from keystrand.testing.network.maps import drawn_atlas, drawn_hops, names_of
+from keystrand.testing.network.maps import drawn_atlas, drawn_hops, names_of, network_text
 from keystrand.testing.network.post import sign_as, verify
 from keystrand.testing.network.world import Network
 from keystrand.testing.world.faults import Faults
@@ -42,23 +42,8 @@ KEYS_PER_BLOCK = BLOCK_BITS // 256
 BACKBONE_SITES = 32
 T = TypeVar("T")
 STORMY = Faults(loss=0.01, duplicate=0.01, crash_every_s=600.0, partition_every_s=300.0, down_s=20.0)
-CHAIN = """\
-name = "chain"
-[sites.a]
-[sites.b]
-[sites.c]
-[sites.d]
-[[hops]]
-ends = ["a", "b"]
-[[hops]]
-ends = ["b", "c"]
-[[hops]]
-ends = ["c", "d"]
-[links.a-d]
-ends = ["a", "d"]
-accept_undocumented = true
-"""
-RING = CHAIN.replace('"b", "c"', '"b", "d"').replace('"c", "d"', '"a", "c"', 1) + '[[hops]]\nends = ["c", "d"]\n'
+CHAIN = network_text("ab bc cd", ad="")
+RING = network_text("ab bd ac cd", ad="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,21 +21,10 @@ from keystrand.lab.network import NetworkLab
 from keystrand.lab.pair import free_base_port
 from keystrand.net.http_client import SyncHttpClient
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.testing.network.maps import network_text
 from keystrand.wire import etsi014
 
-CHAIN = """\
-name = "operator-one"
-[sites.a]
-[sites.b]
-[sites.c]
-[[hops]]
-ends = ["a", "b"]
-[[hops]]
-ends = ["b", "c"]
-[links.a-c]
-ends = ["a", "c"]
-accept_undocumented = true
-"""
+CHAIN = network_text("ab bc", ac="")
 
 
 def border(here: Path, there: Path, name: str, other: str, ports: tuple[int, int]) -> None:

@@ -20,35 +20,10 @@ from keystrand.net.http_client import SyncHttpClient
 from keystrand.net.http_exchange import Response
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.site import open_store
+from keystrand.testing.network.maps import network_text
 from keystrand.wire.etsi015 import entity_id
 
-RING = """\
-name = "ring"
-[sites.a]
-[sites.b]
-[sites.c]
-[sites.d]
-[sites.e]
-[[hops]]
-ends = ["a", "b"]
-[[hops]]
-ends = ["b", "d"]
-[[hops]]
-ends = ["a", "c"]
-[[hops]]
-ends = ["c", "d"]
-[[hops]]
-ends = ["a", "e"]
-[[hops]]
-ends = ["d", "e"]
-[links.a-d]
-ends = ["a", "d"]
-paths = 2
-accept_undocumented = true
-[links.b-c]
-ends = ["b", "c"]
-accept_undocumented = true
-"""
+RING = network_text("ab bd ac cd ae de", ad="paths = 2", bc="")
 WINDOW_S = 900
 REROUTED_S = 10.0  # bound of the test; bench_network measures
 

@@ -20,27 +20,11 @@ from keystrand.core.events import Event, Scalar
 from keystrand.lab.network import NetworkLab, hop_name
 from keystrand.node.paths import Paths
 from keystrand.testing.clock import EPOCH_S
+from keystrand.testing.network.maps import network_text
 from keystrand.testing.network.world import Network
 from keystrand.wire.relay import Window
 
-SQUARE = """\
-name = "square"
-[sites.a]
-[sites.b]
-[sites.c]
-[sites.d]
-[[hops]]
-ends = ["a", "b"]
-[[hops]]
-ends = ["b", "d"]
-[[hops]]
-ends = ["a", "c"]
-[[hops]]
-ends = ["c", "d"]
-[links.a-d]
-ends = ["a", "d"]
-accept_undocumented = true
-"""
+SQUARE = network_text("ab bd ac cd", ad="")
 TUNNEL = f"""
 [saes.vpn-a]
 site = "a"

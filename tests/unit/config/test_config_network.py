@@ -10,6 +10,7 @@ from keystrand.cli.program import run
 from keystrand.config.founding import append, card_of, found_site, join_link, join_peer, read_card
 from keystrand.config.load import load_network, load_site, network_faults, site_faults
 from keystrand.core.protection import Protection
+from keystrand.testing.network.maps import network_text
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "networks" / "metro.toml"
 
@@ -20,19 +21,7 @@ def faults(tmp_path: Path, text: str) -> list[str]:
     return [f"{fault.line}: {fault}" for fault in network_faults(file)]
 
 
-SOUND = """\
-name = "n"
-[sites.a]
-[sites.b]
-[sites.c]
-[[hops]]
-ends = ["a", "b"]
-[[hops]]
-ends = ["b", "c"]
-[links.a-c]
-ends = ["a", "c"]
-accept_undocumented = true
-"""
+SOUND = network_text("ab bc", ac="")
 
 
 def test_the_example_is_sound() -> None:

@@ -1,4 +1,4 @@
-"""Networks to simulate: drawn by a seed, connected, with relayed links between sites that are no neighbours."""
+"""Networks to simulate or to found: connected, with relayed links between sites that are no neighbours."""
 
 from __future__ import annotations
 
@@ -9,6 +9,23 @@ from keystrand.relay.atlas import Atlas, RelayedLink, SiteFacts, Terms
 from keystrand.relay.routes import disjoint_routes
 
 Hop = tuple[str, str]
+
+
+def network_text(hops: str, **links: str) -> str:
+    """network.toml of sites named by one letter: `network_text("ab bc", ac="paths = 2")` has sites a, b, c and a link a-c."""
+    sites = sorted(set(hops) - {" "})
+    return "\n".join(
+        [
+            'name = "net"',
+            *(f"[sites.{site}]" for site in sites),
+            *(f'[[hops]]\nends = ["{one}", "{other}"]' for one, other in hops.split()),
+            *(
+                f'[links.{one}-{other}]\nends = ["{one}", "{other}"]\naccept_undocumented = true\n{more}'
+                for (one, other), more in links.items()
+            ),
+            "",
+        ]
+    )
 
 
 def names_of(count: int) -> list[str]:
