@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 import secrets
 from pathlib import Path
@@ -23,6 +22,7 @@ from keystrand.config.load import load_site, site_faults
 from keystrand.config.schema import SiteConfig
 from keystrand.config.values import Address
 from keystrand.core.errors import BadRequest, ConfigError, KeystrandError
+from keystrand.core.files import create_private
 from keystrand.core.identity import check_name
 from keystrand.crypto import pki
 from keystrand.crypto.sign import Signer, Verifier
@@ -423,13 +423,9 @@ def rewrite(file: Path, text: str) -> None:
 def write_private(path: Path, content: bytes) -> None:
     """A file for its owner only, never over another. Raises ConfigError."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        create_private(path, content)
     except FileExistsError:
         raise ConfigError("exists already", path=str(path), hint="move it away first") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _bracketed(host: str) -> str:

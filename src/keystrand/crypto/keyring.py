@@ -8,8 +8,6 @@ tenants. Each generation of a tenant key is wrapped once or twice in its life, f
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from typing import Final, Protocol
 import msgspec
 
 from keystrand.core.errors import BadRequest, ConfigError, NotPermitted, StoreUnavailable, Tampered, TenantSealed
+from keystrand.core.files import write_whole
 from keystrand.core.identity import check_name
 from keystrand.core.labels import LABELS
 from keystrand.core.policy import DEFAULT_TENANT
@@ -129,31 +128,10 @@ class KeyringFile:
     def write(self, entries: Mapping[str, TenantEntry], note: RootNote | None = None, /) -> None:
         body = _Body(version=VERSION, tenants=entries, root=note or self.note())
         content = msgspec.json.format(msgspec.json.encode(body), indent=1)
-        temporary = self._path.with_name(self._path.name + ".new")
         try:
-            _write_durably(temporary, content + b"\n")
-            temporary.replace(self._path)
-            _sync_folder(self._path.parent)
+            write_whole(self._path, content + b"\n")
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise StoreUnavailable(f"cannot write the keyring: {error.strerror}", hint=f"see {self._path}") from None
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def associated(tenant: str, generation: int) -> bytes:

@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from keystrand.core.errors import ConfigError, NotPermitted, Tampered
+from keystrand.core.files import sync_folder, write_whole
 from keystrand.core.labels import LABELS
 from keystrand.core.policy import DEFAULT_TENANT
 from keystrand.core.secret import Secret
@@ -188,19 +189,16 @@ def _read_passphrase(path: Path) -> bytes:
 
 def _write_salt(path: Path, passphrase: bytes, stretch: Stretch) -> None:
     temporary = path.with_name(path.name + ".new")
-    _write_durably(temporary, _noted(passphrase, secrets.token_bytes(SALT_BYTES), stretch).note.salt)
+    write_whole(temporary, _noted(passphrase, secrets.token_bytes(SALT_BYTES), stretch).note.salt.encode())
     # a link fails where a file of that name appeared meanwhile: a salt in use is never overwritten
     os.link(temporary, path)
     temporary.unlink()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def replace_salt(path: Path, salt: str) -> None:
     """The salt of a rotated root, from the note of its keyring."""
-    temporary = path.with_name(path.name + ".new")
-    _write_durably(temporary, salt)
-    temporary.replace(path)
-    _sync_folder(path.parent)
+    write_whole(path, salt.encode())
 
 
 def _noted(passphrase: bytes, salt: bytes, stretch: Stretch) -> RootKey:
@@ -208,22 +206,6 @@ def _noted(passphrase: bytes, salt: bytes, stretch: Stretch) -> RootKey:
     check = RootKey(secret).check_value().hex()
     body = {"kdf": "argon2id", **asdict(stretch), "salt": salt.hex(), "check": check}
     return RootKey(secret, RootNote(salt=json.dumps(body, indent=1) + "\n"))
-
-
-def _write_durably(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _root(passphrase: bytes, salt: bytes, stretch: Stretch) -> Secret:

@@ -27,7 +27,8 @@ import msgspec
 from keystrand.config.audit import Audit
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import BadRequest, ConfigError, KeystrandError, NotPermitted, StoreUnavailable, Tampered
-from keystrand.node.backup_file import BackupReader, Manifest, part_of, sync_folder, write_backup
+from keystrand.core.files import sync_folder
+from keystrand.node.backup_file import BackupReader, Manifest, part_of, write_backup
 from keystrand.node.keep import STORE, Keep, kept_in
 from keystrand.node.outlets import MARKS
 from keystrand.node.rollback import (

@@ -20,6 +20,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from keystrand.core.errors import BadRequest, Tampered
+from keystrand.core.files import drafted
 from keystrand.crypto.seal import RootKey, Sealer, Stretch
 
 MAGIC: Final = b"keystrand backup 1\n"
@@ -73,18 +74,8 @@ def part_of(path: Path) -> Part:
 def write_backup(target: Path, manifest: Manifest, files: Mapping[str, Path], passphrase_file: Path) -> None:
     """Make `target` (mode 0600), whole or not at all. `files` are those of the manifest. Raises ConfigError for a passphrase
     that will not do."""
-    fresh = target.with_name(target.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            _write(file, manifest, files, passphrase_file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, target)
-        sync_folder(target.absolute().parent)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
+    with drafted(target) as file:
+        _write(file, manifest, files, passphrase_file)
 
 
 def _write(file: BinaryIO, manifest: Manifest, files: Mapping[str, Path], passphrase_file: Path) -> None:
@@ -195,12 +186,3 @@ def _root(header: Header, passphrase_file: Path) -> RootKey:
         salt_file = Path(folder) / "salt"
         salt_file.write_text(header.salt)
         return RootKey.from_passphrase_file(passphrase_file, salt_file)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

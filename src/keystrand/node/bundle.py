@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import gzip
 import io
-import os
 import platform
 import re
 import sqlite3
@@ -28,6 +27,7 @@ import msgspec
 
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import KeystrandError, Tampered
+from keystrand.core.files import create_private
 from keystrand.node.doctor import Finding
 from keystrand.node.replicas import open_audit
 from keystrand.observe.audit import GENESIS
@@ -68,8 +68,7 @@ def bundle(
 
 def write_bundle(path: Path, content: bytes) -> None:
     """For its owner alone: what it says of the site is nobody's business. Raises OSError; never overwrites."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
+    create_private(path, content)
 
 
 def versions() -> dict[str, str]:

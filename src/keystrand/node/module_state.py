@@ -5,12 +5,12 @@ Written whole, synced and renamed into place, so that a crash leaves the old sta
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from keystrand.core.errors import ConfigError, StoreUnavailable
+from keystrand.core.files import write_whole
 from keystrand.core.secret import Secret
 from keystrand.qkd.distill.authenticate import Segment, found
 
@@ -71,23 +71,8 @@ class LinkStateFile:
         return state
 
     def _write(self, state: _State) -> None:
-        fresh = self._path.with_suffix(".new")
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(msgspec.msgpack.encode(state))
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
-            _sync_directory(self._path.parent)
+            write_whole(self._path, msgspec.msgpack.encode(state))
         except OSError as error:
             raise StoreUnavailable(f"{self._path} cannot be written: {error.strerror}") from None
         self._state = state
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

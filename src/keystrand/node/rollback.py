@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -22,6 +21,7 @@ import msgspec
 
 from keystrand.config.schema import Peer, SiteConfig
 from keystrand.core.errors import KeystrandError, StoreUnavailable, Tampered
+from keystrand.core.files import write_whole
 from keystrand.crypto.sign import Signer
 from keystrand.net.frames import connect_frames
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
@@ -87,14 +87,7 @@ def mark_of(config: SiteConfig, store: MarkStore) -> Mark:
 
 def write_mark(config: SiteConfig, mark: Mark) -> None:
     """Durably. What it says is durable in the store already."""
-    path = mark_file(config)
-    fresh = path.with_suffix(".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(mark) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
+    write_whole(mark_file(config), msgspec.json.encode(mark) + b"\n")
 
 
 async def keep_mark(config: SiteConfig, look: Callable[[], Awaitable[Mark]]) -> None:

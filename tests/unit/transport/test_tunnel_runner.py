@@ -254,7 +254,7 @@ async def test_a_number_that_cannot_be_kept_is_told_to_nobody(tmp_path: Path, mo
             raise Unavailable("disk full")
 
         with monkeypatch.context() as patch:
-            patch.setattr("keystrand.transport.tunnel.runner.write_whole", full)
+            patch.setattr("keystrand.transport.tunnel.runner.replace_file", full)
             await asyncio.sleep(0.6)  # what was under way when the disk filled up
             told = pair.runners["responder"].end.highest
             await asyncio.sleep(1.5)

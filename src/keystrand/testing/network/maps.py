@@ -13,19 +13,12 @@ Hop = tuple[str, str]
 
 def network_text(hops: str, **links: str) -> str:
     """network.toml of sites named by one letter: `network_text("ab bc", ac="paths = 2")` has sites a, b, c and a link a-c."""
-    sites = sorted(set(hops) - {" "})
-    return "\n".join(
-        [
-            'name = "net"',
-            *(f"[sites.{site}]" for site in sites),
-            *(f'[[hops]]\nends = ["{one}", "{other}"]' for one, other in hops.split()),
-            *(
-                f'[links.{one}-{other}]\nends = ["{one}", "{other}"]\naccept_undocumented = true\n{more}'
-                for (one, other), more in links.items()
-            ),
-            "",
-        ]
-    )
+    parts = ['name = "net"', *(f"[sites.{site}]" for site in sorted(set(hops) - {" "}))]
+    parts += [f'[[hops]]\nends = ["{hop[0]}", "{hop[1]}"]' for hop in hops.split()]
+    for ends, more in links.items():
+        one, other = tuple(ends)
+        parts.append(f'[links.{one}-{other}]\nends = ["{one}", "{other}"]\naccept_undocumented = true\n{more}')
+    return "\n".join([*parts, ""])
 
 
 def names_of(count: int) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from keystrand.core.errors import NotPermitted, Unavailable
+from keystrand.core.files import sync_folder
 from keystrand.transport.gateway.digest import Readable
 from keystrand.transport.gateway.frames import Details
 from keystrand.transport.gateway.manifest import MANIFEST_BYTES_MAX, Entry, Kind, Manifest, parse_manifest
@@ -298,15 +299,6 @@ def part_of(path: Path, details: Details) -> Part:
     if details.head_bytes:
         return TreePart(path.with_suffix(".tree"), details)
     return FilePart(path.with_suffix(".part"))
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in it durable."""
-    handle = os.open(folder, _FOLDER)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @cache

@@ -31,7 +31,7 @@ from keystrand.transport.tls.settings import faults_of as address_faults
 from keystrand.transport.tunnel.contract import Connector, Generation, Health, Place
 from keystrand.transport.tunnel.derive import derive
 from keystrand.transport.tunnel.kinds import Kind
-from keystrand.transport.tunnel.record import write_whole
+from keystrand.transport.tunnel.record import replace_file
 from keystrand.transport.tunnel.wear import CipherLimit
 
 NAME: Final = "stunnel"
@@ -195,13 +195,13 @@ class Stunnel(Connector):
         self._place.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         content = "".join(lines[number] + "\n" for number in sorted(lines))
-        write_whole(self._file, content.encode())
+        replace_file(self._file, content.encode())
 
     async def _load(self, lines: dict[int, str]) -> None:
         if not lines:
             await self._end()  # it takes no empty file, and must not keep a key that was dropped
             return
-        write_whole(self._conf, self._configuration().encode(), durable=False)
+        replace_file(self._conf, self._configuration().encode(), durable=False)
         self._log.touch(0o600)
         os.truncate(self._log, 0)
         before, process = self._ports(), self._process()

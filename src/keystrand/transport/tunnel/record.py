@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from keystrand.core.errors import ConfigError, StoreUnavailable, Unavailable
+from keystrand.core.files import write_whole
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,29 +37,12 @@ def read_record(file: Path) -> Record:
         raise ConfigError(f"cannot be read: {error}", path=str(file), hint=hint) from None
 
 
-def write_whole(file: Path, content: bytes, *, durable: bool = True, mode: int = 0o600) -> None:
+def replace_file(file: Path, content: bytes, *, durable: bool = True, mode: int = 0o600) -> None:
     """Replace a file, wholly or not at all. Raises StoreUnavailable."""
-    temporary = file.with_name(file.name + ".new")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(content)
-            if durable:
-                out.flush()
-                os.fsync(out.fileno())
-        temporary.replace(file)
-        if durable:
-            _sync_folder(file.parent)
+        write_whole(file, content, durable=durable, mode=mode)
     except OSError as error:
         raise StoreUnavailable(f"{file} cannot be written: {error.strerror}") from None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class Taken(Unavailable):

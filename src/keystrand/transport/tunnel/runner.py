@@ -21,7 +21,7 @@ from keystrand.transport.tunnel.agreement import Action, End, Output, Pace, Repo
 from keystrand.transport.tunnel.contract import Connector, Generation, Health, Place
 from keystrand.transport.tunnel.guard import Fallback, Guard
 from keystrand.transport.tunnel.messages import Message
-from keystrand.transport.tunnel.record import Record, read_record, write_whole
+from keystrand.transport.tunnel.record import Record, read_record, replace_file
 from keystrand.transport.tunnel.usage import KeyUses, Usage
 from keystrand.wire.tunnelreport import TunnelReport
 
@@ -233,7 +233,7 @@ class Runner:
     def _publish(self, status: Mapping[str, Any]) -> None:
         """For whoever may look into the site's state: the key manager runs as another user, perhaps."""
         with contextlib.suppress(KeystrandError):
-            write_whole(self.status_file, msgspec.json.encode(status), durable=False, mode=0o644)
+            replace_file(self.status_file, msgspec.json.encode(status), durable=False, mode=0o644)
 
     # the channel's listener ------------------------------------------------------------------------------------------
 
@@ -408,7 +408,7 @@ class Runner:
             good_at_s=at_s - (now_s - self.guard.good_s) if end.current else self.record.good_at_s,
         )
         try:
-            write_whole(self.record_file, msgspec.json.encode(record))
+            replace_file(self.record_file, msgspec.json.encode(record))
         except KeystrandError as error:
             self._note(str(error))
             return False
