@@ -8,7 +8,7 @@ POINTS ?= 250000
 ARGS ?=
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba_cache
 
-.PHONY: help setup system check test test-kernel demo simulate planted crash kill docs clean
+.PHONY: help setup system check test test-kernel demo simulate planted mutants crash kill docs clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 24
@@ -41,6 +41,9 @@ simulate: setup ## the deterministic simulation (SEEDS=500)
 
 planted: setup ## every planted bug must be found by a judge
 	@$(BIN)/python -m keystrand.testing.world --planted
+
+mutants: setup ## plant small bugs, see which the tests miss (ARGS="--modules govern --tests tests/unit/govern --seed 1")
+	@$(BIN)/python scripts/mutants $(or $(ARGS),--modules govern --tests tests/unit/govern)
 
 crash: setup ## cut every operation short at every write (POINTS=250000), and find planted bugs
 	@$(BIN)/python -m keystrand.testing.crash --planted

@@ -90,8 +90,9 @@ def test_what_waits_is_bounded_and_needs_a_reason() -> None:
         desk.propose(kept, Operation.KEYS_DESTROY, "", requester="ann", reason=" ")
     with pytest.raises(UnknownProposal):
         desk.approve(kept, "none", "bob")
-    with pytest.raises(ValueError, match="at least one"):
-        control(needed=0)
+    for needed, ttl_s in ((0, 1.0), (1, 0.0)):
+        with pytest.raises(ValueError, match="at least one"):
+            control(needed=needed, ttl_s=ttl_s)
 
 
 PEOPLE = st.sampled_from(["ann", "bob", "cat", "dan"])

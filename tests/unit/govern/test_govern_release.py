@@ -38,7 +38,8 @@ def again(index: int):  # type: ignore[no-untyped-def]
 @pytest.mark.proves("R061")
 def test_the_share_that_makes_enough_gives_the_secret_once(releases: Releases) -> None:
     release_id = begun(releases)
-    assert releases.give(release_id, "bob", again(4)) is None
+    first = again(4)
+    assert releases.give(release_id, "bob", first) is None
     assert releases.give(release_id, "cat", again(0)) is None
     secret = releases.give(release_id, "dan", again(2))
     assert secret is not None
@@ -48,6 +49,7 @@ def test_the_share_that_makes_enough_gives_the_secret_once(releases: Releases) -
     with pytest.raises(IllegalTransition, match="complete"):
         releases.give(release_id, "eve", again(1))
     assert releases._shares[release_id] == [], "nothing is kept of what was used"
+    assert not any(first.value.reveal() + first.salt.reveal())
 
 
 @pytest.mark.proves("R061")

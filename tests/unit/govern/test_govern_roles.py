@@ -96,8 +96,19 @@ def test_I8_a_scope_within_reach_means_no_key_out_of_reach(
     role: Role, tenants: frozenset[str], saes: frozenset[str], scope: Scope, key: KeyRecord
 ) -> None:
     grant = Grant(role=role, tenants=tenants, saes=saes)
+    named = ALL in tenants or scope.tenant in tenants, ALL in saes or scope.sae in saes
+    assert grant.reaches_scope(scope) is all(named)
     if grant.reaches_scope(scope) and scope.covers(key, lambda _: []):
         assert grant.reaches_key(key)
+
+
+@pytest.mark.parametrize(("tenants", "saes"), [({"acme"}, {ALL}), ({ALL}, {"a1"}), (set(), {ALL}), ({ALL}, set())])
+def test_what_concerns_a_whole_site_needs_every_tenant_and_every_sae(tenants: set[str], saes: set[str]) -> None:
+    whole = Grant(role=Role.SECURITY_OFFICER, tenants=frozenset({ALL}), saes=frozenset({ALL}))
+    partial = Grant(role=Role.SECURITY_OFFICER, tenants=frozenset(tenants), saes=frozenset(saes))
+    concerned = [op for op in ROLES[Role.SECURITY_OFFICER] if REACH[op] is Reach.WHOLE]
+    assert concerned
+    assert all(whole.permits(op) and not partial.permits(op) for op in concerned)
 
 
 @given(names, holders, records)
