@@ -90,6 +90,7 @@ class LinkState:
         """Whether it was news, which is to be passed on. Raises PeerFault or Tampered for what its site did not say."""
         if advert.site == self.site:
             if advert.number > self._number:  # of ours before a restart, or with a clock that went wrong: go above it
+                self.verify(self.site, signed_part(advert), advert.signature)  # nobody else may push our numbers up
                 self._number, self._said_s = advert.number, float("-inf")
             return False
         known = self.adverts.get(advert.site)
