@@ -6,9 +6,11 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from keystrand.cli import exits
 from keystrand.cli.program import run
 from keystrand.config.load import load_site
 from keystrand.core.errors import KeyUnavailable
@@ -59,6 +61,52 @@ def test_keys_are_equal_at_sites_that_are_no_neighbours(ring: NetworkLab) -> Non
     assert [key.key_id for key in drawn] == [key.key_id for key in picked]
     assert all(mine.material.matches(theirs.material) for mine, theirs in zip(drawn, picked, strict=True))
     assert {strand.value for strand in drawn[0].strands} == {"qkd", "pqc"}
+
+
+ESTATE = """\
+name = "ring"
+planned = 2026-11-28
+[classes.records]
+horizon_years = 30.0
+impact = "high"
+[sites.a]
+owner = "Lab"
+[sites.d]
+owner = "Lab"
+[sites.b]
+owner = "Stranger"
+[links.a-d]
+ends = ["a", "d"]
+carries = ["records"]
+path = "dc-dc"
+rekey_s = 3600.0
+profile = "class-ingaas"
+[[links.a-d.segments]]
+medium = "dark-fibre"
+control = "owned"
+loss_db = 3.0
+"""
+
+
+def test_a_plan_without_relays_does_not_fit_a_link_that_has_some(
+    ring: NetworkLab, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whose houses keys really passed is read from the blocks, not from the configuration."""
+    estate, status = tmp_path / "estate.toml", ring.configs["d"].status
+    estate.write_text(ESTATE)
+    assert status is not None
+    only = f"http://{status.listen.host}:{status.listen.port}"
+    capfd.readouterr()
+    assert run(["plan", "verify", str(estate), "--site", only, "--json"]) == exits.REFUSED
+    told = {line["figure"]: line for line in map(json.loads, capfd.readouterr().out.splitlines())}
+    relays, owners = told["relays"], told["owners"]
+    assert (relays["planned"], relays["verdict"]) == ("none", "drift: other")
+    passed = relays["measured"].split(", ")
+    assert len(passed) >= 2
+    assert set(passed) <= {"b", "c", "e"}
+    assert (owners["planned"], owners["verdict"]) == ("Lab", "drift: other")
+    assert ("Stranger" in owners["measured"]) == ("b" in passed)
+    assert "nobody knows" in owners["measured"]
 
 
 @pytest.mark.proves("R037", "R101")

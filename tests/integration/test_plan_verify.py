@@ -26,13 +26,16 @@ horizon_years = [20.0, 30.0]
 impact = "high"
 
 [sites.alpha]
+owner = "Lab"
 [sites.bravo]
+owner = "Lab"
 
 [links.lab]
 ends = ["alpha", "bravo"]
 carries = ["records"]
 path = "dc-dc"
 rekey_s = 3600.0
+protocols = [{ name = "ipsec", cipher = "AES-256-GCM" }]
 outage_h = 1.0
 profile = "class-ingaas"
 
@@ -85,10 +88,22 @@ def test_a_running_pair_is_held_against_its_plan(operators: dict[str, Operator],
     done = alpha.tries("plan", "verify", str(estate), *sites, "--json")
     assert done.returncode == exits.REFUSED, done.stderr  # keys were drawn far more often than once an hour
     told = {(line["site"], line["figure"]): line for line in map(json.loads, done.stdout.splitlines())}
-    assert len(told) == 8
+    assert len(told) == 24
     assert told["alpha", "rotation"]["verdict"] == "drift: below"
     assert told["alpha", "rotation"]["measured"] < 3600 / 2
+    assert told["alpha", "delivery p95"]["verdict"] == "as planned"
+    assert 0 < told["alpha", "delivery p95"]["measured"] < 360
+    assert told["alpha", "keys given"]["measured"] == "hybrid"
     for site in operators:
+        assert 0 < told[site, "error rate"]["measured"] < 0.11
+        assert told[site, "pool age p95"]["measured"] >= 0
+        assert (told[site, "policy asks"]["planned"], told[site, "policy asks"]["measured"]) == (
+            "pqc or more",
+            "hybrid",
+        )
+        assert (told[site, "relays"]["measured"], told[site, "relays"]["verdict"]) == ("none", "as planned")
+        assert (told[site, "owners"]["measured"], told[site, "owners"]["verdict"]) == ("Lab", "as planned")
+        assert told[site, "tunnels"]["verdict"] == told[site, "suites"]["verdict"] == "not measured"
         rate = told[site, "key rate"]
         assert rate["measured"] > 0
         assert rate["basis"] == "simulated"

@@ -43,6 +43,17 @@ on_exhaustion = "fail-closed"
 """
 
 
+ESTATE = """
+name = "pair"
+planned = 2026-11-28
+[sites.alpha]
+[sites.bravo]
+[links.west]
+ends = ["alpha", "bravo"]
+protocols = [{ name = "wireguard", cipher = "ChaCha20-Poly1305" }]
+"""
+
+
 @pytest.fixture
 def wires() -> Iterator[Wires]:
     with Wires() as joined:
@@ -115,7 +126,11 @@ def processes_of(pair: Pair, site: str) -> list[int]:
     return found
 
 
-async def test_serve_runs_its_tunnels_and_leaves_them_standing(pair: Pair, programs: Programs, wires: Wires) -> None:
+async def test_serve_runs_its_tunnels_and_leaves_them_standing(
+    pair: Pair, programs: Programs, wires: Wires, tmp_path: Path
+) -> None:
+    estate = tmp_path / "estate.toml"
+    estate.write_text(ESTATE)
     for site in SITES:
         programs.start(f"{site}-kme", "serve", str(pair.site_files[site]))
     feeder = await feed(pair)
@@ -129,6 +144,15 @@ async def test_serve_runs_its_tunnels_and_leaves_them_standing(pair: Pair, progr
         assert shown is not None
         (seen,) = shown["tunnels"]
         assert (seen["tunnel"], seen["sae"], seen["state"]) == ("west", "gateway-alpha", "up"), "its KME was told"
+
+        words = ["plan", "verify", str(estate), "--site", str(pair.site_files["alpha"]), "--json"]
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-m", "keystrand", *words], capture_output=True, text=True, timeout=60
+        )
+        told = {line["figure"]: line for line in map(json.loads, done.stdout.splitlines())}
+        assert (told["tunnels"]["measured"], told["tunnels"]["verdict"]) == ("hybrid", "as planned"), done.stderr
+        assert told["suites"]["verdict"] == "as planned"
+        assert "ChaCha20-Poly1305" in told["suites"]["measured"]
 
         (process,) = processes_of(pair, "bravo")
         again = [sys.executable, "-m", "keystrand", "tunnel", "run", "west", "--config", str(pair.site_files["bravo"])]

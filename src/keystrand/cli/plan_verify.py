@@ -15,7 +15,7 @@ from keystrand.cli.tables import show_table
 from keystrand.cli.terminal import say
 
 if TYPE_CHECKING:
-    from keystrand.plan.verify import Line
+    from keystrand.plan.verify import Line, Word
 
 HTTP = "http://"
 PORT = 80
@@ -33,21 +33,25 @@ PORT = 80
 )
 @json_option
 def command(estate_file: Path, sites: tuple[str, ...], as_json: bool) -> int:
-    """Hold the plan against what running sites measure: key rate, time to empty, exposure window, rotation.
+    """Hold the plan against what running sites measure and say.
 
-    A site's link is the estate's link of the same name, or else the only one between the same two sites. Exit status 1 where a
-    figure has drifted out of its predicted range, or a site has a link that the estate does not know.
+    Figures: key rate, error rate, time to empty, age of the pool, rotation, delivery. Facts: protection of keys and tunnels,
+    what the policy asks, suites, relays that keys passed, and their owners.
+
+    A site's link is the estate's link of the same name, or else the only one between the same two sites. Exit status 1 where
+    anything has drifted from the plan, or a site has a link that the estate does not know.
     """
     from keystrand.plan.fact import Unknown
-    from keystrand.plan.verify import compared, measured_of, paired
+    from keystrand.plan.measured import measured_of
+    from keystrand.plan.verify import compared, paired
     from keystrand.plan.whole import whole
 
     estate = estate_of(estate_file)
     plan = whole(estate, own_equipment(estate))
-    lines: list[Line] = []
+    lines: list[Line | Word] = []
     strangers = []
     for site in sites:
-        for measured in measured_of(_status(site)):
+        for measured in measured_of(*_read(site)):
             outcome = paired(plan.outcomes, measured)
             if isinstance(outcome, Unknown):
                 strangers.append(str(outcome))
@@ -60,11 +64,11 @@ def command(estate_file: Path, sites: tuple[str, ...], as_json: bool) -> int:
         show_table(("link", "site", "figure", "planned", "measured", "verdict"), [_row(line) for line in lines])
     for words in strangers:
         say(words)
-    return exits.REFUSED if strangers or any(line.has_drifted for line in lines) else exits.OK
+    return exits.REFUSED if strangers or any(line.verdict.is_drift for line in lines) else exits.OK
 
 
-def _status(site: str) -> dict[str, Any]:
-    """Raises Unavailable, or ConfigError where the file has no [status]."""
+def _read(site: str) -> tuple[dict[str, Any], str]:
+    """Status and metrics of a site. Raises Unavailable, or ConfigError where the file has no [status]."""
     import msgspec
 
     from keystrand.cli.options import site_of
@@ -72,41 +76,53 @@ def _status(site: str) -> dict[str, Any]:
     from keystrand.core.errors import ConfigError
 
     if site.startswith(HTTP):
-        host, _, port = site.removeprefix(HTTP).rstrip("/").rpartition(":")
-        body = fetch(host or port, int(port) if host else PORT)
+        name, _, number = site.removeprefix(HTTP).rstrip("/").rpartition(":")
+        host, port = (name, int(number)) if name else (number, PORT)
     else:
         config = site_of(Path(site))
         if config.status is None:
             raise ConfigError("this site has no [status]", path=site, hint='add [status] listen = "127.0.0.1:8443"')
-        body = fetch(config.status.listen.host, config.status.listen.port)
-    status: dict[str, Any] = msgspec.json.decode(body)
-    return status
+        host, port = config.status.listen.host, config.status.listen.port
+    status: dict[str, Any] = msgspec.json.decode(fetch(host, port))
+    return status, fetch(host, port, "/metrics").decode()
 
 
-def _row(line: Line) -> tuple[str, ...]:
+def _row(line: Line | Word) -> tuple[str, ...]:
+    from keystrand.plan.verify import Word
+
+    missing = line.planned is None
+    if isinstance(line, Word):
+        planned, measured = line.planned, line.measured
+    else:
+        planned = None if line.planned is None else _worded(line, line.planned.low, line.planned.high)
+        measured = None if line.measured is None else _worded(line, line.measured, line.measured)
+    seen = "-" if measured is None else f"{measured} ({line.basis})"
+    verdict = f"{line.verdict}: {line.why}" if missing and line.why else line.verdict.value
+    return (line.link, line.site, line.figure, planned or "unknown", seen, verdict)
+
+
+def _worded(line: Line, low: float, high: float) -> str:
+    from keystrand.plan.fact import Span
     from keystrand.plan.page import lasting, ranged
 
-    def words(low: float, high: float) -> str:
-        if line.unit == "s":
-            return lasting(low) if low == high else f"up to {lasting(high)}"
-        from keystrand.plan.fact import Span
-
-        return ranged(Span(low, low, high), line.unit)
-
-    planned = "unknown" if line.planned is None else words(line.planned.low, line.planned.high)
-    measured = "-" if line.measured is None else f"{words(line.measured, line.measured)} ({line.basis})"
-    verdict = f"{line.verdict}: {line.why}" if line.planned is None and line.why else line.verdict.value
-    return (line.link, line.site, line.figure, planned, measured, verdict)
+    if line.unit == "s":
+        told = lasting(high) if high >= 1 else f"{1e3 * high:.3g} ms"
+        return told if low == high else f"up to {told}"
+    if not line.unit:
+        return f"{high:.2%}" if low == high else f"up to {high:.2%}"
+    return ranged(Span(low, low, high), line.unit)
 
 
-def _told(line: Line) -> dict[str, Any]:
+def _told(line: Line | Word) -> dict[str, Any]:
+    from keystrand.plan.fact import Span
+
     planned = line.planned
     return {
         "link": line.link,
         "site": line.site,
         "figure": line.figure,
-        "unit": line.unit,
-        "planned": None if planned is None else [planned.low, planned.likely, planned.high],
+        "unit": getattr(line, "unit", ""),
+        "planned": [planned.low, planned.likely, planned.high] if isinstance(planned, Span) else planned,
         "measured": line.measured,
         "basis": line.basis.value,
         "verdict": line.verdict.value,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from keystrand.core.policy import Policy
 from keystrand.core.pool import Account
+from keystrand.core.protection import Protection
 from keystrand.kme.service import Kme
 from keystrand.node.devices import LinkState
 from keystrand.observe.gauges import AuditGauge, Gauges, LinkGauge, PeerGauge
@@ -47,6 +49,7 @@ class Readings:
     def __init__(self, links: Mapping[str, LinkState]) -> None:
         self._links = links
         self._flows: dict[str, Flow] = {}
+        self._requires: tuple[Policy | None, dict[str, str]] = (None, {})
 
     def read(self, kme: Kme, audit: AuditGauge, cert_expiry_s: float | None) -> Gauges:
         now_s = kme.site.clock.now_s()
@@ -87,8 +90,14 @@ class Readings:
         oldest = kme.site.store.free_blocks(link, kme.site.name, 1)
         return max(0.0, kme.site.clock.now_s() - oldest[0].ingested_s) if oldest else 0.0
 
-    @staticmethod
-    def _peer(kme: Kme, peer: str) -> PeerGauge:
+    def _required(self, kme: Kme, peer: str) -> str:
+        """Worked out once per policy: it may hold many thousand rules."""
+        policy = kme.site.policy
+        if self._requires[0] is not policy:
+            self._requires = policy, _weakest(policy, kme.site.name)
+        return self._requires[1].get(peer, "")
+
+    def _peer(self, kme: Kme, peer: str) -> PeerGauge:
         session = kme.sessions[peer]
         return PeerGauge(
             peer=peer,
@@ -96,4 +105,15 @@ class Readings:
             group=session.group if session.up else "",
             epoch=kme.site.store.peer(peer).epoch,
             strand_age_s=kme.strands.age_s(peer),
+            requires=self._required(kme, peer),
         )
+
+
+def _weakest(policy: Policy, site: str) -> dict[str, str]:
+    """By the other site of its pairs, the lowest level that a rule requires."""
+    found: dict[str, Protection] = {}
+    for rule in policy.rules.values():
+        ends = {policy.site_of[rule.initiator], policy.site_of[rule.responder]}
+        for other in ends - {site} if site in ends else ():
+            found[other] = min(rule.require, found.get(other, Protection.HYBRID))
+    return {other: level.label for other, level in found.items()}

@@ -46,17 +46,19 @@ class History:
     rotations: int = 48
     pairs: int = 256
     links: int = 64
+    ways: int = 8
     readers_max: int = 32
 
 
 @dataclass(slots=True)
 class _Series:
-    """The two charts of one link."""
+    """The two charts of one link, and the ways that its last relayed blocks came, the newest last."""
 
     blocks: deque[Point]
     pool: deque[Point]
     measured: bool = False  # blocks came as events; gauges need not stand in for them
     last_block: dict[str, Scalar] = field(default_factory=dict)
+    ways: dict[str, None] = field(default_factory=dict)
 
 
 class Feed:
@@ -95,6 +97,8 @@ class Feed:
                 self._note_delivery(event)
             elif event.kind == "link.block":
                 self._note_block(event)
+            elif event.kind == "relay.block":
+                self._note_way(event)
             elif event.kind.startswith("transfer."):
                 self._note_transfer(event)
             elif event.kind.startswith("tunnel.") and "state" in event.fields:
@@ -202,6 +206,15 @@ class Feed:
         rates = [_number(event.fields.get("qber")), _number(event.fields.get("skr_bps"))]
         series.blocks.append((self._cursor, event.at_s, rates))
 
+    def _note_way(self, event: Event) -> None:
+        series, way = self._series_of(str(event.fields.get("link", ""))), str(event.fields.get("source", ""))
+        if series is None:
+            return
+        series.ways.pop(way, None)
+        series.ways[way] = None
+        while len(series.ways) > self._history.ways:
+            del series.ways[next(iter(series.ways))]
+
     def _note_transfer(self, event: Event) -> None:
         sae, name = (str(event.fields.get(part, "")) for part in ("sae", "transfer_id"))
         fresh = {"sae": sae, "transfer_id": name, "started_s": event.at_s, "rotated": []}
@@ -227,7 +240,8 @@ class Feed:
         if series is None:
             return
         available, reserved = (float(link.ledger.get(name, 0)) for name in ("available", "reserved"))
-        series.pool.append((self._cursor, now_s, [available, reserved, float(link.owned_free_bits)]))
+        held = [available, reserved, float(link.owned_free_bits), float(link.oldest_block_age_s)]
+        series.pool.append((self._cursor, now_s, held))
         if not series.measured and link.qber is not None:
             series.blocks.append((self._cursor, now_s, [link.qber, link.skr_bps]))
 
@@ -248,7 +262,12 @@ class Feed:
 
     def _series_part(self, since: int) -> dict[str, Any]:
         return {
-            link: {"blocks": _newer(s.blocks, since), "pool": _newer(s.pool, since), "last_block": dict(s.last_block)}
+            link: {
+                "blocks": _newer(s.blocks, since),
+                "pool": _newer(s.pool, since),
+                "last_block": dict(s.last_block),
+                "ways": list(s.ways),
+            }
             for link, s in self._series.items()
         }
 

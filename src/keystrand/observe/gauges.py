@@ -51,13 +51,15 @@ _ACCOUNTS: Final = tuple(account.value for account in Account)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerGauge:
-    """Another KME. `group`: the TLS key-exchange group that was negotiated, "" while down."""
+    """Another KME. `group`: the TLS key-exchange group that was negotiated, "" while down. requires: the weakest level that the
+    policy asks of keys shared with it; "": nobody may draw any."""
 
     peer: str
     up: bool
     group: str = ""
     epoch: int = 0
     strand_age_s: float | None = None
+    requires: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ FASTER: Final = (
     5.0  # devices faster than any shipped class exist: 13.7 Mb/s at 2 dB (Yuan et al. 2018) is 4.2 times ours
 )
 RANGES_DB: Final = {"gg02": 15.0, "bbm92": 40.0, "twin-field": 110.0}  # about where published links of the kind end
+QBER_FIELD: Final = 3.0  # field links err by 1 to 4 % where our models do by about one; assumed
 FARTHER_DB: Final = 7.0  # and such that bear more loss: 51.9 dB (Korzh et al. 2014) where our best class ends at 46
 STEP_DB: Final = 0.25
 LIT_KEPT: Final = 4096  # rates beside other light that are kept: they depend on too much to be sampled
@@ -99,7 +100,10 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Equipment:
-    """A class of device. `curve`: without other light; `lit`: bit/s at a loss beside other light, None where nobody knows."""
+    """A class of device. `curve`: without other light; `lit`: bit/s at a loss beside other light, None where nobody knows.
+
+    qber: of its model at a loss without other light; None where only a data sheet is known, or the device counts no bits (CV).
+    """
 
     name: str
     kind: Kind
@@ -108,6 +112,7 @@ class Equipment:
     basis: Basis = Basis.SIMULATED
     lit: Callable[[float, Light], float] | None = None
     field: Span = FIELD
+    qber: Callable[[float], float] | None = None
 
     def bps(self, loss_db: float, light: Light = DARK) -> float | None:
         """Secret bits per second before the derating of the field; None outside what is known of the device."""
@@ -134,10 +139,15 @@ def of_profile(name: str, protocol: str, profile: LinkProfile, model: Model | No
     def lit(loss_db: float, light: Light) -> float:
         return _modelled(profile, model, loss_db, light)
 
+    def astray(loss_db: float) -> float:
+        return _modelled_qber(profile, model, loss_db)
+
     if model is not None:
         curve = sampled(quiet, RANGES_DB[protocol])
-        return Equipment(name, kind, model.clock_hz, curve, field=FIELD_ASYMPTOTIC)
-    return Equipment(name, kind, profile.source.clock_hz, sampled(quiet), lit=lit)
+        counts_bits = kind is not Kind.CV_QKD
+        qber = astray if counts_bits else None
+        return Equipment(name, kind, model.clock_hz, curve, field=FIELD_ASYMPTOTIC, qber=qber)
+    return Equipment(name, kind, profile.source.clock_hz, sampled(quiet), lit=lit, qber=astray)
 
 
 def of_device(name: str, device: Device) -> Equipment:
@@ -199,6 +209,14 @@ def _modelled(profile: LinkProfile, model: Model | None, loss_db: float, light: 
     return rate(at_loss(profile, loss_db, light)).skr_bps
 
 
+def _modelled_qber(profile: LinkProfile, model: Model | None, loss_db: float) -> float:
+    if model is not None:
+        return model.rate(loss_db)[1]
+    from keystrand.qkd.rates import rate
+
+    return rate(at_loss(profile, loss_db)).qber
+
+
 def at_loss(profile: LinkProfile, loss_db: float, light: Light = DARK) -> LinkProfile:
     """The devices of a profile over a path of this loss between them; what the receiver itself loses comes on top."""
     km = light.km or max(loss_db, 0.1) / 0.2
@@ -229,6 +247,15 @@ def rate_span(choices: Iterable[Equipment], loss_db: Span, light: Light = DARK) 
     better = max(each.bps(better_db, light) or 0.0 for each, _ in known)
     bound = max(each.plob_bps(loss_db.low) for each, _ in known)
     return Span(min(s.low for s in spans), likely, min(bound, max(better, FASTER * max(s.high for s in spans))))
+
+
+def qber_span(choices: Iterable[Equipment], loss_db: Span) -> Span | None:
+    """Error rates of the models over the range of a loss, up to `QBER_FIELD` times the highest; None without a model."""
+    models = [each.qber for each in choices if each.qber is not None]
+    if not models:
+        return None
+    rates = sorted(qber(db) for qber in models for db in (loss_db.low, loss_db.likely, loss_db.high))
+    return Span(0.0, rates[len(rates) // 2], min(0.5, QBER_FIELD * rates[-1]))
 
 
 def _of_one(each: Equipment, loss_db: Span, light: Light) -> Span | None:

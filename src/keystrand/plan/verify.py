@@ -5,18 +5,20 @@ A figure that nobody measured says so. One of a simulated link is marked so: it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
-from statistics import median
-from typing import Any, Final
+from typing import Final
 
+from keystrand.core.protection import Protection
+from keystrand.plan.equipment import qber_span
 from keystrand.plan.fact import Basis, Span, Unknown
+from keystrand.plan.measured import Measured, covers
 from keystrand.plan.outcome import Outcome
+from keystrand.plan.pattern import Layer, Pattern
 
 TOLERANCE: Final = 0.1  # of a predicted point: operation is never exact to the last digit
-GAPS_LEAST: Final = 2  # time between draws says nothing before there were three
+DELIVERY_SHARE: Final = 0.1  # of the time between two keys: one that takes longer to come is late; assumed
 
 
 class Verdict(StrEnum):
@@ -25,30 +27,13 @@ class Verdict(StrEnum):
     AS_PLANNED = "as planned"
     ABOVE = "drift: above"
     BELOW = "drift: below"
+    OTHER = "drift: other"
     NOT_MEASURED = "not measured"
     NOT_PLANNED = "not planned"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What one site measured of one of its links; None: it has not. drain_bps: what its applications draw at present.
-
-    rotation_s: median time between draws of one pair of applications. oldest_s: age of the oldest key material in store.
-    """
-
-    site: str
-    link: str
-    peer: str
-    simulated: bool
-    skr_bps: float | None = None
-    stock_bits: float | None = None
-    drain_bps: float | None = None
-    oldest_s: float | None = None
-    rotation_s: float | None = None
-
     @property
-    def basis(self) -> Basis:
-        return Basis.SIMULATED if self.simulated else Basis.MEASURED
+    def is_drift(self) -> bool:
+        return self in (Verdict.ABOVE, Verdict.BELOW, Verdict.OTHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,34 +59,123 @@ class Line:
             return Verdict.BELOW
         return Verdict.ABOVE if self.measured > self.planned.high * (1 + TOLERANCE) else Verdict.AS_PLANNED
 
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One fact of one link at one site, in words. planned: None with `why`; measured: None where nothing was seen of it."""
+
+    link: str
+    site: str
+    figure: str
+    planned: str | None
+    measured: str | None
+    basis: Basis
+    drift: Verdict | None = None
+    why: str = ""
+
     @property
-    def has_drifted(self) -> bool:
-        return self.verdict in (Verdict.ABOVE, Verdict.BELOW)
+    def verdict(self) -> Verdict:
+        if self.planned is None:
+            return Verdict.NOT_PLANNED
+        if self.measured is None:
+            return Verdict.NOT_MEASURED
+        return self.drift or Verdict.AS_PLANNED
 
 
-def compared(outcome: Outcome, measured: Measured) -> tuple[Line, ...]:
-    """The four figures that a plan predicts, beside what one site says of them."""
-    found, site = outcome.feasibility, measured.site
+def compared(outcome: Outcome, measured: Measured) -> tuple[Line | Word, ...]:
+    """Everything that a plan predicts of a link, beside what one site says of it."""
+    return (*_figures(outcome, measured), *_words(outcome, measured))
+
+
+def _figures(outcome: Outcome, measured: Measured) -> Iterator[Line]:
+    found, site, link = outcome.feasibility, measured.site, outcome.link
     store, drain = found.store, measured.drain_bps or None
     why = "; ".join(found.reasons) or "no outage is stated that a store has to bridge"
     outage = None if measured.stock_bits is None or drain is None else measured.stock_bits / drain
-    rekey = outcome.link.rekey_s
+    age = None if store is None else Span(0.0, store.exposure_s, store.exposure_s)
 
     def line(figure: str, unit: str, planned: Span | None, value: float | None, why: str = "") -> Line:
         return Line(outcome.name, site, figure, unit, planned, value, measured.basis, why)
 
-    return (
-        line("key rate", "bit/s", found.skr_bps.span if found.skr_bps else None, measured.skr_bps, why),
-        line("time to empty", "s", Span.point(store.outage_s) if store else None, outage, why),
-        line(
-            "exposure window",
-            "s",
-            Span(0.0, store.exposure_s, store.exposure_s) if store else None,
-            measured.oldest_s,
-            why,
-        ),
-        line("rotation", "s", Span.point(rekey) if rekey else None, measured.rotation_s, "rekey_s is not stated"),
-    )
+    yield line("key rate", "bit/s", found.skr_bps.span if found.skr_bps else None, measured.skr_bps, why)
+    yield line("error rate", "", _qber(outcome), measured.qber, "no model of its devices, or no loss")
+    yield line("time to empty", "s", Span.point(store.outage_s) if store else None, outage, why)
+    yield line("pool age p95", "s", age, measured.age_p95_s, why)
+    every, unstated = link.rekey_s, "rekey_s is not stated"
+    yield line("rotation", "s", Span.point(every) if every else None, measured.rotation_s, unstated)
+    soon = Span(0.0, 0.0, DELIVERY_SHARE * every) if every else None
+    yield line("delivery p95", "s", soon, measured.delivery_p95_s, unstated)
+
+
+def _qber(outcome: Outcome) -> Span | None:
+    """None where relays part the path: then each hop has one of its own."""
+    found = outcome.feasibility
+    return None if found.loss_db is None or found.relays else qber_span(found.equipment, found.loss_db.span)
+
+
+def level_of(pattern: Pattern) -> Protection:
+    """The level that keys of a pattern have at least."""
+    if pattern.has_qkd:
+        return Protection.HYBRID
+    return Protection.PQC if Layer.PQC in pattern.layers else Protection.CLASSICAL
+
+
+@dataclass(frozen=True, slots=True)
+class _Teller:
+    """Of one link at one site."""
+
+    outcome: Outcome
+    measured: Measured
+
+    def word(self, figure: str, planned: str | None, seen: str | None, drift: Verdict | None, why: str = "") -> Word:
+        return Word(self.outcome.name, self.measured.site, figure, planned, seen, self.measured.basis, drift, why)
+
+    def level(self, figure: str, seen: Sequence[Protection]) -> Word:
+        least = level_of(self.outcome.pattern)
+        asked = f"{least.label} or more" if least < Protection.HYBRID else least.label
+        drift = Verdict.BELOW if seen and min(seen) < least else None
+        return self.word(figure, asked, ", ".join(each.label for each in seen) or None, drift)
+
+    def suites(self) -> Word:
+        ciphers = tuple(dict.fromkeys(p.cipher for p in self.outcome.link.protocols if p.cipher))
+        suites = tuple(dict.fromkeys(tunnel.suite for tunnel in self.measured.tunnels if tunnel.suite))
+        other = None if all(covers(suites, cipher) for cipher in ciphers) else Verdict.OTHER
+        return self.word("suites", ", ".join(ciphers) or None, ", ".join(suites) or None, other, "no cipher is stated")
+
+    def passed(self) -> Iterator[Word]:
+        """Relays that blocks came by, and whose houses they stand in."""
+        found, passed, ends = self.outcome.feasibility, self.measured.relays, self.outcome.link.ends
+        sites = () if found.relays == 0 else found.sites
+        strange = Verdict.OTHER if set(passed or ()) - set(sites or ()) else None
+        why = "; ".join(found.reasons) or "no sites for its relays are known"
+        yield self.word("relays", _named(sites), _named(passed), strange, why)
+        planned = None if sites is None else self._owners((*ends, *sites))
+        seen = None if passed is None else self._owners((*ends, *passed))
+        other = Verdict.OTHER if set(seen or ()) - set(planned or ()) else None
+        stated = planned if planned and all(planned) else None
+        yield self.word("owners", _named(stated), _named(seen), other, "owners of its sites are not stated")
+
+    def _owners(self, sites: Iterable[str]) -> tuple[str, ...]:
+        known = self.outcome.estate.sites
+        return tuple(dict.fromkeys(known[site].owner if site in known else f"nobody knows ({site})" for site in sites))
+
+
+def _words(outcome: Outcome, measured: Measured) -> Iterator[Word]:
+    teller = _Teller(outcome, measured)
+    yield teller.level("keys given", measured.given)
+    yield teller.level("policy asks", () if measured.requires is None else (measured.requires,))
+    yield teller.level("tunnels", tuple(sorted({tunnel.protection for tunnel in measured.tunnels})))
+    yield teller.suites()
+    yield from teller.passed()
+
+
+def _named(names: Sequence[str] | None) -> str | None:
+    return None if names is None else ", ".join(name or "not stated" for name in names) or "none"
+
+
+def _owners(outcome: Outcome, sites: Iterable[str]) -> tuple[str, ...]:
+    known = outcome.estate.sites
+    return tuple(dict.fromkeys(known[site].owner if site in known else f"unknown ({site})" for site in sites))
 
 
 def paired(outcomes: Sequence[Outcome], measured: Measured) -> Outcome | Unknown:
@@ -114,39 +188,3 @@ def paired(outcomes: Sequence[Outcome], measured: Measured) -> Outcome | Unknown
     return Unknown(
         (f"{measured.site} has a link {measured.link} with {measured.peer}, and the estate knows none such",)
     )
-
-
-def measured_of(status: dict[str, Any]) -> Iterator[Measured]:
-    """From a site's status (the JSON of `keystrand status --json`), one for each of its links."""
-    for link in status["links"]:
-        ledger = link["ledger"]
-        yield Measured(
-            site=status["site"],
-            link=link["link"],
-            peer=link["peer"],
-            simulated=link["simulated"],
-            skr_bps=_rate(status, link),
-            stock_bits=float(ledger["available"] + ledger["reserved"]),
-            drain_bps=link["drain_bps"],
-            oldest_s=link["oldest_block_age_s"],
-            rotation_s=_rotation_s(status, link["link"]),
-        )
-
-
-def _rate(status: dict[str, Any], link: dict[str, Any]) -> float | None:
-    """The mean over the blocks that the site remembers, or else of the last one."""
-    blocks = status["series"].get(link["link"], {}).get("blocks", [])
-    rates = [skr_bps for _, _, skr_bps in blocks if skr_bps is not None]
-    rate = sum(rates) / len(rates) if rates else link["skr_bps"]
-    return None if rate is None else float(rate)
-
-
-def _rotation_s(status: dict[str, Any], link: str) -> float | None:
-    """Median time between two draws of the application pair that draws most often from this link."""
-    drawn: dict[tuple[str, str], list[float]] = {}
-    for delivery in status["deliveries"]["recent"]:
-        if delivery.get("link") == link and delivery.get("recipient") == delivery["initiator"]:
-            drawn.setdefault((delivery["initiator"], delivery["responder"]), []).append(delivery["at_s"])
-    times = max((sorted(at) for at in drawn.values()), key=len, default=list[float]())
-    gaps = [later - earlier for earlier, later in pairwise(times)]
-    return median(gaps) if len(gaps) >= GAPS_LEAST else None

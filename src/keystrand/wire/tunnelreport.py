@@ -26,7 +26,8 @@ AUDITED: Final = frozenset({"blocked", "unblocked", "fallback", "restored"})
 class TunnelReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """happened: `status` is sent now and then, all others at once. late_s: how long ago it happened, where the KME was away.
 
-    fresh: the key has bits of its own from a quantum link; without them keys of one ML-KEM exchange hang together.
+    fresh: the key has bits of its own from a quantum link; without them keys of one ML-KEM exchange hang together. suite:
+    ciphers and key exchange in use, in the daemon's words, where it tells.
     """
 
     happened: Literal[
@@ -46,6 +47,7 @@ class TunnelReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     fallback_s: Span = 0.0
     took_ms: Span = 0.0
     bytes_under_key: Count = 0
+    suite: Name = ""
     reason: Text = ""
     late_s: Span = 0.0
 

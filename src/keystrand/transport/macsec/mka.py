@@ -207,6 +207,7 @@ class Mka(Connector):
             number=state.number,
             facts={
                 "plane": "kernel",
+                "suite": self._settings.cipher,
                 "ckn": state.ckn.hex(),
                 "key_server": "this end" if state.key_server else "other end",
                 "saks": state.keys,

@@ -396,6 +396,7 @@ class Runner:
         fields = {name: status[name] for name in REPORTED if status.get(name) is not None}
         number = fields.setdefault("number", status["generation"])
         fields["fresh"], fields["took_ms"] = self._is_fresh(number), status["rotation_took_ms"]
+        fields["suite"] = str(status["facts"].get("suite", ""))[:128]
         self.reports.tell(self.place.tunnel, TunnelReport(happened=happened, **fields))  # type: ignore[arg-type]
 
     def _save(self) -> bool:

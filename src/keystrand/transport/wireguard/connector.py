@@ -22,6 +22,7 @@ from keystrand.transport.wireguard.lane import Lane, Plane, plane_of, routes_of
 from keystrand.transport.wireguard.settings import LANES, WireGuardSettings, faults_of
 
 NAME: Final = "wireguard"
+SUITE: Final = "Noise_IKpsk2 X25519 ChaCha20-Poly1305 BLAKE2s"  # the only one there is
 HANDSHAKE_S: Final = 7.0  # WireGuard tries again after 5 s
 REKEY_S: Final = 120.0  # WireGuard's Rekey-After-Time
 NATURAL_S: Final = 200.0  # it begins anew after 120 s and gives up after 180 s
@@ -300,6 +301,7 @@ def _health(state: PeerState | None, number: int | None, interface: str, bytes_b
     age_s = max(0.0, time.time() - state.handshake_s)
     facts: dict[str, str | int | float] = {
         "interface": interface,
+        "suite": SUITE,
         "handshake_age_s": round(age_s, 1),
         "endpoint": state.endpoint,
         "rx_bytes": state.rx_bytes,
