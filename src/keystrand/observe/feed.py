@@ -240,7 +240,7 @@ class Feed:
         if series is None:
             return
         available, reserved = (float(link.ledger.get(name, 0)) for name in ("available", "reserved"))
-        held = [available, reserved, float(link.owned_free_bits), float(link.oldest_block_age_s)]
+        held: list[float | None] = [available, reserved, float(link.owned_free_bits), float(link.oldest_block_age_s)]
         series.pool.append((self._cursor, now_s, held))
         if not series.measured and link.qber is not None:
             series.blocks.append((self._cursor, now_s, [link.qber, link.skr_bps]))
