@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,14 +23,14 @@ from keystrand.lab.stage import Stage
 from keystrand.lab.wires import SIDES, Side, Wires, why_not
 from keystrand.testing.daemon_conformance import DAEMON_CHECKS, DaemonCheck, DaemonRig
 from keystrand.testing.keyfolder import KeyFolder
-from keystrand.testing.tunnels import SAES, TunnelPair, place_of
+from keystrand.testing.tunnels import SAES, SIDE, TunnelPair, generation, place_of
 from keystrand.transport.ipsec import connector
 from keystrand.transport.ipsec.barrier import Barrier
 from keystrand.transport.ipsec.connector import KIND, Ipsec
 from keystrand.transport.ipsec.settings import IpsecSettings
 from keystrand.transport.ipsec.vici import Vici, texts
 from keystrand.transport.tunnel.agreement import Pace
-from keystrand.transport.tunnel.contract import Connector, Generation, Place, Role
+from keystrand.transport.tunnel.contract import Connector, Place, Role
 from keystrand.transport.tunnel.runner import Terms
 
 REASON = why_not() or lab.why_not()
@@ -38,13 +38,6 @@ pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 
 PACE = Pace(rotate_s=1.0, hold_s=8.0, repeat_s=0.3, give_up_s=5.0, retry_s=0.3)
 TERMS = Terms(require=Protection.HYBRID, pace=PACE)
-SIDE: dict[Role, Side] = {"initiator": "a", "responder": "b"}
-
-
-@pytest.fixture
-def wires() -> Iterator[Wires]:
-    with Wires() as joined:
-        yield joined
 
 
 def opening(staged: Stage, place: Place) -> Connector:
@@ -59,11 +52,6 @@ def pair_of(folder: Path, wires: Wires, terms: Terms = TERMS) -> TunnelPair:
 def ends_of(folder: Path, wires: Wires) -> dict[Role, Ipsec]:
     staged = lab.stage(wires, folder)
     return {role: Ipsec(place_of(folder, role), staged.settings(KIND, side)) for role, side in SIDE.items()}
-
-
-def generation(number: int, material: bytes = b"") -> Generation:
-    key = Secret(material or os.urandom(32))
-    return Generation(number=number, key_id=f"key-{number}", material=key, protection=Protection.HYBRID)
 
 
 async def bring_up(ends: dict[Role, Ipsec], number: int) -> None:

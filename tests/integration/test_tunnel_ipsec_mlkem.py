@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from keystrand.core.errors import Unavailable
-from keystrand.core.protection import Protection
-from keystrand.core.secret import Secret
 from keystrand.lab import ipsec as lab
 from keystrand.lab.wires import SIDES, Side, Wires, why_not
-from keystrand.testing.tunnels import place_of
+from keystrand.testing.tunnels import SIDE, generation, place_of
 from keystrand.transport.ipsec.connector import KIND, Ipsec
 from keystrand.transport.ipsec.vici import Vici, section, texts
-from keystrand.transport.tunnel.contract import Generation, Role
+from keystrand.transport.tunnel.contract import Role
 
 REASON = why_not() or lab.why_not()
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
-SIDE: dict[Role, Side] = {"responder": "b", "initiator": "a"}
-
-
-@pytest.fixture
-def wires() -> Iterator[Wires]:
-    with Wires() as joined:
-        yield joined
 
 
 async def has_ml_kem(wires: Wires, side: Side) -> bool:
@@ -39,7 +29,7 @@ async def has_ml_kem(wires: Wires, side: Side) -> bool:
 async def bring_up(ends: dict[Role, Ipsec]) -> None:
     material = os.urandom(32)
     for end in ends.values():
-        await end.prepare(Generation(number=1, key_id="key-1", material=Secret(material), protection=Protection.HYBRID))
+        await end.prepare(generation(1, material))
     await ends["initiator"].activate(1)
     await ends["responder"].confirm(1)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,17 +10,16 @@ import pytest
 
 from keystrand.core.errors import Unavailable
 from keystrand.core.protection import Protection
-from keystrand.core.secret import Secret
 from keystrand.lab.load import MARK
 from keystrand.lab.macsec import stage
 from keystrand.lab.stage import Stage
-from keystrand.lab.wires import Side, Wires, why_not
+from keystrand.lab.wires import Wires, why_not
 from keystrand.testing.connector_conformance import CHECKS, Check
-from keystrand.testing.tunnels import TunnelPair, place_of
+from keystrand.testing.tunnels import SIDE, TunnelPair, generation, place_of
 from keystrand.transport.macsec import proof
 from keystrand.transport.macsec.connector import KIND
 from keystrand.transport.tunnel.agreement import Pace
-from keystrand.transport.tunnel.contract import Connector, Generation, Place, Role
+from keystrand.transport.tunnel.contract import Connector, Place, Role
 from keystrand.transport.tunnel.runner import Terms
 
 REASON = why_not() or ("" if Path("/dev/net/tun").exists() else "there is no /dev/net/tun")
@@ -30,22 +27,10 @@ pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 
 PACE = Pace(rotate_s=0.5, hold_s=6.0, repeat_s=0.3, give_up_s=5.0, retry_s=0.3)
 TERMS = Terms(require=Protection.HYBRID, pace=PACE)
-SIDE: dict[Role, Side] = {"initiator": "a", "responder": "b"}
-
-
-@pytest.fixture
-def wires() -> Iterator[Wires]:
-    with Wires() as joined:
-        yield joined
 
 
 def opening(staged: Stage, place: Place) -> Connector:
     return KIND.open(place, staged.settings(KIND, SIDE[place.role]))
-
-
-def generation(number: int, material: bytes = b"") -> Generation:
-    key = Secret(material or os.urandom(32))
-    return Generation(number=number, key_id=f"key-{number}", material=key, protection=Protection.HYBRID)
 
 
 async def reaches(wires: Wires, wait_s: float = 0.3) -> bool:

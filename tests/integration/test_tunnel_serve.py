@@ -55,12 +55,6 @@ protocols = [{ name = "wireguard", cipher = "ChaCha20-Poly1305" }]
 
 
 @pytest.fixture
-def wires() -> Iterator[Wires]:
-    with Wires() as joined:
-        yield joined
-
-
-@pytest.fixture
 def pair(tmp_path: Path, wires: Wires) -> Pair:
     founded = found_pair(tmp_path / "pair")
     (tmp_path / "stage").mkdir()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
@@ -16,12 +15,11 @@ import pytest
 from tcp_rig import HERE, ROLES, Rig, serving, socket_of
 
 from keystrand.core.protection import Protection
-from keystrand.core.secret import Secret
-from keystrand.testing.tunnels import TunnelPair
+from keystrand.testing.tunnels import TunnelPair, generation
 from keystrand.transport.tls.connector import KIND
 from keystrand.transport.tls.control import Order, tell
 from keystrand.transport.tunnel.agreement import Pace
-from keystrand.transport.tunnel.contract import Generation, Role
+from keystrand.transport.tunnel.contract import Role
 from keystrand.transport.tunnel.runner import Terms
 
 PACE = Pace(rotate_s=1.0, hold_s=6.0, repeat_s=0.3, give_up_s=5.0, retry_s=0.3)
@@ -32,11 +30,6 @@ TERMS = Terms(require=Protection.HYBRID, pace=PACE)
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     async with serving(KIND, tmp_path) as made:
         yield made
-
-
-def generation(number: int) -> Generation:
-    key = Secret(os.urandom(32))
-    return Generation(number=number, key_id=f"key-{number}", material=key, protection=Protection.HYBRID)
 
 
 def pair_of(rig: Rig, terms: Terms = TERMS) -> TunnelPair:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,9 @@ from keystrand.lab.wireguard import stage
 from keystrand.lab.wires import SIDES, Side, Wires, why_not
 from keystrand.testing.connector_conformance import CHECKS, Check
 from keystrand.testing.daemon_conformance import DAEMON_CHECKS, DaemonCheck, DaemonRig
-from keystrand.testing.tunnels import TunnelPair, place_of
+from keystrand.testing.tunnels import SIDE, TunnelPair, generation, place_of
 from keystrand.transport.tunnel.agreement import Pace
-from keystrand.transport.tunnel.contract import Connector, Generation, Place, Role
+from keystrand.transport.tunnel.contract import Connector, Place, Role
 from keystrand.transport.tunnel.runner import Terms
 from keystrand.transport.wireguard import connector
 from keystrand.transport.wireguard.connector import KIND, DualLanes
@@ -35,13 +35,6 @@ pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 
 PACE = Pace(rotate_s=1.0, hold_s=6.0, repeat_s=0.3, give_up_s=5.0, retry_s=0.3)
 TERMS = Terms(require=Protection.HYBRID, pace=PACE)
-SIDE: dict[Role, Side] = {"initiator": "a", "responder": "b"}
-
-
-@pytest.fixture
-def wires() -> Iterator[Wires]:
-    with Wires() as joined:
-        yield joined
 
 
 def opening(staged: Stage, place: Place) -> Connector:
@@ -51,11 +44,6 @@ def opening(staged: Stage, place: Place) -> Connector:
 def pair_of(folder: Path, wires: Wires, terms: Terms = TERMS, lanes: str = "dual") -> TunnelPair:
     staged = stage(wires, folder, lanes)
     return TunnelPair(folder, terms, lambda place: opening(staged, place))
-
-
-def generation(number: int, material: bytes = b"") -> Generation:
-    key = Secret(material or os.urandom(32))
-    return Generation(number=number, key_id=f"key-{number}", material=key, protection=Protection.HYBRID)
 
 
 def daemons(wires: Wires, side: Side) -> list[int]:

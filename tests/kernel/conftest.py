@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from keystrand.lab.wires import Wires
-
 collect_ignore_glob = [] if os.environ.get("KEYSTRAND_GUEST") else ["*.py"]
-
-
-@pytest.fixture
-def wires() -> Iterator[Wires]:
-    with Wires() as joined:
-        yield joined
 
 
 @pytest.fixture

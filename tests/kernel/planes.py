@@ -10,15 +10,14 @@ from pathlib import Path
 from keystrand.core.protection import Protection
 from keystrand.lab.load import MARK
 from keystrand.lab.stage import Stage
-from keystrand.lab.wires import LoadReport, Side, Wires
-from keystrand.testing.tunnels import TunnelPair, place_of
+from keystrand.lab.wires import LoadReport, Wires
+from keystrand.testing.tunnels import SIDE, TunnelPair, place_of
 from keystrand.transport.tunnel.agreement import Pace
 from keystrand.transport.tunnel.contract import Connector, Place, Role
 from keystrand.transport.tunnel.kinds import Kind
 from keystrand.transport.tunnel.runner import Terms
 
 FIRST_S = 120.0  # a translated processor is slow
-SIDE: dict[Role, Side] = {"initiator": "a", "responder": "b"}
 
 
 def terms(rotate_s: float) -> Terms:

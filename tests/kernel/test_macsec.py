@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.kernel.planes import SIDE, Rig, pair_of, terms, took_ms, under_load
+from tests.kernel.planes import Rig, pair_of, terms, took_ms, under_load
 
 from keystrand.lab.macsec import plane_here, stage
 from keystrand.lab.wires import Wires
 from keystrand.testing.connector_conformance import CHECKS, Check
-from keystrand.testing.tunnels import TunnelPair
+from keystrand.testing.tunnels import SIDE, TunnelPair
 from keystrand.transport.macsec.connector import KIND
 from keystrand.transport.tunnel.contract import Connector, Place
 

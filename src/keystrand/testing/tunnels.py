@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from keystrand.core.events import Event
 from keystrand.core.limits import Limits
+from keystrand.core.protection import Protection
+from keystrand.core.secret import Secret
 from keystrand.crypto import pki
+from keystrand.lab.wires import Side
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.testing.keyfolder import KeyFolder
 from keystrand.transport.tunnel.channel import Channel
-from keystrand.transport.tunnel.contract import Connector, Place, Role
+from keystrand.transport.tunnel.contract import Connector, Generation, Place, Role
 from keystrand.transport.tunnel.runner import KeySource, Runner, Terms
 from keystrand.transport.tunnel.usage import KeyUses
 
 SAES: dict[Role, str] = {"initiator": "sae-a", "responder": "sae-b"}
 ROLES: tuple[Role, Role] = ("responder", "initiator")
+SIDE: dict[Role, Side] = {"initiator": "a", "responder": "b"}  # of lab.wires
 
 
 def place_of(folder: Path, role: Role, tunnel: str = "t") -> Place:
     other: Role = "responder" if role == "initiator" else "initiator"
     return Place(tunnel=tunnel, role=role, sae=SAES[role], peer_sae=SAES[other], state_dir=folder / role)
+
+
+def generation(number: int, material: bytes = b"") -> Generation:
+    key = Secret(material or secrets.token_bytes(32))
+    return Generation(number=number, key_id=f"key-{number}", material=key, protection=Protection.HYBRID)
 
 
 @dataclass

@@ -52,6 +52,9 @@ class BlockReady(DeviceMessage, tag="block-ready", frozen=True, kw_only=True):
     eps_cor: float
     duration_s: float
 
+    def __repr__(self) -> str:
+        return f"<BlockReady {self.sequence}, {8 * len(self.material)} bits>"
+
 
 class BlockAck(DeviceMessage, tag="block-ack", frozen=True, kw_only=True):
     """Durable (problem empty), or refused for good with a reason."""

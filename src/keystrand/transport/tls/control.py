@@ -32,6 +32,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     identity: str = ""
     psk: str = ""
 
+    def __repr__(self) -> str:
+        return f"<Order {self.verb} {self.number}>"
+
 
 class ProxyAbsent(Unavailable):
     """No process listens: nothing passes. One that does not answer is another matter."""
