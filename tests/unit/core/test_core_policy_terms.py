@@ -209,6 +209,19 @@ def test_a_window_is_open_on_its_days_and_past_midnight() -> None:
         assert window.is_open(datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp()) is is_open, moment
 
 
+def test_a_window_within_a_day_ends_with_its_minute() -> None:
+    window = Window(days=("sat",), begin="02:00", end="04:00")
+    for clock, is_open in (("01:59", False), ("02:00", True), ("03:59", True), ("04:00", False)):
+        moment = datetime.fromisoformat(f"2026-11-21T{clock}:00").replace(tzinfo=UTC)
+        assert window.is_open(moment.timestamp()) is is_open, clock
+
+
+def test_a_quota_of_bits_or_of_keys_is_one() -> None:
+    assert not Quota()
+    assert Quota(bps=1.0, burst_bits=1)
+    assert Quota(keys_per_s=1.0, burst_keys=1)
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keystrand.core.errors import IllegalTransition
-from keystrand.core.register import LEVEL, Scope, Turns, merged, resumed, suspended
+from keystrand.core.register import LEVEL, Origin, Scope, Turns, merged, resumed, suspended
 from keystrand.core.states import Change, State, advance, changes_to, sources
 
 LIVE = st.tuples(st.integers(0, 6), st.integers(0, 6))
@@ -98,3 +98,20 @@ def test_a_scope_speaks_of_bits_only_when_it_names_nothing_else() -> None:
     assert not Scope(link="l", tenant="").is_of_bits
     assert not Scope().is_of_bits
     assert Scope().is_empty
+
+
+def test_a_scope_of_a_relay_means_the_blocks_that_it_could_have_seen() -> None:
+    relayed = Origin("a-d", 0, "relay 1/1: a>r>d", 5.0)
+    shared = Origin("a-d", 1, "relay 2/2: a>r>d, a>s>d", 5.0)
+    direct = Origin("a-r", 2, "simulated-bb84", 5.0)
+    of_r = Scope(relay="r")
+    assert of_r.covers_block(relayed, "d")
+    assert not Scope(relay="s").covers_block(relayed, "d")
+    assert not of_r.covers_block(shared, "d"), "a part alone says nothing"
+    assert of_r.covers_block(direct, "r"), "as the other end of its link"
+    assert not of_r.covers_block(direct, "d")
+
+
+def test_a_scope_in_time_begins_with_its_first_moment_and_ends_before_its_last() -> None:
+    scope = Scope(since_s=5.0, until_s=6.0)
+    assert [scope.in_window(at_s) for at_s in (4.9, 5.0, 5.9, 6.0)] == [False, True, True, False]
