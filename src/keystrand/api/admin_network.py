@@ -19,6 +19,7 @@ def network(desk: Desk, call: Call) -> Result:
             wanted_bits=stand.wanted_bits,
             demand_bps=stand.demand_bps,
             reach_bps=stand.reach_bps,
+            share_bps=stand.share_bps,
             routes=[list(route) for route in stand.routes],
         )
         for stand in desk.relayed()

@@ -47,7 +47,8 @@ class WindowFacts(Form, frozen=True, kw_only=True):
 
 
 class RelayedFacts(Form, frozen=True, kw_only=True):
-    """A relayed link that begins here. reach_bps: how fast it can fill at most, from what hops make and nothing else takes."""
+    """A relayed link that begins here. reach_bps: how fast it can fill at most, from what hops make beyond what the neighbours'
+    own applications draw; share_bps: its part of that beside other relayed links, while it fills; 0: it does not."""
 
     link: str
     target: str
@@ -55,6 +56,7 @@ class RelayedFacts(Form, frozen=True, kw_only=True):
     wanted_bits: int
     demand_bps: float
     reach_bps: float
+    share_bps: float
     routes: list[list[str]]
 
 

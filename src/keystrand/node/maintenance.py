@@ -69,6 +69,7 @@ class Upkeep:
                     wanted_bits=wanted,
                     demand_bps=supply.level.demand_bps,
                     reach_bps=relay.maintenance.reach_bps(supply.link),
+                    share_bps=sum(relay.sharing.plan.get(name, {}).values()),
                     routes=tuple(relay.routes(supply.link)),
                 )
             )

@@ -6,8 +6,9 @@ route that follows from an old one is safe, it only may fail.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -15,10 +16,11 @@ import msgspec
 from keystrand.core.clock import Clock
 from keystrand.core.errors import PeerFault
 from keystrand.relay.atlas import Atlas, RelayedLink, day_of
-from keystrand.wire.relay import NEEDS_MAX, Advert, Need, Span, Window, signed_part
+from keystrand.wire.relay import NEEDS_MAX, Advert, Need, Span, Want, Window, signed_part
 
-NEWS_S: Final = 1.0  # between two adverts whose bits differ by a factor of two
-SUSPECT_COST: Final = 16.0  # of a hop over which a share was lost; the others cost 1 to 4
+NEWS_S: Final = 1.0  # between two adverts whose figures differ by a factor of two
+SUSPECT_COST: Final = 16.0  # of a hop, for each share in a row that was lost over it; the others cost 1 to 4
+SUSPECT_S_MAX: Final = 3600.0
 REFILL_S: Final = 10.0  # a hop that takes so long to make the pads of one block costs half more
 
 Sign = Callable[[bytes], bytes]
@@ -36,12 +38,21 @@ class Closed:
         return Closed(self.sites | other.sites, self.hops | other.hops)
 
 
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Of a hop over which shares were lost in a row. It counts until until_s, and is remembered for twice as long."""
+
+    lost: int
+    until_s: float
+    forget_s: float
+
+
 @dataclass(slots=True)
 class LinkState:
     """The adverts that one site holds.
 
-    advert_s: our own is said at least so often, sooner where bits double or halve, and at once where a hop comes or goes: so it
-    only mends what was lost on the way.
+    advert_s: our own is said at least so often, sooner where figures double or halve, and at once where a hop comes or goes: so
+    it only mends what was lost on the way.
     forget_s: what nobody has repeated for so long is gone; suspect_s: a hop over which a share was lost is avoided for so long.
     """
 
@@ -55,21 +66,26 @@ class LinkState:
     suspect_s: float = 30.0
     adverts: dict[str, Advert] = field(default_factory=dict)
     heard_s: dict[str, float] = field(default_factory=dict)
-    suspects: dict[frozenset[str], float] = field(default_factory=dict)  # hop -> until when
+    suspects: dict[frozenset[str], Doubt] = field(default_factory=dict)
     barred: frozenset[str] = frozenset()  # sites that ours was told are broken into
     _number: int = 0
     _said_s: float = float("-inf")
 
     def own(
-        self, spans: Mapping[str, Span], windows: tuple[Window, ...] = (), needs: tuple[Need, ...] = ()
+        self,
+        spans: Mapping[str, Span],
+        windows: tuple[Window, ...] = (),
+        needs: tuple[Need, ...] = (),
+        wants: tuple[Want, ...] = (),
     ) -> Advert | None:
         """Our advert, where it is time for one: spans by neighbour, those that are up."""
         now_s, last = self.clock.monotonic_s(), self.adverts.get(self.site)
         said = {span.neighbour: span for span in last.spans} if last is not None else {}
         quiet_s = now_s - self._said_s
         if last is not None and said.keys() == spans.keys() and last.windows == windows:
-            moved = any(span.bits.bit_length() != said[name].bits.bit_length() for name, span in spans.items())
+            moved = [_size(said[name]) for name in spans] != [_size(span) for span in spans.values()]
             moved = moved or [*map(_gist, last.needs)] != [*map(_gist, needs[:NEEDS_MAX])]
+            moved = moved or [*map(_drift, last.wants)] != [*map(_drift, wants[:NEEDS_MAX])]
             if quiet_s < (NEWS_S if moved else self.advert_s):
                 return None
         # the clock's seconds, so that a site that starts anew goes on above what the others know of it
@@ -80,6 +96,7 @@ class LinkState:
             spans=tuple(spans[name] for name in sorted(spans)),
             windows=windows,
             needs=needs[:NEEDS_MAX],
+            wants=wants[:NEEDS_MAX],
         )
         advert = msgspec.structs.replace(advert, signature=self.sign(signed_part(advert)))
         self._keep(advert)
@@ -109,17 +126,29 @@ class LinkState:
         self.heard_s[advert.site] = self.clock.monotonic_s()
 
     def suspect(self, one: str, other: str) -> None:
-        """A share was lost here: go another way for a while, where there is one."""
-        self.suspects[frozenset((one, other))] = self.clock.monotonic_s() + self.suspect_s
+        """A share was lost here: go another way for a while, where there is one; for twice as long after each in a row."""
+        hop, now_s = frozenset((one, other)), self.clock.monotonic_s()
+        lost = self.suspects[hop].lost + 1 if hop in self.suspects else 1
+        for_s = min(self.suspect_s * 2.0 ** min(lost - 1, 16), SUSPECT_S_MAX)
+        self.suspects[hop] = Doubt(lost, now_s + for_s, now_s + 2 * for_s)
+
+    def trust(self, one: str, other: str) -> None:
+        """A share came through."""
+        self.suspects.pop(frozenset((one, other)), None)
+
+    def doubts(self, one: str, other: str) -> int:
+        """Shares lost in a row over this hop, while that counts."""
+        doubt = self.suspects.get(frozenset((one, other)))
+        return doubt.lost if doubt is not None and self.clock.monotonic_s() < doubt.until_s else 0
 
     def forget(self) -> None:
         """Drop what nobody has said for long."""
         now_s = self.clock.monotonic_s()
         for site in [s for s, at_s in self.heard_s.items() if now_s - at_s > self.forget_s and s != self.site]:
             # the advert stays as a number, so that an old one that comes late is no news
-            self.adverts[site] = msgspec.structs.replace(self.adverts[site], spans=(), windows=(), needs=())
+            self.adverts[site] = msgspec.structs.replace(self.adverts[site], spans=(), windows=(), needs=(), wants=())
             del self.heard_s[site]
-        self.suspects = {hop: until_s for hop, until_s in self.suspects.items() if until_s > now_s}
+        self.suspects = {hop: doubt for hop, doubt in self.suspects.items() if doubt.forget_s > now_s}
 
     def closed(self) -> Closed:
         """What is drained for maintenance now, and what is barred here."""
@@ -143,7 +172,7 @@ class LinkState:
         """Hops that the link's routes may use and that have bits for them, with their costs.
 
         A hop costs 1, up to 1 more the scarcer its bits are, up to 1 more the slower they come, 1 more where it leads to a
-        site that is not documented, and 16 while it is suspect, so that it is better than none.
+        site that is not documented, and 16 for each share lost over it while that counts, so that it is better than none.
         """
         today = day_of(self.clock.now_s())
         closed = self.closed() if closed is None else closed
@@ -166,15 +195,29 @@ class LinkState:
         """Whether both ends of this hop say that it is there."""
         return self._says(one, other) and self._says(other, one)
 
+    def holds(self, routes: Iterable[tuple[str, ...]], bits: int) -> bool:
+        """Whether the sites of these routes say that every hop has so many."""
+        spans = {(name, span.neighbour): span.bits for name, advert in self.adverts.items() for span in advert.spans}
+        return all(spans.get(hop, 0) >= bits for route in routes for hop in pairwise(route))
+
     def _says(self, site: str, neighbour: str) -> bool:
         advert = self.adverts.get(site)
         return advert is not None and any(span.neighbour == neighbour for span in advert.spans)
 
     def _cost(self, site: str, span: Span, need_bits: int) -> float:
         scarcity = need_bits / max(span.bits, need_bits, 1)
-        suspect = SUSPECT_COST if frozenset((site, span.neighbour)) in self.suspects else 0.0
+        suspect = SUSPECT_COST * self.doubts(site, span.neighbour)
         refill_s = need_bits / max(span.rate_bps, 1)
         return 1.0 + scarcity + refill_s / (refill_s + REFILL_S) + suspect
+
+
+def _size(span: Span) -> tuple[int, int]:
+    """What of a hop is worth telling soon: its figures to a factor of two."""
+    return span.bits.bit_length(), span.rate_bps.bit_length()
+
+
+def _drift(want: Want) -> tuple[str, int, bool]:
+    return want.link, want.live_bps.bit_length(), want.is_filling
 
 
 def _gist(need: Need) -> tuple[str, str, str, bool, int, int]:

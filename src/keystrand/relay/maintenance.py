@@ -89,7 +89,8 @@ def closed_by(site: str, window: Window) -> Closed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayedStand:
-    """A relayed link that begins here, for people; see Maintenance.reach_bps. routes: that a block would take now."""
+    """A relayed link that begins here, for people; see Maintenance.reach_bps. share_bps: of its fill, where hops are scarce.
+    routes: that a block would take now."""
 
     link: str
     target: str
@@ -97,6 +98,7 @@ class RelayedStand:
     wanted_bits: int
     demand_bps: float
     reach_bps: float
+    share_bps: float
     routes: tuple[tuple[str, ...], ...]
 
 

@@ -32,14 +32,18 @@ from keystrand.relay.linkstate import LinkState
 from keystrand.relay.maintenance import Level, Maintenance
 from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say, Tell, pad_of
 from keystrand.relay.routes import Route, disjoint_routes, fewest_hops
+from keystrand.relay.sharing import Sharing
 from keystrand.relay.split import join, split
 from keystrand.relay.supply import FILL, Fill, Sending, Supply
-from keystrand.wire.relay import Advert, AnyRelayMessage, Carry, Joined, Lost, Place, Span, Taken, context_of
+from keystrand.wire.relay import Advert, AnyRelayMessage, Carry, Joined, Lost, Place, Span, Taken, Want, context_of
 
 SEEN_MAX: Final = 4096  # shares remembered, so that a repeated one is answered and not fetched again
 FETCHING_MAX: Final = 256  # shares whose pads are on their way; more are asked for again by their repetition
 SEQUENCES_MAX: Final = 256  # that a target may be ahead: beyond it, its word is not believed
 SPARE: Final = 4  # pads that a hop has at least where a link above its floor takes one
+PLENTY: Final = 16  # pads with which a hop has enough for everybody: below, links keep to their shares
+WAIT_S: Final = 1.0  # before a link that has no share saved up looks again
+KEPT_S: Final = 60.0  # for so long, what the two neighbours' own applications draw stays theirs in a hop's pool
 SPOILT_MAX: Final = 64  # blocks whose routes are remembered, in case their bits turn out to differ
 
 
@@ -102,6 +106,7 @@ class Relay:
         self.hops: dict[str, Level] = {}
         self.spans: dict[str, Span] = {}
         self.orders: list[Order] = []
+        self.sharing = Sharing(state)
         self.supplies = {link.name: Supply(link) for link in atlas.links.values() if link.origin == site}
         self._legs: dict[Place, Leg] = {}
         self._sendings: dict[tuple[str, int], Sending] = {}
@@ -131,7 +136,8 @@ class Relay:
         if neighbour not in self.spans:
             for advert in self.state.adverts.values():
                 self._say(neighbour, advert)
-        self.spans[neighbour] = Span(neighbour, bits, rate_bps)
+        spare_bits, spare_bps = bits - int(KEPT_S * demand_bps), rate_bps - int(demand_bps)
+        self.spans[neighbour] = Span(neighbour, max(0, spare_bits), max(0, spare_bps))
         self.hops[neighbour] = Level(held_bits=bits, demand_bps=demand_bps)
 
     def down(self, neighbour: str) -> None:
@@ -140,8 +146,7 @@ class Relay:
     def supply(self, link: str, *, held_bits: int, next_sequence: int, demand_bps: float = 0.0) -> None:
         """What our KME has of a relayed link that begins here, which block it expects next, and how fast it is drawn from."""
         supply = self.supplies[link]
-        level = Level(held_bits=held_bits, demand_bps=max(demand_bps, supply.link.expected_bps))
-        supply.hear(level, self.fill, self.maintenance.wanted_bits(link), next_sequence)
+        supply.hear(held_bits, demand_bps, self.fill, self.maintenance.wanted_bits(link), next_sequence)
 
     def under_way(self, neighbour: str = "") -> int:
         """Shares that this site has in hand; of one hop, or of all."""
@@ -193,6 +198,7 @@ class Relay:
             _wipe(self._gatherings.pop(key).parts.values())
         for window in self.maintenance.watch(self.under_way):
             self._tell("maintenance.drained", window=window.window_id, hop=window.neighbour)
+        self.sharing.tick([name for name, supply in self.supplies.items() if supply.wanted], self._need_bits)
         closed = self.state.closed().sites
         for supply in self.supplies.values():
             if supply.wanted and supply.sending is None and now_s >= supply.not_before_s:
@@ -203,7 +209,8 @@ class Relay:
     def _advertise(self) -> None:
         links = {name: supply.level for name, supply in self.supplies.items()}
         needs = self.maintenance.needs(links, self.hops, self._need_bits)
-        if (advert := self.state.own(self.spans, self.maintenance.windows, needs)) is not None:
+        wants = tuple(Want(name, int(s.live_bps), s.is_filling) for name, s in sorted(self.supplies.items()))
+        if (advert := self.state.own(self.spans, self.maintenance.windows, needs, wants)) is not None:
             self._flood(advert, self.spans)
 
     @property
@@ -222,13 +229,26 @@ class Relay:
                 return found
         return []
 
+    def _turn(self, supply: Supply, routes: list[Route]) -> list[Route]:
+        """Routes for the next block: the cheapest where their hops hold plenty, else those that its share was saved up for."""
+        link, need_bits = supply.link.name, self._need_bits
+        if not routes or not self.sharing.binds(link) or self.state.holds(routes, PLENTY * need_bits):
+            return routes
+        graph = self.state.graph(supply.link, (SPARE if supply.is_ahead else 1) * need_bits)
+        way = self.sharing.due(link, graph, need_bits)
+        if way is not None:
+            self.sharing.spend(link, way, need_bits)
+        return list(way or ())
+
     def _begin(self, supply: Supply) -> None:
-        link, routes = supply.link, self.routes(supply.link, spare=SPARE if supply.is_ahead else 1)
-        if not routes and supply.is_ahead:
-            self._pause(supply)
+        link, cheapest = supply.link, self.routes(supply.link, spare=SPARE if supply.is_ahead else 1)
+        routes = self._turn(supply, cheapest)
+        if not routes and cheapest:
+            supply.not_before_s = self.clock.monotonic_s() + WAIT_S  # others have their turn
             return
         if not routes:
-            self._tell("relay.no_route", link=link.name, paths=link.terms.paths)
+            if not supply.is_ahead:
+                self._tell("relay.no_route", link=link.name, paths=link.terms.paths)
             self._pause(supply)
             return
         way = Way(link.terms.threshold, tuple(routes))
@@ -279,6 +299,8 @@ class Relay:
         del self._sendings[key]
         supply.sending, supply.failures = None, 0
         self._ways.append((*key, sending.way))
+        for hop in (hop for route in sending.way.routes for hop in pairwise(route)):
+            self.state.trust(*hop)
         self._deliver(place, sending.block)
 
     # a share comes -------------------------------------------------------------------------------------------------

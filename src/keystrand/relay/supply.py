@@ -25,6 +25,7 @@ class Fill:
 
 
 FILL: Final = Fill()
+FALLEN: Final = 0.75  # of its target: below it a pool that was full counts as filling again
 
 
 @dataclass(slots=True)
@@ -43,20 +44,29 @@ class Sending:
 
 @dataclass(slots=True)
 class Supply:
-    """A relayed link that begins here, as our KME sees it. is_ahead: it has its floor, so it takes only what hops can spare."""
+    """A relayed link that begins here, as our KME sees it.
+
+    wanted: a block fits in. is_filling: it does more than replace what is drawn, which is live_bps. is_ahead: it has its floor,
+    so it takes only what hops can spare.
+    """
 
     link: RelayedLink
     level: Level = NOTHING
+    live_bps: float = 0.0
     wanted: bool = False
+    is_filling: bool = False
     is_ahead: bool = False
     next_sequence: int = 0
     not_before_s: float = 0.0
     failures: int = 0
     sending: int | None = None  # sequence of the block under way: one at a time keeps them in order
 
-    def hear(self, level: Level, fill: Fill, window_bits: int, next_sequence: int) -> None:
-        """What the KME holds now, and which block it expects next."""
-        self.level = level
-        self.wanted = level.held_bits < fill.target_bits(level.demand_bps, window_bits)
-        self.is_ahead = level.held_bits >= max(fill.floor_bits, window_bits)
+    def hear(self, held_bits: int, live_bps: float, fill: Fill, window_bits: int, next_sequence: int) -> None:
+        """What the KME holds now, how fast it is drawn from, and which block it expects next."""
+        self.live_bps = live_bps
+        self.level = level = Level(held_bits=held_bits, demand_bps=max(live_bps, self.link.expected_bps))
+        target_bits = fill.target_bits(level.demand_bps, window_bits)
+        self.wanted = held_bits < target_bits
+        self.is_filling = self.wanted and (self.is_filling or held_bits < FALLEN * target_bits)
+        self.is_ahead = held_bits >= max(fill.floor_bits, window_bits)
         self.next_sequence = max(self.next_sequence, next_sequence)

@@ -113,6 +113,14 @@ class Need(msgspec.Struct, frozen=True, array_like=True):
     fill_s: Annotated[int, Meta(ge=-1, le=1 << 32)]
 
 
+class Want(msgspec.Struct, frozen=True, array_like=True):
+    """A relayed link that begins at the site that says so: how fast it is drawn from, and whether its pool fills."""
+
+    link: Name
+    live_bps: Count
+    is_filling: bool
+
+
 class Advert(RelayMessage, tag="advert", frozen=True, kw_only=True):
     """What a site says of its hops, passed on to everybody. The highest number counts; signed by the site (Ed25519)."""
 
@@ -121,6 +129,7 @@ class Advert(RelayMessage, tag="advert", frozen=True, kw_only=True):
     spans: Annotated[tuple[Span, ...], Meta(max_length=1024)]
     windows: Annotated[tuple[Window, ...], Meta(max_length=WINDOWS_MAX)] = ()
     needs: Annotated[tuple[Need, ...], Meta(max_length=NEEDS_MAX)] = ()
+    wants: Annotated[tuple[Want, ...], Meta(max_length=NEEDS_MAX)] = ()
     signature: Annotated[bytes, Meta(max_length=64)] = b""
 
 
@@ -150,4 +159,4 @@ def context_of(place: Place, hop: int, key_ids: tuple[str, ...]) -> bytes:
 
 def signed_part(advert: Advert) -> bytes:
     """What the signature of an advert covers."""
-    return _encoder.encode((advert.site, advert.number, advert.spans, advert.windows, advert.needs))
+    return _encoder.encode((advert.site, advert.number, advert.spans, advert.windows, advert.needs, advert.wants))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,9 +14,11 @@ from keystrand.core.errors import KeystrandError, PeerFault, Tampered
 from keystrand.core.key import Block, Provenance
 from keystrand.core.pool import Account
 from keystrand.core.secret import Secret
+from keystrand.crypto.onetime import pad_bytes
 from keystrand.kme.site import Refuse, Reply
 from keystrand.relay.atlas import Atlas
 from keystrand.relay.linkstate import LinkState
+from keystrand.relay.meter import Meter
 from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say, Tell
 from keystrand.relay.relay import Pace, Relay
 from keystrand.relay.supply import Fill
@@ -24,7 +26,8 @@ from keystrand.testing.clock import SeededEntropy, VirtualClock
 from keystrand.testing.world.sitting import Sitting
 from keystrand.wire.relay import Window
 
-PAD_KEY_BYTES: Final = 512  # of one key that a relay draws
+PAD_KEY_BYTES: Final = pad_bytes(1024) // 3  # of one key that a relay draws: three make a pad
+DEMAND_WINDOW_S: Final = 600.0
 FILL: Final = Fill(floor_bits=65_536, ahead_s=0.0)
 
 
@@ -62,12 +65,15 @@ class Post:
     relay_type: type[Relay]
     advert_s: float
     rate_bps: int  # of each hop
+    fill: Fill
     carry: Callable[[str, str, Say], None]  # from, to
     after: Callable[[float, Callable[[], None]], None]
     wake: Callable[[str], None]  # this site is at work
     relay: Relay | None = None
     windows: tuple[Window, ...] = ()  # of planned maintenance: they outlive restarts
     refused: int = 0
+    drawn: Counter[str] = field(default_factory=Counter)  # bits that applications took, by link or neighbour
+    demand: defaultdict[str, Meter] = field(default_factory=lambda: defaultdict(lambda: Meter(DEMAND_WINDOW_S)))
     told: Counter[tuple[str, str]] = field(default_factory=Counter)  # events of the relay, and what was seen
 
     @property
@@ -87,7 +93,7 @@ class Post:
         )
         entropy = SeededEntropy(self.rng.getrandbits(64))
         self.relay = self.relay_type(
-            self.name, self.atlas, state, clock=self.clock, entropy=entropy, pace=self.pace, fill=FILL
+            self.name, self.atlas, state, clock=self.clock, entropy=entropy, pace=self.pace, fill=self.fill
         )
 
     def stop(self) -> None:
@@ -99,16 +105,21 @@ class Post:
             return
         for name in self.atlas.neighbours(self.name):
             if name in neighbours:
-                relay.up(name, sum(kme.pool.owned_bits(link) for link in kme.site.links_to(name)), self.rate_bps)
+                held = sum(kme.pool.owned_bits(link) for link in kme.site.links_to(name))
+                relay.up(name, held, self.rate_bps, self._demand_bps(name))
             else:
                 relay.down(name)
         for link in relay.supplies:
             level = self.sitting.store.ledger(link)
             held = level[Account.AVAILABLE] + level[Account.QUARANTINED]
-            relay.supply(link, held_bits=held, next_sequence=self.sitting.store.next_sequence(link))
+            following = self.sitting.store.next_sequence(link)
+            relay.supply(link, held_bits=held, next_sequence=following, demand_bps=self._demand_bps(link))
         relay.maintenance.windows = self.windows
         relay.tick()
         self.perform()
+
+    def _demand_bps(self, name: str) -> float:
+        return self.demand[name].read(self.clock.monotonic_s(), self.drawn[name])
 
     def hear(self, sender: str, message: Say) -> None:
         if self.relay is None:

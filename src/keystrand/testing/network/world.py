@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final
 
 from keystrand.core.errors import KeystrandError
@@ -18,8 +20,9 @@ from keystrand.kme.site import Effect, Emit, Link, Refuse, Reply, Send
 from keystrand.relay.atlas import Atlas
 from keystrand.relay.ports import Say
 from keystrand.relay.relay import Pace, Relay
+from keystrand.relay.supply import Fill
 from keystrand.testing.clock import VirtualClock
-from keystrand.testing.network.post import PadTicket, Post, relay_sae
+from keystrand.testing.network.post import FILL, PadTicket, Post, relay_sae
 from keystrand.testing.world.faults import Faults
 from keystrand.testing.world.judge import Judge
 from keystrand.testing.world.schedule import Schedule
@@ -42,6 +45,8 @@ AGAIN_S: Final = 5.0
 HOP_BLOCK_BYTES: Final = 8192
 PEACE_S: Final = 300.0
 CALM: Final = Faults()
+Hop = tuple[str, str]
+NO_NEIGHBOURS: Final[Mapping[Hop, float]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +91,7 @@ class Tally:
     cuts: int = 0
     blocks: dict[str, int] = field(default_factory=dict)  # relayed link -> blocks confirmed at its origin
     lost: int = 0  # blocks that their origin gave up
+    hungry: Counter[str] = field(default_factory=Counter)  # refused, by link or hop
 
 
 SLOW_FAULTS: Final = Faults(
@@ -120,8 +126,14 @@ class Network:
         liars: dict[str, type[Relay]] | None = None,
         kme_type: type[Kme] = Kme,
         limits: Limits = LIMITS,
+        fill: Fill = FILL,
+        neighbours: Mapping[Hop, float] = NO_NEIGHBOURS,
     ) -> None:
-        self.limits = limits
+        """neighbours: hops whose own applications draw keys, and mean seconds between two of these."""
+        self.limits, self.fill = limits, fill
+        self.pairs: dict[str, Hop] = {name: (link.origin, link.target) for name, link in atlas.links.items()}
+        self.pairs |= {"~".join(hop): hop for hop in neighbours}
+        self.key_s = dict.fromkeys(atlas.links, rhythm.key_s) | {"~".join(hop): s for hop, s in neighbours.items()}
         self.rng = random.Random(seed)  # noqa: S311
         self.atlas, self.faults, self.rhythm = atlas, faults, rhythm
         self.clock = VirtualClock()
@@ -143,9 +155,9 @@ class Network:
         for one, other in self.atlas.hops:
             for a, b in ((one, other), (other, one)):
                 rules.append(Rule(initiator=relay_sae(a), responder=relay_sae(b), require=Protection.QKD))
-        for name, link in self.atlas.links.items():
+        for name, (origin, target) in self.pairs.items():
             a, b = self.ends_of(name)
-            site_of |= {a: link.origin, b: link.target}
+            site_of |= {a: origin, b: target}
             rules += [Rule(initiator=a, responder=b), Rule(initiator=b, responder=a)]
         return Policy.of(tuple(rules), site_of)
 
@@ -180,6 +192,7 @@ class Network:
             pace=PACE,
             relay_type=relay_type,
             advert_s=self.rhythm.advert_s,
+            fill=self.fill,
             rate_bps=int(8 * HOP_BLOCK_BYTES / self.rhythm.hop_block_s),
             carry=self.carry_relay,
             wake=self.wake,
@@ -245,12 +258,12 @@ class Network:
     def draw(self, link: str) -> None:
         if self.resting:
             return
-        self.schedule.after(self.rng.expovariate(1 / self.rhythm.key_s), lambda: self.draw(link))
+        self.schedule.after(self.rng.expovariate(1 / self.key_s[link]), lambda: self.draw(link))
         self._ask(link, 1)
 
     def _ask(self, link: str, tries: int) -> None:
         one, other = self.ends_of(link)
-        post = self.posts[self.atlas.links[link].origin]
+        post = self.posts[self.pairs[link][0]]
         ticket = SaeTicket(post.name, post.sitting.incarnation, link, tries)
         self.wake(post.name)
         (result,) = post.sitting.run(lambda kme: kme.get_key(ticket, one, other))
@@ -260,6 +273,7 @@ class Network:
     def _refused(self, ticket: SaeTicket) -> None:
         if ticket.tries == TRIES_MAX or self.resting:
             self.tally.refused += 1
+            self.tally.hungry[ticket.link] += 1
         else:
             self.schedule.after(AGAIN_S, lambda: self._ask(ticket.link, ticket.tries + 1))
 
@@ -271,13 +285,15 @@ class Network:
             return
         one, _ = self.ends_of(ticket.link)
         self.tally.keys += len(effect.keys)
+        of = ticket.link if ticket.link in self.atlas.links else self.pairs[ticket.link][1]
+        self.posts[site].drawn[of] += sum(key.material.length_bits for key in effect.keys)
         self.judge.released(self.posts[site].sitting, one, effect.keys)
         ids = tuple(key.key_id for key in effect.keys)
         self.schedule.after(self.rng.expovariate(1.0), lambda: self._fetch(ticket.link, ids))
 
     def _fetch(self, link: str, ids: tuple[str, ...]) -> None:
         one, other = self.ends_of(link)
-        sitting = self.posts[self.atlas.links[link].target].sitting
+        sitting = self.posts[self.pairs[link][1]].sitting
         (result,) = sitting.run(lambda kme: kme.get_key_with_ids(other, one, ids))
         if isinstance(result, list):
             keys: list[Key] = result
@@ -387,8 +403,8 @@ class Network:
             self._beat(name, self.rng.random() * self.rhythm.tick_s)
         for hop in self.atlas.hops:
             self.schedule.after(self.rng.random() * 5.0, lambda hop=hop: self.make_block(hop))  # type: ignore[misc]
-        for link in self.atlas.links:
-            self.schedule.after(self.rng.random() * self.rhythm.key_s, lambda link=link: self.draw(link))  # type: ignore[misc]
+        for link in self.pairs:
+            self.schedule.after(self.rng.random() * self.key_s[link], lambda link=link: self.draw(link))  # type: ignore[misc]
         self.inspect()
         self.every(self.faults.crash_every_s, self.crash_one)
         self.every(self.faults.partition_every_s, self.cut_one)
