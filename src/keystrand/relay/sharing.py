@@ -19,10 +19,10 @@ from keystrand.relay.linkstate import LinkState
 from keystrand.relay.routes import Graph, Route, disjoint_routes
 from keystrand.wire.relay import Want
 
-WAYS: Final = 4  # of each link, at most, over which its blocks take turns
+WAYS: Final = 8  # of each link, at most, over which its blocks take turns
 CROWDED: Final = 3.0  # times dearer is a hop with each way found over it, when the next is looked for
 QUANTA: Final = 32  # in which the slowest hop of a way is given out
-STEEP: Final = 4
+STEEP: Final = 8
 PLAN_S: Final = 5.0  # between two plans, where nothing came or went
 LOOKS: Final = 4  # links at most whose ways are looked for in one tick
 BURST: Final = 2  # blocks' worth of its share that a way saves up
