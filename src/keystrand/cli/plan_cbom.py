@@ -10,14 +10,18 @@ from keystrand.cli import exits
 from keystrand.cli.options import FILE
 from keystrand.cli.plan_equipment import whole_of
 from keystrand.cli.plan_estate import ESTATE, estate_of
+from keystrand.cli.plan_place import placed_routes
 from keystrand.cli.terminal import complain, say
 
 
 @click.command()
 @ESTATE
 @click.option("--out", "out", type=FILE, default=None, help="The file to write.  [default: standard output]")
-def command(estate_file: Path, out: Path | None) -> int:
-    """Write the estate as a CBOM in CycloneDX 1.7: protocols, certificates, algorithms, and the facts of QKD links.
+@click.option(
+    "--place", "placing", is_flag=True, help="Also place relays for every link that is worth QKD: `plan place`."
+)
+def command(estate_file: Path, out: Path | None, placing: bool) -> int:
+    """Write the estate as a CBOM in CycloneDX 1.7: protocols, certificates, algorithms, QKD links and their trusted nodes.
 
     What is written has been held against the official schema; a CBOM that does not fit is not written.
     """
@@ -29,7 +33,8 @@ def command(estate_file: Path, out: Path | None) -> int:
         raise Unavailable(f"{error.name} is not installed", hint='pip install "keystrand[plan]"') from None
 
     estate = estate_of(estate_file)
-    text = cbom(estate, whole_of(estate).patterns)
+    plan = whole_of(estate)
+    text = cbom(estate, plan.patterns, plan.routes | (placed_routes(estate) if placing else {}))
     off = faults(text)
     for fault in off:
         complain(fault)

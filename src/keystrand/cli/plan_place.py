@@ -49,6 +49,18 @@ def command(estate_file: Path, links: tuple[str, ...], untrusted_max: int | None
     _show(estate, names, found, as_json)
 
 
+def placed_routes(estate: Estate) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Paths by link, of every link worth QKD; none where nothing can be placed."""
+    from keystrand.plan.fact import Unknown
+    from keystrand.plan.pilots import decide_all
+    from keystrand.plan.place import place
+    from keystrand.plan.sites import network
+
+    plan = decide_all(estate, own_equipment(estate))
+    found = place(network(estate, plan.feasibilities, plan.worthy)) if plan.worthy else Unknown(())
+    return {} if isinstance(found, Unknown) else dict(zip(plan.worthy, found.routes, strict=True))
+
+
 def _show(estate: Estate, names: list[str], found: Placement, as_json: bool) -> None:
     from keystrand.plan.sites import is_priced
 

@@ -1,13 +1,14 @@
 """The estate as a CBOM: CycloneDX 1.7 with what protects each link, and the facts of QKD for which CycloneDX has no words.
 
 A QKD link is a protocol of type `other`, the key that it makes a shared secret, and what mixes it with ML-KEM a combiner; its
-route, its ends, horizon and pattern are properties under `keystrand:`. Answers stay four-valued there, and each asset names its
-source.
+route, its ends, horizon and pattern are properties under `keystrand:`, and so is each trusted node on its way. Answers stay
+four-valued there, and each asset names its source.
 The one door to cyclonedx-python-lib.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time
@@ -37,7 +38,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from keystrand.plan.check import plans_qkd
 from keystrand.plan.classify import classify
-from keystrand.plan.estate import Estate, Family, Link, Protocol
+from keystrand.plan.estate import Estate, Family, Link, Protocol, Site
 from keystrand.plan.fact import Answer, Source
 from keystrand.plan.finding import Where
 from keystrand.plan.inventory import protocols_of
@@ -53,12 +54,16 @@ TYPES: Final = {
 }
 _LEVELS: Final = {"512": 1, "768": 3, "1024": 5}  # FIPS 203, 8: security categories of the parameter sets
 _COMBINER: Final = "HKDF-SHA-256 over QKD and ML-KEM secrets"
+Routes = tuple[tuple[str, ...], ...]
+_NO_ROUTES: Final[Mapping[str, Routes]] = {}
 _Facts = Iterable[tuple[str, object]]
 
 
-def cbom(estate: Estate, patterns: Mapping[str, Pattern]) -> str:
-    """JSON of CycloneDX 1.7, the same for the same estate. patterns: what was decided, by link."""
-    writing = _Writing(estate, patterns)
+def cbom(estate: Estate, patterns: Mapping[str, Pattern], routes: Mapping[str, Routes] = _NO_ROUTES) -> str:
+    """JSON of CycloneDX 1.7, the same for the same estate. patterns: what was decided, by link; routes: of links over relays,
+    by site from end to end.
+    """
+    writing = _Writing(estate, patterns, routes)
     about = Component(name=estate.name, type=ComponentType.PLATFORM, bom_ref="estate")
     tool = Component(name="keystrand", type=ComponentType.APPLICATION, version=version("keystrand"), bom_ref="tool")
     components = writing.components()
@@ -72,7 +77,12 @@ def cbom(estate: Estate, patterns: Mapping[str, Pattern]) -> str:
     bom.register_dependency(about, components)
     for user, used in writing.uses:
         bom.register_dependency(user, used)
-    return make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_7).output_as_string(indent=2)
+    told = json.loads(make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_7).output_as_string())
+    for component in told["components"]:
+        for suite in component.get("cryptoProperties", {}).get("protocolProperties", {}).get("cipherSuites", ()):
+            if groups := writing.groups.get(component["bom-ref"]):
+                suite["tlsGroups"] = groups
+    return json.dumps(told, indent=2)
 
 
 def faults(text: str) -> list[str]:
@@ -82,10 +92,11 @@ def faults(text: str) -> list[str]:
 
 
 class _Writing:
-    """Algorithms are listed once, however many ends use them."""
+    """Algorithms are listed once, however many ends use them. groups: of TLS, by protocol; the library lacks the field."""
 
-    def __init__(self, estate: Estate, patterns: Mapping[str, Pattern]) -> None:
-        self.estate, self.patterns = estate, patterns
+    def __init__(self, estate: Estate, patterns: Mapping[str, Pattern], routes: Mapping[str, Routes]) -> None:
+        self.estate, self.patterns, self.routes = estate, patterns, routes
+        self.groups: dict[str, list[str]] = {}
         self.algorithms: dict[str, Component] = {}
         self.uses: list[tuple[Component, list[Component]]] = []
 
@@ -96,6 +107,7 @@ class _Writing:
             found.append(self._link(name, link))
             if self._has_qkd(name, link):
                 found += self._quantum(name, link)
+        found += self._relays()
         for stated in self.estate.algorithms.values():
             self._algorithm(stated.name, _primitive(stated.primitive) or _guess(stated.name), stated.source)
         return [*found, *self.algorithms.values()]
@@ -132,6 +144,8 @@ class _Writing:
             ),
         )
         place = ".".join(map(str, where))
+        if groups and protocol.name in (Family.TLS, Family.QUIC):
+            self.groups[f"protocol:{place}"] = list(dict.fromkeys(groups))
         name = f"{protocol.name} at {protocol.endpoint or place}"
         component = _component(name, f"protocol:{place}", asset, _of(protocol, where))
         self.uses.append((component, used))
@@ -184,6 +198,8 @@ class _Writing:
         )
 
     def _quantum(self, name: str, link: Link) -> Iterator[Component]:
+        routes = self.routes.get(name, ())
+        relays = _between(routes)
         devices = [f"{each} ({self.estate.devices[each].kind})" for each in link.devices]
         media = [f"{segment.medium}, {segment.control}, fibre {segment.fibre_id or '-'}" for segment in link.segments]
         facts = [
@@ -192,7 +208,9 @@ class _Writing:
             ("qkd:profile", link.profile),
             ("qkd:segments", "; ".join(media)),
             ("qkd:interaction", link.interaction),
-            ("qkd:key-seen-at", ", ".join(link.ends)),
+            ("qkd:path", "; ".join(" - ".join(route) for route in routes)),
+            ("qkd:key-seen-at", ", ".join((*link.ends, *(() if len(routes) > 1 else relays)))),
+            ("qkd:part-of-key-seen-at", ", ".join(relays if len(routes) > 1 else ())),
             ("qkd:authentication", link.authentication),
         ]
         protocol = CryptoProperties(
@@ -217,6 +235,34 @@ class _Writing:
             ("qkd:combined-by", combiner.name if combiner else ""),
         ]
         yield _component(f"QKD key of {name}", f"qkd-key:{name}", secret, facts)
+
+    def _relays(self) -> Iterator[Component]:
+        """Every trusted node once, with the links whose keys it passes on; their QKD strands are in clear there."""
+        carried: dict[str, list[str]] = {}
+        for name, routes in self.routes.items():
+            for site in _between(routes):
+                carried.setdefault(site, []).append(name)
+        for site, links in carried.items():
+            known = self.estate.sites.get(site, Site())
+            facts = [
+                ("relay:site", site),
+                ("relay:links", ", ".join(links)),
+                ("relay:owner", known.owner),
+                ("relay:facility", known.facility),
+                ("relay:jurisdiction", known.jurisdiction),
+                ("relay:signed-off-by", known.signed_off_by),
+                ("relay:may-relay", known.may_relay),
+            ]
+            yield Component(
+                name=f"trusted node at {site}",
+                type=ComponentType.DEVICE,
+                bom_ref=f"relay:{site}",
+                properties=_properties(facts),
+            )
+
+
+def _between(routes: Routes) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(site for route in routes for site in route[1:-1]))
 
 
 def _of(protocol: Protocol, where: Where) -> _Facts:

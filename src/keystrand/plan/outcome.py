@@ -161,6 +161,12 @@ class Plan:
         return {outcome.name: outcome.meant for outcome in self.outcomes}
 
     @property
+    def routes(self) -> dict[str, tuple[tuple[str, ...], ...]]:
+        """Of pilots over relays, by site from end to end, as far as sites for those are known."""
+        ways = {o.name: (o.link.ends[0], *(o.feasibility.sites or ()), o.link.ends[1]) for o in self.pilots}
+        return {name: (way,) for name, way in ways.items() if len(way) > 2}
+
+    @property
     def with_qkd(self) -> tuple[Outcome, ...]:
         return tuple(outcome for outcome in self.outcomes if outcome.pattern.has_qkd)
 

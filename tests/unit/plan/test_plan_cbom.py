@@ -28,6 +28,7 @@ from keystrand.plan.fact import Source
 from keystrand.plan.imports.detect import read
 from keystrand.plan.pattern import Interaction, Pattern
 from keystrand.plan.posture import key_exchange
+from keystrand.plan.whole import whole
 
 FOUND = Source(what="scan.json", tool="sslyze", version="6.3.1", dated=date(2026, 10, 2))
 TLS = Protocol(
@@ -95,6 +96,38 @@ def test_quantum_facts_stand_in_it() -> None:
     assert facts(found["link:vault"])["link:pattern"] == "PQC + QKD refresh"
     assert facts(found["link:vault"])["link:horizon-years"] == "10 to 25"
     assert "qkd:web" not in found
+
+
+def test_groups_of_tls_stand_where_cyclonedx_1_7_has_its_field_for_them() -> None:
+    found = assets(cbom(ESTATE, PATTERNS))
+    suites = found["protocol:links.web.protocols.0"]["cryptoProperties"]["protocolProperties"]["cipherSuites"]
+    assert [suite["tlsGroups"] for suite in suites] == [["X25519MLKEM768", "X25519"]]
+    macsec = found["protocol:links.vault.protocols.0"]["cryptoProperties"]["protocolProperties"]["cipherSuites"]
+    assert "tlsGroups" not in macsec[0]
+
+
+def test_relays_are_listed_with_the_keys_that_they_see() -> None:
+    hut = Site(owner="Carrier", facility="hut", jurisdiction="CH")
+    estate = msgspec.structs.replace(ESTATE, sites={**ESTATE.sites, "hut": hut})
+    text = cbom(estate, PATTERNS, {"vault": (("one", "hut", "two"),)})
+    assert faults(text) == []
+    found = assets(text)
+    assert (found["relay:hut"]["type"], found["relay:hut"]["name"]) == ("device", "trusted node at hut")
+    assert facts(found["relay:hut"])["relay:owner"] == "Carrier"
+    assert facts(found["relay:hut"])["relay:links"] == "vault"
+    assert facts(found["qkd:vault"])["qkd:key-seen-at"] == "one, two, hut"
+    split = facts(
+        assets(cbom(estate, PATTERNS, {"vault": (("one", "hut", "two"), ("one", "mill", "two"))}))["qkd:vault"]
+    )
+    assert (split["qkd:key-seen-at"], split["qkd:part-of-key-seen-at"]) == ("one, two", "hut, mill")
+    assert split["qkd:path"] == "one - hut - two; one - mill - two"
+    assert len(read(text.encode(), "own.cdx.json").endpoints) == 3  # a relay is no end of a protocol
+
+
+def test_the_relay_of_the_sample_estate_is_placed_in_its_cbom() -> None:
+    plan = whole(load_estate(Path(__file__).parents[3] / "examples" / "estates" / "defence.toml"))
+    found = assets(cbom(plan.estate, plan.patterns, plan.routes))
+    assert facts(found["relay:ridge"])["relay:links"] == "command-north"
 
 
 def test_separate_layers_are_not_combined() -> None:
