@@ -27,7 +27,14 @@ def gauges(step: int, now_s: float, *, up: bool = True) -> Gauges:
         sifted_bps=52_000.0, auth_key_bits=65_536, ledger=ledger, owned_free_bits=ledger["available"] // 2,
         fill_bps=9000.0, drain_bps=4300.0, oldest_block_age_s=412.0,
     )  # fmt: skip
-    peer = PeerGauge(peer="bravo", up=up, group="X25519MLKEM768" if up else "", epoch=7, strand_age_s=42.0 + step)
+    peer = PeerGauge(
+        peer="bravo",
+        up=up,
+        since_s=now_s - 7260,
+        group="X25519MLKEM768" if up else "",
+        epoch=7,
+        strand_age_s=42.0 + step,
+    )
     audit = AuditGauge(size=12_840 + step, last_checkpoint_size=12_800, cosigned_size=12_800, cosigned_at_s=now_s - 12)
     return Gauges(links=(link,), peers=(peer,), audit=audit, cert_expiry_s=80 * 86_400.0)
 

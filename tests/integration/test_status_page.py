@@ -216,6 +216,8 @@ def test_five_questions_of_an_incident_are_answered_by_keyboard_and_text(browser
         told = page.evaluate("(at) => new Date(at * 1000).toLocaleTimeString('en-GB')", down_s)
         alarms = page.inner_text("#alarm-list").splitlines()
         links = page.inner_text("#links")
+        peers = page.inner_text("#peers")
+        since = page.evaluate("(at) => new Date(at * 1000).toLocaleString('en-GB')", gauges.peers[0].since_s)
         context.close()
     events = places["Events, newest first"].splitlines()
     (tunnels,) = (text for label, text in places.items() if "as their connectors report them" in label)
@@ -230,7 +232,9 @@ def test_five_questions_of_an_incident_are_answered_by_keyboard_and_text(browser
     # what failed last
     failed = [line for line in events if "failed" in line]
     assert "Transfer 7c0e failed (peer is down)" in failed[0]
-    # since when the peer is down
+    # since when the peer is down: in its own place, however much has happened since
+    assert f"Down since\t{since}" in peers or f"Down since\n{since}" in peers, peers
+    assert [line for line in alarms if "bravo: peer does not answer since" in line]
     assert [line for line in events if told in line and "Peer bravo is down (timeout)" in line]
 
 

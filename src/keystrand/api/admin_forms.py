@@ -166,8 +166,11 @@ class PoolFacts(Form, frozen=True, kw_only=True):
 
 
 class PeerFacts(Form, frozen=True, kw_only=True):
+    """Another KME. since_s: Unix time from which it is up or down; of the site's start, where it never answered since."""
+
     peer: str
     up: bool
+    since_s: float
     group: str
     epoch: int
     strand_age_s: float | None

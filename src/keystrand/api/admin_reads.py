@@ -86,7 +86,12 @@ def peers(desk: Desk, call: Call) -> Result:
         form=forms.Peers(
             peers=[
                 forms.PeerFacts(
-                    peer=peer.peer, up=peer.up, group=peer.group, epoch=peer.epoch, strand_age_s=peer.strand_age_s
+                    peer=peer.peer,
+                    up=peer.up,
+                    since_s=peer.since_s,
+                    group=peer.group,
+                    epoch=peer.epoch,
+                    strand_age_s=peer.strand_age_s,
                 )
                 for peer in desk.gauges().peers
             ]

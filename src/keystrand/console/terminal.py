@@ -49,9 +49,13 @@ def fit(line: str, columns: int = WIDTH) -> str:
 
 
 def _head(snapshot: Snapshot) -> Iterator[str]:
-    at = datetime.fromtimestamp(snapshot["at_s"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    at = _moment(snapshot["at_s"])
     up = span(snapshot["at_s"] - snapshot["started_s"])
     yield f"site {snapshot['site'] or '-'}   {at}   running for {up}"
+
+
+def _moment(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _alarms(snapshot: Snapshot) -> Iterator[str]:
@@ -100,9 +104,10 @@ def _accounts(ledger: dict[str, int]) -> Iterator[str]:
 def _peers(snapshot: Snapshot) -> Iterator[str]:
     yield "PEERS"
     for peer in snapshot["peers"] or ():
-        state = "up" if peer["up"] else "down"
+        state = f"{'up' if peer['up'] else 'DOWN'} since {_moment(peer['since_s'])}"
         strand = f"ML-KEM strand {span(peer['strand_age_s'])} old" if peer["strand_age_s"] is not None else "no strand"
-        yield f"  {peer['peer']}   {state}   {peer['group'] or 'no TLS'}   {strand}   epoch {peer['epoch']}"
+        yield f"  {peer['peer']}   {state} ({span(snapshot['at_s'] - peer['since_s'])})"
+        yield f"    {peer['group'] or 'no TLS'}   {strand}   epoch {peer['epoch']}"
     if not snapshot["peers"]:
         yield "  none"
 

@@ -40,8 +40,9 @@ COLLECT_S = 10.0
 
 @dataclass(slots=True)
 class PeerSession:
-    """What we know of a peer since we last heard of it; gone with the process."""
+    """What we know of a peer since we last heard of it; gone with the process. since_s: Unix time from which `up` is so."""
 
+    since_s: float
     up: bool = False
     met: bool = False  # it has said Hello since it is up, so that we know its epoch
     group: str = ""
@@ -64,7 +65,7 @@ class Kme:
         self.register = Register(site)
         self.reservations = Reservations(site, self.pool, self.strands, self.register)
         self.pickups = Pickups(site, self.pool, self.strands, self.register)
-        self.sessions = {peer: PeerSession() for peer in site.peer_kme_ids}
+        self.sessions = {peer: PeerSession(site.clock.now_s()) for peer in site.peer_kme_ids}
         self.watch = Watch(site, self.pool, self.strands)
         self.lifecycle = Lifecycle(site, self.pool, self.register, self.reservations, self.pickups)
         self.jobs = Jobs(site, self.attempt, self._tasks())
@@ -233,6 +234,8 @@ class Kme:
     def peer_up(self, peer: str, group: str = "") -> None:
         """A mutually authenticated channel to `peer` stands; group is the TLS key exchange that it negotiated."""
         session = self.sessions[peer]
+        if not session.up:
+            session.since_s = self.site.clock.now_s()
         session.up, session.met, session.group = True, False, group
         session.hello_s = session.probe_s = session.repeat_s = self.site.clock.monotonic_s()
         self._hello(peer)
@@ -243,8 +246,9 @@ class Kme:
         self.site.emit("peer.up", peer=peer, group=group)
 
     def peer_down(self, peer: str) -> None:
-        if self.sessions[peer].up:
-            self.sessions[peer].up = False
+        session = self.sessions[peer]
+        if session.up:
+            session.up, session.since_s = False, self.site.clock.now_s()
             self.site.emit("peer.down", peer=peer)
 
     def _hello(self, peer: str) -> None:

@@ -128,17 +128,19 @@ class PeerLines:
 
     async def keep(self, line: Line) -> None:
         """Dial one neighbour, again and again; at once where it shows that it is there."""
-        pause_s = RECONNECT_S
+        pause_s, told = RECONNECT_S, ""
         while True:
             line.called.clear()
             try:
                 stream = await connect_frames(
                     line.host, line.port, self._contexts, expect=("kme", line.kme_id), limits=self._limits
                 )
-                pause_s = RECONNECT_S
+                pause_s, told = RECONNECT_S, ""
                 await self._ask(line, Channel(stream))
             except KeystrandError as error:
-                self._emit("peer.down", peer=line.name, reason=str(error))
+                if (reason := str(error)) != told:  # once, however often it is dialled: status says since when
+                    self._emit("peer.down", peer=line.name, reason=reason)
+                told = reason
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):  # wait_for of Python 3.11 can lose a cancellation here
                     await line.called.wait()

@@ -102,6 +102,7 @@ class Readings:
         return PeerGauge(
             peer=peer,
             up=session.up,
+            since_s=session.since_s,
             group=session.group if session.up else "",
             epoch=kme.site.store.peer(peer).epoch,
             strand_age_s=kme.strands.age_s(peer),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -128,7 +129,8 @@ def _link(link: LinkGauge) -> Iterator[Alarm]:
 
 def _peer(peer: PeerGauge) -> Iterator[Alarm]:
     if not peer.up:
-        yield _alarm("peer", peer.peer, "peer does not answer: keys with its users cannot be made")
+        since = datetime.fromtimestamp(peer.since_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        yield _alarm("peer", peer.peer, f"peer does not answer since {since}: keys with its users cannot be made")
 
 
 def tunnel_alarms(tunnels: Iterable[Mapping[str, Any]], now_s: float) -> Iterator[Alarm]:

@@ -51,11 +51,13 @@ _ACCOUNTS: Final = tuple(account.value for account in Account)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerGauge:
-    """Another KME. `group`: the TLS key-exchange group that was negotiated, "" while down. requires: the weakest level that the
-    policy asks of keys shared with it; "": nobody may draw any."""
+    """Another KME. since_s: Unix time from which it is up or down; of our start, where it never answered since. `group`: the
+    TLS key-exchange group that was negotiated, "" while down. requires: the weakest level that the policy asks of keys shared
+    with it; "": nobody may draw any."""
 
     peer: str
     up: bool
+    since_s: float
     group: str = ""
     epoch: int = 0
     strand_age_s: float | None = None

@@ -66,6 +66,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     _gauge("cert_expiry_seconds", "Time until the first certificate of the site expires"),
     # peers and protection
     _gauge("peer_up", "1 while the peer KME answers", "peer"),
+    _gauge("peer_since_timestamp_seconds", "Unix time from which peer_up is as it is", "peer"),
     _gauge("peer_epoch", "Epoch of the peer", "peer"),
     _gauge("peer_tls_group", "1 for the TLS key-exchange group in use", "peer", "group"),
     _gauge("strand_age_seconds", "Age of the ML-KEM strand shared with the peer", "peer"),

@@ -214,6 +214,7 @@ class Metrics:
 
     def _set_peer(self, peer: PeerGauge) -> None:
         self._of["peer_up"](peer.peer).set(peer.up)
+        self._of["peer_since_timestamp_seconds"](peer.peer).set(peer.since_s)
         self._of["peer_epoch"](peer.peer).set(peer.epoch)
         if peer.strand_age_s is not None:
             self._of["strand_age_seconds"](peer.peer).set(peer.strand_age_s)

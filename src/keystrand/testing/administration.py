@@ -75,7 +75,7 @@ class MemoryDesk(MemoryProposals):
         ledger = {account.value: 0 for account in Account}
         return Gauges(
             links=(LinkGauge(link="ab", peer="bravo", state="up", qber=0.02, skr_bps=1e4, ledger=ledger),),
-            peers=(PeerGauge(peer="bravo", up=True, group="X25519MLKEM768", epoch=1, strand_age_s=3.0),),
+            peers=(PeerGauge(peer="bravo", up=True, since_s=970.0, group="X25519MLKEM768", epoch=1, strand_age_s=3.0),),
             audit=AuditGauge(size=len(self.rows), cosigned_size=0),
         )
 

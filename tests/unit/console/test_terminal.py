@@ -20,7 +20,7 @@ def feed_of(name: str, ledger: dict[str, int], empty_s: float | None = None) -> 
         link=name, peer=name, state="up", qber=0.0213, skr_bps=9123.0, ledger=ledger, time_to_empty_s=empty_s
     )
     feed = Feed(name)
-    peer = PeerGauge(peer=name, up=True, group="X25519MLKEM768", epoch=3, strand_age_s=42.0)
+    peer = PeerGauge(peer=name, up=True, since_s=970.0, group="X25519MLKEM768", epoch=3, strand_age_s=42.0)
     audit = AuditGauge(size=9, last_checkpoint_size=8, cosigned_size=8, cosigned_at_s=time.time())
     feed.update(Gauges(links=(link,), peers=(peer,), audit=audit))
     feed.emit(Event("transfer.started", 1.0, {"transfer_id": name, "bytes_total": 10, "bytes_done": 5}))
@@ -31,7 +31,8 @@ def test_it_says_what_the_page_says() -> None:
     ledger = {"ingested": 4_000_000, "available": 3_000_000, "delivered": 900_000, "burnt": 100_000}
     said = render_status(json.loads(json.dumps(feed_of("ab", ledger, 500.0).snapshot())))
     for part in ("QBER 2.13 %", "9.12 kbit/s", "photons simulated", "3.00 Mbit available", "- delivered 900.00 kbit",
-                 "x burnt 100.00 kbit", "empty in 8 min 20 s", "X25519MLKEM768", "50 %", "no alarms"):  # fmt: skip
+                 "x burnt 100.00 kbit", "empty in 8 min 20 s", "X25519MLKEM768", "50 %", "no alarms",
+                 "up since 1970-01-01 00:16:10 UTC"):  # fmt: skip
         assert part in said, part
 
 

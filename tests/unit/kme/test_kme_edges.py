@@ -120,6 +120,22 @@ def test_a_peer_goes_down_once(pair: Pair) -> None:
     assert len(pair.sent) == before, "nothing is said to a peer that is away"
 
 
+@pytest.mark.proves("R097")
+def test_since_when_a_peer_is_away_outlasts_everything_that_is_tried(pair: Pair) -> None:
+    session = pair.alpha.kme.sessions["bravo"]
+    began_s = session.since_s
+    pair.clock.move_to(pair.clock.monotonic_s() + 100.0)
+    pair.alpha.run(lambda kme: kme.peer_up("bravo", "again"))
+    assert session.since_s == began_s, "it was up"
+    pair.alpha.run(lambda kme: kme.peer_down("bravo"))
+    assert session.since_s == began_s + 100.0
+    pair.clock.move_to(pair.clock.monotonic_s() + 5000.0)
+    pair.alpha.run(lambda kme: kme.peer_down("bravo"))
+    assert session.since_s == began_s + 100.0
+    pair.alpha.run(lambda kme: kme.peer_up("bravo", "again"))
+    assert session.since_s == began_s + 5100.0
+
+
 def test_status_without_a_strand_promises_nothing() -> None:
     pair = Pair()
     pair.lose = lambda message: isinstance(message, StrandOffer)

@@ -38,7 +38,7 @@ def block(sequence: int, qber: float = 0.02) -> Event:
 
 def test_a_snapshot_is_json_and_says_where_every_bit_is() -> None:
     feed = Feed("alpha")
-    feed.update(Gauges(links=(LINK,), peers=(PeerGauge(peer="bravo", up=True, group="X25519MLKEM768"),)))
+    feed.update(Gauges(links=(LINK,), peers=(PeerGauge(peer="bravo", up=True, since_s=970.0, group="X25519MLKEM768"),)))
     plain = json.loads(json.dumps(feed.snapshot()))
     assert plain["links"][0]["ledger"] == {
         "ingested": 8, "available": 8, "reserved": 0, "delivered": 0, "burnt": 0, "expired": 0, "quarantined": 0
@@ -150,7 +150,7 @@ def test_figures_that_stop_coming_raise_an_alarm() -> None:
         (Gauges(links=(replace(LINK, time_to_empty_s=100.0),)), "drain"),
         (Gauges(links=(replace(LINK, auth_key_bits=10),)), "auth"),
         (Gauges(links=(replace(LINK, ledger={"ingested": 8, "available": 7}),)), "ledger"),
-        (Gauges(peers=(PeerGauge(peer="bravo", up=False),)), "peer"),
+        (Gauges(peers=(PeerGauge(peer="bravo", up=False, since_s=970.0),)), "peer"),
         (Gauges(waivers_active=1), "waiver"),
         (Gauges(cert_expiry_s=86_400.0), "cert"),
         (Gauges(audit=AuditGauge(size=9, cosigned_size=5, cosigned_at_s=100.0)), "cosign"),
@@ -174,7 +174,7 @@ def test_a_warning_of_the_key_service_is_an_alarm_for_ten_minutes(kind: str, who
 
 def test_a_strand_that_comes_ends_the_alarm() -> None:
     missing = Event("strand.missing", 0.0, {"peer": "bravo"})
-    peer = PeerGauge(peer="bravo", up=True)
+    peer = PeerGauge(peer="bravo", up=True, since_s=970.0)
     assert [a.name for a in alarms_of(Gauges(peers=(peer,)), 0.0, [missing], 0.0)] == ["strand.missing"]
     assert alarms_of(Gauges(peers=(replace(peer, strand_age_s=0.1),)), 0.0, [missing], 0.0) == []
 

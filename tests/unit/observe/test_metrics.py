@@ -121,9 +121,10 @@ def test_warnings_of_the_key_service_are_counted(kind: str, who: str, metric: st
 def test_a_new_tls_group_retires_the_old_one() -> None:
     metrics = Metrics()
     for group in ("X25519MLKEM768", "x25519"):
-        metrics.update(Gauges(peers=(PeerGauge(peer="bravo", up=True, group=group),)))
+        metrics.update(Gauges(peers=(PeerGauge(peer="bravo", up=True, since_s=970.0, group=group),)))
     assert value(metrics, "peer_tls_group", peer="bravo", group="X25519MLKEM768") == 0
     assert value(metrics, "peer_tls_group", peer="bravo", group="x25519") == 1
+    assert value(metrics, "peer_since_timestamp_seconds", peer="bravo") == 970.0
 
 
 def test_audit_lag_is_what_no_peer_has_signed() -> None:

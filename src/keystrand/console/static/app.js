@@ -145,7 +145,7 @@ function peers(list) {
   if (!list.length) return [el("p", { class: "empty" }, "No peer is configured.")];
   return list.map((peer) => el("div", { class: "peer" },
     el("div", { class: "title" }, el("h3", {}, peer.peer), el("span", { class: "state", "data-up": peer.up ? "yes" : "no" }, peer.up ? "up" : "down")),
-    rows([["TLS key exchange", peer.group || "no connection"], ["ML-KEM strand", peer.strand_age_s == null ? "none yet" : `${say.span(peer.strand_age_s)} old`], ["Epoch", say.count(peer.epoch)]])));
+    rows([[peer.up ? "Up since" : "Down since", say.moment(peer.since_s)], ["TLS key exchange", peer.group || "no connection"], ["ML-KEM strand", peer.strand_age_s == null ? "none yet" : `${say.span(peer.strand_age_s)} old`], ["Epoch", say.count(peer.epoch)]])));
 }
 
 function audit({ audit: log, ago, expiry, waivers }) {

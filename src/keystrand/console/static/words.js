@@ -3,6 +3,7 @@
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 export const count = (value) => number.format(value);
+export const moment = (seconds) => new Date(seconds * 1000).toLocaleString("en-GB");
 export const time = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
 export const short = (id) => (id && id.length > 13 ? `${id.slice(0, 8)}…` : (id ?? "–"));
 
