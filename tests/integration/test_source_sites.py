@@ -29,6 +29,7 @@ from keystrand.lab.processes import Programs, read_status
 from keystrand.lab.source import LINK, SITES, SourceLab
 from keystrand.net.http_client import SyncHttpClient
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.node.backup import restore, take
 from keystrand.node.doctor import examine
 from keystrand.node.site import open_store
 from keystrand.observe.audit_verify import rows_of
@@ -305,7 +306,7 @@ def pusher(lab: SourceLab, name: str, port: int, *, holder: str = "pusher") -> C
     return push
 
 
-def test_I2_a_device_pushes_keys_to_both_ends_and_strangers_cannot(tmp_path: Path) -> None:
+def test_I2_I3_a_device_pushes_keys_to_both_ends_which_are_killed_and_strangers_cannot(tmp_path: Path) -> None:
     base = free_base_port(2, start=25_000)
     lab = lab_of(tmp_path, push_source(base), push_source(base + 1))
     keys = [(str(uuid.uuid4()), secrets.token_bytes(32)) for _ in range(32)]
@@ -318,11 +319,16 @@ def test_I2_a_device_pushes_keys_to_both_ends_and_strangers_cannot(tmp_path: Pat
         assert ends[0]([(str(uuid.uuid4()), b"short")]) == 400
         for push in ends:
             assert push(keys) == 200
+        for name in SITES:  # what was acknowledged is durable (invariant I3)
+            lab.kill(name)
+        for name in SITES:
+            lab.start(name)
         lab.wait(lab.is_ready)
         lab.wait(lambda: ingested(lab, "west") == ingested(lab, "east") == 32 * 256)
         equal(lab, 4)
-        for push in ends:  # the same bits again, under other names
-            assert push([(str(uuid.uuid4()), keys[0][1])]) == 200
+        for push in ends:
+            assert push([(str(uuid.uuid4()), keys[0][1])]) == 400, "the same bits again, under another name"
+            assert push(keys[:1]) == 200, "its device may not have heard"
         fresh = [(str(uuid.uuid4()), secrets.token_bytes(32)) for _ in range(4)]
         lab.wait(
             lambda: ends[0](fresh) in (200, 400) and ends[1](fresh) in (200, 400) and ingested(lab, "east") >= 36 * 256
@@ -330,3 +336,41 @@ def test_I2_a_device_pushes_keys_to_both_ends_and_strangers_cannot(tmp_path: Pat
     finally:
         lab.down()
     nothing_differs(lab)
+
+
+def test_I14_a_restored_site_uses_no_key_that_a_device_gave_before(tmp_path: Path) -> None:
+    base = free_base_port(2, start=25_000)
+    lab = lab_of(tmp_path, push_source(base), push_source(base + 1))
+    made = [[(str(uuid.uuid4()), secrets.token_bytes(32)) for _ in range(8)] for _ in range(5)]
+    first, alone, later, *last = made
+    east, west = (pusher(lab, name, base + place) for place, name in enumerate(SITES))
+    copy, file = tmp_path / "west.backup", lab.files["west"]
+    try:
+        for name in SITES:
+            lab.start(name)
+        lab.wait(lambda: bool(lab.link("east") and lab.link("west")))
+        assert {push(first) for push in (east, west)} == {200}
+        lab.wait(lambda: ingested(lab, "west") == ingested(lab, "east") == 8 * 256)
+        assert west(alone) == 200
+        take(lab.configs["west"], file, copy)
+        assert east(alone) == 200
+        lab.wait(lambda: ingested(lab, "west") == ingested(lab, "east") == 16 * 256)
+        assert {push(later) for push in (east, west)} == {200}
+        lab.wait(lambda: ingested(lab, "west") == ingested(lab, "east") == 24 * 256)
+        lab.kill("west")
+        assert restore(load_site(file), copy).recovered > 0
+        lab.start("west")
+        lab.wait(lambda: bool(lab.link("west")))
+        for keys in (alone, later):  # what waited in the backup, and what came after it
+            assert west(keys) == 200, "it is known as used, and not taken in"
+            assert west([(str(uuid.uuid4()), keys[0][1])]) == 400
+        for number, keys in enumerate(last, 4):  # a block for either end
+            assert {push(keys) for push in (east, west)} == {200}
+            lab.wait(lambda bits=number * 8 * 256: ingested(lab, "east") == bits)  # type: ignore[misc]
+        equal(lab, 4)
+    finally:
+        lab.down()
+    store = open_store(lab.configs["west"])
+    assert store.sources.waiting_bits(LINK) == 0
+    assert len(store.sources.known(LINK, [name for keys in made for name, _ in keys])) == 40
+    store.close()

@@ -2,8 +2,9 @@
 
     POST /keystrand/v1/sources/LINK/keys     {"keys": [{"key_ID": "…", "key": "…"}, …]}
 
-A device pushes each key to the KMEs at both ends, under one key ID. 200: they wait here until the ends agree on them, and are
-lost where this program ends before that; 503: there is no room, repeat later; 400: a key came before, or is none.
+A device pushes each key to the KMEs at both ends, under one key ID. 200: they are durable here, and become key at both ends or
+are burnt at both; the same keys again are answered the same way. 503: there is no room, or the store is away: repeat later;
+400: a key came before in another way, or is none.
 """
 
 from __future__ import annotations
@@ -40,9 +41,7 @@ BODY_BYTES_MAX: Final = 1_048_576
 class Place(Protocol):
     """Where pushed keys wait, as sources.push.PushDevice."""
 
-    @property
-    def waiting_bits(self) -> int: ...
-    def push(self, keys: list[DeviceKey], /) -> None: ...
+    async def push(self, keys: list[DeviceKey], /) -> int: ...  # the bits that wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +85,11 @@ async def _answer(
         return message(405, "keys are pushed by POST", allow="POST")
     body = await read_body(scope, receive, bytes_max=BODY_BYTES_MAX)
     try:
-        pusher.place.push(_keys(body, pusher.key_bits))
+        waiting_bits = await pusher.place.push(_keys(body, pusher.key_bits))
     except BadRequest as error:
         refused(link, pusher.module, str(error))
         raise
-    return Answer(200, json.dumps({"waiting_bits": pusher.place.waiting_bits}).encode())
+    return Answer(200, json.dumps({"waiting_bits": waiting_bits}).encode())
 
 
 def _is(scope: Scope, module: str) -> bool:

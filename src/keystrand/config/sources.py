@@ -140,8 +140,11 @@ def check_sources(config: SiteConfig) -> Iterator[Fault]:
         where: Where = ("sources", name)
         if name not in config.links:
             yield Fault(where, f"{name} is no link of [links]", f"add [links.{name}]")
-        if config.site.store is not None:
-            yield Fault(where, "a source runs in one process; replicas on one database cannot share it yet")
+        if config.site.store is not None and source.kind == "files":
+            words = "files lie on one machine, and replicas on others would not find what the far end names"
+            yield Fault(
+                (*where, "kind"), words, "push the keys, or serve them by etsi014; or run the site without `store`"
+            )
         yield from _source(source, where, config.limits)
         yield from _settings(config, source.settings, (*where, source.kind))
         yield from _on_paper(config, name, source)

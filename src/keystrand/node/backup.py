@@ -29,6 +29,7 @@ from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import BadRequest, ConfigError, KeystrandError, NotPermitted, StoreUnavailable, Tampered
 from keystrand.core.files import sync_folder
 from keystrand.node.backup_file import BackupReader, Manifest, part_of, write_backup
+from keystrand.node.journal import CLAIMED
 from keystrand.node.keep import STORE, Keep, kept_in
 from keystrand.node.outlets import MARKS
 from keystrand.node.rollback import (
@@ -48,6 +49,7 @@ from keystrand.node.rollback import (
 from keystrand.node.site import SiteNode
 from keystrand.observe.audit import link
 from keystrand.observe.audit_verify import Row, read_jsonl
+from keystrand.store.sql import SqlStore
 from keystrand.store.sqlite import SqliteAuditFile
 
 if TYPE_CHECKING:
@@ -271,6 +273,7 @@ def _begin_epoch(config: SiteConfig, staging: Path, done: Restored) -> None:
     staged = msgspec.structs.replace(config, site=site, audit=Audit())
     node = SiteNode(staged)
     try:
+        _recover_claims(node.store, done.manifest.audit_size)
         node.begin_epoch(done.epoch)
         with node.store.transaction():
             node.engine.kme.site.record(
@@ -288,6 +291,17 @@ def _begin_epoch(config: SiteConfig, staging: Path, done: Restored) -> None:
         done.audit_size = mark.size
     finally:
         node.store.close()
+
+
+def _recover_claims(store: SqlStore, first: int) -> None:
+    """Keys of devices that were used or burnt since the backup: as the recovered part of the log tells (invariant I14)."""
+    while rows := store.audit_rows(first, 10_000):
+        with store.transaction():
+            for record in (msgspec.json.decode(row[1]) for row in rows if CLAIMED.encode() in row[1]):
+                if record["kind"] == CLAIMED:
+                    claims = list(zip(record["names"], map(bytes.fromhex, record["marks"]), strict=True))
+                    store.sources.adopt(record["link"], record["sequence"], claims)
+        first = rows[-1][0] + 1
 
 
 def _put_in_place(config: SiteConfig, keep: Keep, staging: Path) -> Path | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from keystrand.core.errors import BadRequest, KeystrandError, NotPermitted, PeerFault
 from keystrand.core.events import Event, Scalar, Sink
 from keystrand.core.limits import Limits
+from keystrand.kme.service import Kme
 from keystrand.net.frames import FrameStream
 from keystrand.net.tls import TlsPeer
 from keystrand.node.engine import Engine
@@ -37,8 +38,26 @@ class LinkState:
         return "up" if state == "running" else state
 
 
-async def take_block(engine: Engine, intake: Intake, ready: BlockReady, emit: Callable[..., None]) -> str:
-    """Why the block is refused for good; empty once it is durable. Waits while the site cannot take it."""
+def _nothing_more(kme: Kme) -> None:
+    """A module's block names no keys."""
+
+
+async def take_block(
+    engine: Engine,
+    intake: Intake,
+    ready: BlockReady,
+    emit: Callable[..., None],
+    first: Callable[[Kme], None] = _nothing_more,
+) -> str:
+    """Why the block is refused for good; empty once it is durable. Waits while the site cannot take it.
+
+    first: what has to be done before it, in the same transaction; its BadRequest refuses the block.
+    """
+
+    def take(kme: Kme) -> None:
+        first(kme)
+        kme.ingest(block)
+
     try:
         block = intake.admit(ready)
     except BadRequest as error:
@@ -46,7 +65,7 @@ async def take_block(engine: Engine, intake: Intake, ready: BlockReady, emit: Ca
         return str(error)
     while True:
         try:
-            await engine.call(lambda kme: kme.ingest(block))
+            await engine.call(take)
             block.material.wipe()
             return ""
         except KeystrandError as error:

@@ -7,7 +7,6 @@ from typing import Final
 
 from keystrand.config.dial import Dial
 from keystrand.config.sources import Etsi004Source, Etsi014Source, FilesSource, PushSource, SourceEntry
-from keystrand.core.clock import Clock
 from keystrand.core.events import Sink
 from keystrand.core.limits import Limits
 from keystrand.net.http_client import HttpClient
@@ -80,7 +79,6 @@ def device_of(
     *,
     leads: bool,
     limits: Limits,
-    clock: Clock,
     sink: Sink,
     refused: Callable[[str, str], None],
 ) -> Device:
@@ -96,7 +94,7 @@ def device_of(
     if isinstance(settings, FilesSource):
         return FilesDevice(settings.folder, journal, file_bytes=entry.key_bits // 8, number=number, refused=refused)
     assert isinstance(settings, PushSource), "the schema knows no other kind"
-    return PushDevice(bits_max=settings.waiting_bits_max, number=number, now_s=clock.monotonic_s)
+    return PushDevice(journal, bits_max=settings.waiting_bits_max, number=number)
 
 
 async def _connected(settings: Etsi004Source, contexts: TlsContexts, limits: Limits) -> KeyStreams:

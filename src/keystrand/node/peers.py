@@ -71,7 +71,8 @@ class Line:
 
 
 Relays = Callable[[str, bytes], None]  # the neighbour, a frame of its relay
-Sources = Callable[[str, SourceOffer | SourceTaken], None]  # the neighbour, what its source says
+# the neighbour, what its source says, how to answer
+Sources = Callable[[str, SourceOffer | SourceTaken, Callable[[Message], None]], None]
 Notary = Callable[[str, Checkpoint | Cosignature, Callable[[Message], None]], None]
 
 
@@ -169,7 +170,7 @@ class PeerLines:
                             self.relay(line.name, message.frame)
                     elif isinstance(message, SourceOffer | SourceTaken):
                         if self.sources is not None:
-                            self.sources(line.name, message)
+                            self.sources(line.name, message, channel.send)
                     else:
                         self._engine.post(self._receiving(line.name, message, receive), _wants(line.name, message))
         except PeerFault as error:

@@ -139,7 +139,8 @@ class SiteNode:
         relayed = {} if self.relaying is None else self.relaying.links
         self.sourcing: Sourcing | None = None
         if config.sources:
-            self.sourcing = Sourcing(config, self.engine, self.lines, self.clock, self.sink)
+            sources, holds = self.store.sources, self.replica.leads
+            self.sourcing = Sourcing(config, self.engine, self.lines, sources, holds, self.clock, self.sink)
         sourced = {} if self.sourcing is None else self.sourcing.links
         self.readings = Readings(ChainMap(self.devices.links, relayed, sourced))
         self._link_gauges: tuple[LinkGauge, ...] = ()
@@ -231,6 +232,7 @@ class SiteNode:
             if number:
                 self.store.set_epoch(number - 1)
             self.engine.kme.begin_epoch()
+            self.store.sources.burn_waiting()
 
     # effects -------------------------------------------------------------------------------------------------------
 

@@ -1,33 +1,36 @@
 """The links of a running site that makers' devices or files feed: what `sources.supply` orders, done.
 
 One feed to a link. What it says to the other end goes on the channel between the two KMEs; its blocks go through the same door
-as those of modules.
+as those of modules. Of a site's replicas one draws, by a lease; whichever hears an offer answers it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from keystrand.api.push import Pusher, push_app
 from keystrand.config.schema import SiteConfig
 from keystrand.config.sources import PushSource, SourceEntry
-from keystrand.core.clock import Clock, Entropy, SystemEntropy
-from keystrand.core.errors import BadRequest, KeystrandError, Unavailable, UnknownKey
+from keystrand.core.clock import Clock, SystemEntropy
+from keystrand.core.errors import KeystrandError, Unavailable, UnknownKey
 from keystrand.core.events import Event, Scalar, Sink
 from keystrand.net.http_server import HttpServer
 from keystrand.net.tls import TlsContexts, TlsPolicy
 from keystrand.node.devices import LinkState, take_block
 from keystrand.node.engine import Engine
+from keystrand.node.journal import LinkJournal
 from keystrand.node.makers import device_of
 from keystrand.node.peers import PeerLines
 from keystrand.sources.device import Device, DeviceKey, wipe
 from keystrand.sources.intake import Intake
-from keystrand.sources.journal import Journal
+from keystrand.sources.journal import Claim
 from keystrand.sources.push import PushDevice
 from keystrand.sources.supply import Burn, Draw, Fetch, Keep, Order, Say, Supply
+from keystrand.store.sources import SqlSources
 from keystrand.wire.device import BlockReady, LinkReport
 from keystrand.wire.peer import SourceOffer, SourceTaken
 
@@ -36,18 +39,30 @@ ASK_S: Final = 20.0  # for a device to answer
 RETRY_S: Final = 0.25
 RATE_WINDOW_S: Final = 30.0
 
+Reply = Callable[[SourceOffer | SourceTaken], None]
+
 
 class Feed:
     """One link."""
 
     def __init__(
-        self, name: str, peer: str, entry: SourceEntry, intake: Intake, device: Device, journal: Journal, supply: Supply
+        self,
+        name: str,
+        peer: str,
+        entry: SourceEntry,
+        intake: Intake,
+        device: Device,
+        journal: LinkJournal,
+        supply: Supply,
     ) -> None:
         self.name, self.peer, self.entry = name, peer, entry
         self.intake, self.device, self.journal, self.supply = intake, device, journal, supply
         self.state = LinkState(simulated=entry.device.trust == "simulated", measures=False)
         self.flow: deque[tuple[float, int]] = deque()
         self.told = ""  # the problem that was told last
+        self.held = False  # whether this replica had the source when it looked last
+        self.at_device = asyncio.Lock()  # what is burnt is gone before the next draw
+        self.reply: Reply | None = None  # where the last offer came from, which may be any process of the other site
 
 
 class Sourcing:
@@ -58,12 +73,15 @@ class Sourcing:
         config: SiteConfig,
         engine: Engine,
         lines: PeerLines,
+        sources: SqlSources,
+        holds: Callable[[str], bool],
         clock: Clock,
         sink: Sink,
-        entropy: Entropy | None = None,
     ) -> None:
-        self._engine, self._lines, self._clock, self._sink = engine, lines, clock, sink
-        self._entropy = entropy or SystemEntropy()
+        """holds: whether a job is this replica's, in the present transaction."""
+        self._engine, self._lines, self._sources, self._holds = engine, lines, sources, holds
+        self._clock, self._sink, self._entropy = clock, sink, SystemEntropy()
+        self._folder = config.site.state_dir / "sources"
         self._feeds = {name: self._feed(config, name, entry) for name, entry in config.sources.items()}
         self.links = {name: feed.state for name, feed in self._feeds.items()}
         self._tasks: asyncio.TaskGroup | None = None
@@ -71,18 +89,25 @@ class Sourcing:
 
     def _feed(self, config: SiteConfig, name: str, entry: SourceEntry) -> Feed:
         peer = config.links[name].peer
-        journal = Journal(config.site.state_dir / "sources" / f"{name}.journal")
+        leads = config.site.name < peer
+        holds = lambda: not leads or self._holds(f"source {name}")  # noqa: E731
+        journal = LinkJournal(
+            name,
+            self._engine,
+            self._sources,
+            holds,
+            lost=lambda bits, reason: self._emit("source.lost", link=name, bits=bits, reason=reason),
+        )
         device = device_of(
             entry,
             journal,
-            leads=config.site.name < peer,
+            leads=leads,
             limits=config.limits,
-            clock=self._clock,
             sink=self._sink,
             refused=lambda what, reason: self._emit("source.refused", link=name, name=what, reason=reason),
         )
         number = lambda: int.from_bytes(self._entropy.bytes(8), "big") >> 1  # noqa: E731
-        supply = Supply(name, entry.kind, leads=config.site.name < peer, number=number)
+        supply = Supply(name, entry.kind, leads=leads, number=number)
         return Feed(
             name, peer, entry, Intake(name, entry.label, config.limits, entry.device.trust), device, journal, supply
         )
@@ -103,6 +128,8 @@ class Sourcing:
     async def run(self) -> None:
         """Until cancelled."""
         try:
+            for feed in self._feeds.values():
+                await feed.journal.bring_in(self._folder / f"{feed.name}.journal")
             async with asyncio.TaskGroup() as self._tasks:
                 while True:
                     for feed in self._feeds.values():
@@ -115,30 +142,37 @@ class Sourcing:
 
     async def _look(self, feed: Feed) -> None:
         try:
-            held_bits = await self._engine.call(lambda kme: kme.pool.held_bits(feed.name))
+            held_bits, holds = await self._engine.call(
+                lambda kme: (kme.pool.held_bits(feed.name), feed.journal.holds())
+            )
         except KeystrandError:
             return  # the site says so itself
-        wanted = held_bits < feed.entry.fill_bits and self._lines.is_up(feed.peer)
+        if feed.held and not holds:
+            self._begin(self._reset(feed))
+        feed.held = holds
+        wanted = holds and held_bits < feed.entry.fill_bits and self._lines.is_up(feed.peer)
         feed.supply.tick(self._clock.monotonic_s(), wanted=wanted)
         self._perform(feed)
 
-    def _hear(self, peer: str, message: SourceOffer | SourceTaken) -> None:
+    def _hear(self, peer: str, message: SourceOffer | SourceTaken, reply: Reply) -> None:
         feed = self._feeds.get(message.link)
         if feed is None or feed.peer != peer:
             self._emit(
                 "peer.fault", peer=peer, reason=f"it speaks of a source of {message.link[:64]}; there is none here"
             )
         else:
-            self._begin(self._heard(feed, message))
+            self._begin(self._heard(feed, message, reply))
 
-    async def _heard(self, feed: Feed, message: SourceOffer | SourceTaken) -> None:
+    async def _heard(self, feed: Feed, message: SourceOffer | SourceTaken, reply: Reply) -> None:
         if isinstance(message, SourceTaken):
             feed.supply.hear_taken(message, self._clock.monotonic_s())
         else:
             following = await self._following(feed)
             if following is None:
                 return  # it will be repeated
-            feed.supply.hear_offer(message, next_sequence=following)
+            kept = message.length_bits > 0 and await feed.journal.kept_under(message.names) == message.sequence
+            feed.reply = reply
+            feed.supply.hear_offer(message, next_sequence=following, kept=kept)
         self._perform(feed)
 
     async def _following(self, feed: Feed) -> int | None:
@@ -156,16 +190,21 @@ class Sourcing:
 
     def _do(self, feed: Feed, order: Order) -> None:
         if isinstance(order, Say):
-            self._lines.send(feed.peer, order.message)
+            self._say(feed, order.message)
         elif isinstance(order, Burn):
-            self._emit("source.lost", link=feed.name, bits=order.bits, reason=order.reason)
-            self._begin(self._reset(feed))
+            self._begin(self._burn(feed, order))
         elif isinstance(order, Draw):
             self._begin(self._draw(feed))
         elif isinstance(order, Fetch):
             self._begin(self._fetch(feed, order))
         else:
             self._begin(self._keep(feed, order))
+
+    def _say(self, feed: Feed, message: SourceOffer | SourceTaken) -> None:
+        if isinstance(message, SourceTaken) and feed.reply is not None:
+            feed.reply(message)
+        else:
+            self._lines.send(feed.peer, message)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         if self._tasks is None:
@@ -179,7 +218,8 @@ class Sourcing:
             problem = "the site's store is away"
         else:
             try:
-                keys = await self._claimed(feed, await self._unused(feed, await self._asked(feed.device.draw())))
+                async with feed.at_device:
+                    keys = await self._unused(feed, await self._asked(feed.device.draw()))
             except KeystrandError as error:
                 problem = str(error)
         feed.supply.drawn(keys, self._clock.monotonic_s(), next_sequence=following or 0, problem=problem)
@@ -190,10 +230,13 @@ class Sourcing:
         keys, problem = list[DeviceKey](), ""
         while not keys and not problem:
             try:
-                keys = await self._claimed(feed, await self._asked(feed.device.fetch(order.names)))
+                async with feed.at_device:
+                    keys = await self._asked(feed.device.fetch(order.names))
             except (Unavailable, UnknownKey) as error:
                 if self._clock.monotonic_s() >= until_s:
                     problem = str(error)
+                    with contextlib.suppress(KeystrandError):  # what comes after all waits until it is too old
+                        await feed.journal.refuse(order.names)
                 else:
                     await asyncio.sleep(RETRY_S)
             except KeystrandError as error:
@@ -213,31 +256,28 @@ class Sourcing:
 
     async def _unused(self, feed: Feed, keys: list[DeviceKey]) -> list[DeviceKey]:
         """Without those that the device gave before; they are burnt."""
-        fresh, stale = feed.journal.sift(keys) if _has_bits(keys) else (keys, [])
+        names = await feed.journal.stale(keys)
+        fresh, stale = ([key for key in keys if (key.name in names) is which] for which in (False, True))
         for key in stale:
             self._emit(
                 "source.refused", link=feed.name, name=key.name, reason="it came before, by its name or its bits"
             )
-        await feed.device.claimed(tuple(key.name for key in stale))
+        if stale:
+            await feed.device.claimed(tuple(key.name for key in stale))
         wipe(stale)
         return fresh
 
-    async def _claimed(self, feed: Feed, keys: list[DeviceKey]) -> list[DeviceKey]:
-        """The keys, written down as used. Raises KeystrandError; they are burnt then."""
-        if not _has_bits(keys):
-            return keys
-        names = tuple(key.name for key in keys)
-        try:
-            await asyncio.to_thread(feed.journal.claim, keys)
-        except KeystrandError as error:
-            bits = sum(key.material.length_bits for key in keys)
-            self._emit("source.lost", link=feed.name, bits=bits, reason=str(error))
-            wipe(keys)
-            if isinstance(error, BadRequest):
-                await feed.device.claimed(names)  # what lies here of them is of no use
-            raise
-        await feed.device.claimed(names)
-        return keys
+    async def _burn(self, feed: Feed, order: Burn) -> None:
+        """Keys that one end will not have. What the device keeps and nobody refused comes again, so it is not lost."""
+        if order.claims or not feed.device.keeps:
+            self._emit("source.lost", link=feed.name, bits=order.bits, reason=order.reason)
+        async with feed.at_device:
+            try:
+                if order.claims and await feed.journal.burn(order.claims):
+                    await feed.device.claimed(tuple(name for name, _ in order.claims))
+            except (KeystrandError, OSError) as error:  # they come again, and are refused at the other end
+                feed.supply.problem = str(error)
+            await self._reset(feed)
 
     async def _keep(self, feed: Feed, order: Keep) -> None:
         bits = order.material.length_bits
@@ -256,16 +296,25 @@ class Sourcing:
             duration_s=0.0,
         )
         order.material.wipe()
-        problem = await take_block(self._engine, feed.intake, ready, self._emit)
+        claiming = feed.journal.claiming(order.sequence, order.claims)
+        problem = await take_block(self._engine, feed.intake, ready, self._emit, claiming)
         if problem:
-            self._emit("source.lost", link=feed.name, bits=bits, reason=problem)
+            await self._burn(feed, Burn(bits, problem, order.claims))
         else:
+            async with feed.at_device:
+                await self._gone(feed, order.claims)
             feed.flow.append((self._clock.monotonic_s(), bits))
             self._emit("source.block", link=feed.name, sequence=order.sequence, bits=bits, source=feed.intake.source)
         following = await self._following(feed) or order.sequence + 1
         feed.supply.kept(self._clock.monotonic_s(), next_sequence=following, problem=problem)
         self._perform(feed)
         await self._look(feed)
+
+    @staticmethod
+    async def _gone(feed: Feed, claims: tuple[Claim, ...]) -> None:
+        """They are used: nothing that the device left lying here may outlive that for long."""
+        with contextlib.suppress(KeystrandError, OSError):  # seen to with the next draw
+            await feed.device.claimed(tuple(name for name, _ in claims))
 
     async def _reset(self, feed: Feed) -> None:
         try:
@@ -290,11 +339,6 @@ class Sourcing:
 
     def _emit(self, kind: str, **fields: Scalar) -> None:
         self._sink.emit(Event(kind, self._clock.now_s(), fields))
-
-
-def _has_bits(keys: list[DeviceKey]) -> bool:
-    """Whether they are key, or only say where key will be found."""
-    return any(key.material.length_bits for key in keys)
 
 
 async def serve_push(config: SiteConfig, sourcing: Sourcing, contexts: TlsContexts, sink: Sink) -> list[HttpServer]:

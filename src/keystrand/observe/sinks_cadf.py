@@ -33,6 +33,7 @@ _ACTIONS: Final[Mapping[str, tuple[str, str]]] = {
     "key": ("update", KEY),
     "block.ingested": ("create", KEY),
     "block": ("update", KEY),
+    "source.claimed": ("create", KEY),
     "strand": ("renew", KEY),
     "root": ("renew", KEY),
     "escrow.made": ("backup", KEY),

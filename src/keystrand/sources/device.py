@@ -23,7 +23,10 @@ class DeviceKey:
 
 
 class Device(Protocol):
-    """One end of a device pair."""
+    """One end of a device pair. keeps: what was drawn and not claimed comes again with the next draw."""
+
+    @property
+    def keeps(self) -> bool: ...
 
     async def draw(self) -> list[DeviceKey]:
         """New keys, in an order that both ends can keep; empty where nobody has brought any. Raises Unavailable."""

@@ -34,6 +34,8 @@ class Streams(Protocol):
 class Etsi004Device:
     """source, destination: the SAEs of the leading and of the far end, as URIs. number: the most chunks of one draw."""
 
+    keeps = False
+
     def __init__(
         self, connect: Callable[[], Awaitable[Streams]], *, source: str, destination: str, qos: Qos, number: int
     ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import ClassVar, Final, Literal, Protocol
 
 from keystrand.core.errors import PeerFault, UnknownKey
 from keystrand.core.identity import check_name
@@ -43,6 +43,7 @@ class Etsi014Device:
     key_bits: int
     number: int
     method: Literal["post", "get"] = "post"
+    keeps: ClassVar[bool] = False
 
     async def status(self) -> PoolStatus:
         """What the device says of itself (Get status)."""

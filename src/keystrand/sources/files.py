@@ -29,6 +29,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 class FilesDevice:
     """file_bytes: length of each file; number: the most files of one draw; refused: told of each file that is set aside."""
 
+    keeps = True
+
     def __init__(
         self, folder: Path, journal: Journal, *, file_bytes: int, number: int, refused: Callable[[str, str], None]
     ) -> None:
@@ -36,13 +38,32 @@ class FilesDevice:
         self._file_bytes, self._number, self._refused = file_bytes, number, refused
 
     async def draw(self) -> list[DeviceKey]:
+        await self._tidy()
         return await asyncio.to_thread(self._draw)
 
     async def fetch(self, names: tuple[str, ...]) -> list[DeviceKey]:
+        await self._tidy()
+        if list(names) != sorted(set(names)) or not all(_NAME.fullmatch(name) for name in names):
+            raise BadRequest("the other end names files out of their order")
+        if names[0] <= (last := await self._journal.last_name()):
+            raise BadRequest(f"file {names[0]} comes after {last}, which was used")
         return await asyncio.to_thread(self._fetch, names)
 
     async def claimed(self, names: tuple[str, ...]) -> None:
-        await asyncio.to_thread(self._done, names)
+        await asyncio.to_thread(self._wipe, names)
+        await self._tidy()
+
+    async def _tidy(self) -> None:
+        """What is not after the last file that was used: wiped where it is that one again after a crash, else set aside."""
+        last = await self._journal.last_name()
+        late = [name for name in await asyncio.to_thread(self._names) if name <= last]
+        known = await self._journal.known(late) if late else frozenset()
+        for name in late:
+            if name in known:
+                await asyncio.to_thread(self._wipe, (name,))
+                self._refused(name, "was used before; wiped")
+            else:
+                self._set_aside(name, f"comes after {last}, which was used")
 
     async def reset(self) -> None:
         """Each file stands for itself."""
@@ -53,7 +74,6 @@ class FilesDevice:
     # in a thread ---------------------------------------------------------------------------------------------------
 
     def _draw(self) -> list[DeviceKey]:
-        self._tidy()
         keys = []
         for name in self._names()[: self._number]:
             material = self._read(name)
@@ -63,11 +83,6 @@ class FilesDevice:
         return keys
 
     def _fetch(self, names: tuple[str, ...]) -> list[DeviceKey]:
-        self._tidy()
-        if list(names) != sorted(set(names)) or not all(_NAME.fullmatch(name) for name in names):
-            raise BadRequest("the other end names files out of their order")
-        if names[0] <= self._journal.last_name:
-            raise BadRequest(f"file {names[0]} comes after {self._journal.last_name}, which was used")
         keys = []
         for name in names:
             material = self._read(name) if self._path(name).exists() else None
@@ -76,10 +91,6 @@ class FilesDevice:
             keys.append(DeviceKey(name, material))
         return keys
 
-    def _done(self, names: tuple[str, ...]) -> None:
-        self._wipe(names)
-        self._tidy()
-
     def _names(self) -> list[str]:
         entries = (entry.name for entry in os.scandir(self._folder) if entry.is_file(follow_symlinks=False))
         names = (name.removesuffix(SUFFIX) for name in entries if name.endswith(SUFFIX))
@@ -87,18 +98,6 @@ class FilesDevice:
 
     def _path(self, name: str) -> Path:
         return self._folder / (name + SUFFIX)
-
-    def _tidy(self) -> None:
-        """What is not after the last file that was used: wiped where it is that one again after a crash, else set aside."""
-        last = self._journal.last_name
-        for name in self._names():
-            if name > last:
-                break
-            if self._journal.knows(name):
-                self._wipe((name,))
-                self._refused(name, "was used before; wiped")
-            else:
-                self._set_aside(name, f"comes after {last}, which was used")
 
     def _read(self, name: str) -> Secret | None:
         """The file's contents; None where it is not whole yet, or set aside."""

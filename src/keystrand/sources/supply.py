@@ -2,8 +2,9 @@
 
 The end whose site's name comes first leads: it draws keys, tells their names, and keeps the block only once the other end has
 made it durable. An offer without bits says where key will be found (a stream to join). What goes wrong anywhere costs the block
-and nothing more: keys are claimed before they are used (`sources.journal`), a block that one end has alone is burnt there, and
-blocks that differ are quarantined by both KMEs.
+and nothing more: keys are claimed in the transaction that takes them in (`sources.journal`), a block that one end has alone is
+burnt there, and blocks that differ are quarantined by both KMEs. Keys that lie in the site (files, pushed ones) are offered
+again after a crash; an end that has kept just these under the same sequence says so once more.
 
                  draw            offer                        taken: kept
     leading      ----> DRAWING  --------------> OFFERED  -----------------> KEEPING ---> resting
@@ -21,6 +22,7 @@ import msgspec
 
 from keystrand.core.secret import Secret
 from keystrand.sources.device import DeviceKey, Kind, joined, wipe
+from keystrand.sources.journal import Claim, claim_of
 from keystrand.wire.peer import SHORT_MAX, SourceOffer, SourceTaken
 
 REPEAT_S: Final = 1.0
@@ -43,9 +45,10 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """A block for our KME; the answer is `Supply.kept`, and the material is wiped by whoever has kept it."""
+    """A block for our KME, and the keys that it claims; the answer is `Supply.kept`. Whoever has kept it wipes the material."""
 
     sequence: int
+    claims: tuple[Claim, ...]
     material: Secret = field(repr=False)
 
 
@@ -58,10 +61,11 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Burn:
-    """So many bits that the device gave will never be key, and why."""
+    """So many bits that the device gave will not be key, and why. claims: the keys that must never be, at either end."""
 
     bits: int
     reason: str
+    claims: tuple[Claim, ...] = ()
 
 
 Order = Draw | Fetch | Keep | Say | Burn
@@ -81,6 +85,7 @@ class _Offered:
     """What the leading end has told."""
 
     message: SourceOffer
+    claims: tuple[Claim, ...]
     material: Secret = field(repr=False)
     since_s: float
     told_s: float
@@ -123,7 +128,7 @@ class Supply:
             self._orders.append(Draw())
         elif self.step is Step.OFFERED and self._offered is not None:
             if now_s - self._offered.since_s >= GIVE_UP_S:
-                self._drop("the other end does not answer", now_s)
+                self._drop("the other end does not answer", now_s, ())
             elif now_s - self._offered.told_s >= REPEAT_S:
                 self._tell(now_s)
 
@@ -135,7 +140,8 @@ class Supply:
         if not keys:
             self.step, self.problem, self._rest_until_s = Step.RESTING, "", now_s + REST_FIRST_S
             return
-        names, material = tuple(key.name for key in keys), joined(keys)
+        names, claims = tuple(key.name for key in keys), _claims(keys)
+        material = joined(keys)
         message = SourceOffer(
             link=self.link,
             offer=self._number(),
@@ -144,7 +150,7 @@ class Supply:
             names=names,
             length_bits=material.length_bits,
         )
-        self.step, self._offered = Step.OFFERED, _Offered(message, material, now_s, now_s)
+        self.step, self._offered = Step.OFFERED, _Offered(message, claims, material, now_s, now_s)
         self._tell(now_s)
 
     def hear_taken(self, message: SourceTaken, now_s: float) -> None:
@@ -156,21 +162,22 @@ class Supply:
             self.step, self._offered, self._rest_until_s = Step.RESTING, None, now_s
         elif message.verdict == "kept":
             self.step = Step.KEEPING
-            self._orders.append(Keep(offered.message.sequence, offered.material))
+            self._orders.append(Keep(offered.message.sequence, offered.claims, offered.material))
         elif message.verdict == "behind" and message.next_sequence > offered.message.sequence:
             offered.message = msgspec.structs.replace(offered.message, sequence=message.next_sequence)
             self._tell(now_s)
         else:
-            self._drop(message.reason or "lost at the other end", now_s)
+            self._drop(message.reason or "lost at the other end", now_s, offered.claims)
 
     def _tell(self, now_s: float) -> None:
         assert self._offered is not None
         self._offered.told_s = now_s
         self._orders.append(Say(self._offered.message))
 
-    def _drop(self, reason: str, now_s: float) -> None:
+    def _drop(self, reason: str, now_s: float, claims: tuple[Claim, ...]) -> None:
+        """claims: of keys that the other end will not have. While it only does not answer, it may have kept them."""
         assert self._offered is not None
-        self._orders.append(Burn(self._offered.message.length_bits, reason))
+        self._orders.append(Burn(self._offered.message.length_bits, reason, claims))
         self._offered.material.wipe()
         self._offered = None
         self._rest(reason, now_s)
@@ -183,8 +190,8 @@ class Supply:
 
     # the following end ---------------------------------------------------------------------------------------------
 
-    def hear_offer(self, message: SourceOffer, *, next_sequence: int) -> None:
-        """The other end has keys for us to take."""
+    def hear_offer(self, message: SourceOffer, *, next_sequence: int, kept: bool = False) -> None:
+        """The other end has keys for us to take. kept: our block of that sequence holds just these already."""
         known = self._answering
         if known is not None and (known.message.offer == message.offer and known.message == message):
             if known.answer is not None:
@@ -197,6 +204,8 @@ class Supply:
             self._answer("lost", next_sequence, "both ends think that they lead: do the sites know each other's names?")
         elif message.kind != self.kind:
             self._answer("lost", next_sequence, f"that end has {message.kind}, this one {self.kind}")
+        elif kept:
+            self._answer("kept", next_sequence)
         elif message.sequence < next_sequence:
             self._answer("behind", next_sequence)
         else:
@@ -212,15 +221,16 @@ class Supply:
             self.problem = problem
             self._answer("lost", next_sequence, problem)
             return
-        material, wanted_bits = joined(keys), answering.message.length_bits
+        claims, wanted_bits = _claims(keys), answering.message.length_bits
+        material = joined(keys)
         if material.length_bits != wanted_bits:
             self.problem = f"the device gave {material.length_bits} bits where the other end has {wanted_bits}"
-            self._orders.append(Burn(material.length_bits, self.problem))
+            self._orders.append(Burn(material.length_bits, self.problem, claims))
             material.wipe()
             self._answer("lost", next_sequence, self.problem)
             return
         if wanted_bits:
-            self._orders.append(Keep(answering.message.sequence, material))
+            self._orders.append(Keep(answering.message.sequence, claims, material))
         else:
             self._answer("kept", next_sequence)
 
@@ -248,3 +258,8 @@ class Supply:
             self._rest(problem, now_s)
         else:
             self.step, self._rest_s, self._rest_until_s = Step.RESTING, REST_FIRST_S, now_s
+
+
+def _claims(keys: list[DeviceKey]) -> tuple[Claim, ...]:
+    """None for names that only say where key will be found."""
+    return tuple(claim_of(key) for key in keys if key.material.length_bits)

@@ -120,4 +120,16 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             STRICT, WITHOUT ROWID""",
         "CREATE INDEX draws_place ON draws (place)",
     ),
+    # keys of makers' devices: those that were used or burnt, and those that were pushed and wait for the other end
+    (
+        """CREATE TABLE claims (link TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, mark BLOB NOT NULL,
+            sequence INTEGER NOT NULL, PRIMARY KEY (link, number)) STRICT, WITHOUT ROWID""",
+        "CREATE UNIQUE INDEX claims_name ON claims (link, name)",
+        "CREATE UNIQUE INDEX claims_mark ON claims (link, mark)",
+        """CREATE TABLE pushed (link TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, mark BLOB NOT NULL,
+            bits INTEGER NOT NULL, since_s REAL NOT NULL, offered INTEGER NOT NULL, material BLOB NOT NULL,
+            PRIMARY KEY (link, number)) STRICT, WITHOUT ROWID""",
+        "CREATE UNIQUE INDEX pushed_name ON pushed (link, name)",
+        "CREATE UNIQUE INDEX pushed_mark ON pushed (link, mark)",
+    ),
 )

@@ -50,6 +50,7 @@ from keystrand.store.rows import (
     request_row,
 )
 from keystrand.store.sealed import COPY_COLUMN, sealed_copies
+from keystrand.store.sources import SqlSources
 from keystrand.store.working import Journal, Row, Waiting, oldest
 
 COPIES_REMEMBERED: Final = 4096  # keys: most are fetched within a second of being set aside
@@ -67,6 +68,7 @@ class SqlStore(SqlBlocks, SqlAudit):
         self.register = SqlRegister(self._db)
         self.handovers = SqlHandovers(database, sealer)
         self.papers = SqlPapers(database)
+        self.sources = SqlSources(database, sealer)
         self._draws_place: int | None = None  # where draws were last read from; None: nobody asked
         self._forget()
 

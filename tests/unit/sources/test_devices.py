@@ -17,8 +17,9 @@ from keystrand.sources.device import DeviceKey
 from keystrand.sources.etsi004 import Etsi004Device
 from keystrand.sources.etsi014 import Etsi014Device
 from keystrand.sources.files import FilesDevice
-from keystrand.sources.journal import Journal
+from keystrand.sources.journal import claim_of
 from keystrand.sources.push import HOLD_S, PushDevice
+from keystrand.testing.linkjournal import JournalRig
 from keystrand.wire import etsi014 as wire
 from keystrand.wire.etsi004 import Chunk, Opened, Qos, Status
 
@@ -196,12 +197,12 @@ async def test_004_a_name_is_a_place(name: str) -> None:
 @dataclass
 class Drop:
     folder: Path
-    journal: Journal
+    rig: JournalRig
     refused: list[tuple[str, str]] = field(default_factory=list)
 
     def device(self, number: int = 4) -> FilesDevice:
         note = lambda name, reason: self.refused.append((name, reason))  # noqa: E731
-        return FilesDevice(self.folder, self.journal, file_bytes=32, number=number, refused=note)
+        return FilesDevice(self.folder, self.rig.journal, file_bytes=32, number=number, refused=note)
 
     def put(self, name: str, content: bytes | None = None, *, age_s: float = 0.0) -> Path:
         path = self.folder / f"{name}.qkey"
@@ -216,11 +217,16 @@ class Drop:
 @pytest.fixture
 def drop(tmp_path: Path) -> Drop:
     (tmp_path / "drop").mkdir()
-    return Drop(tmp_path / "drop", Journal(tmp_path / "link.journal"))
+    return Drop(tmp_path / "drop", JournalRig(tmp_path / "state"))
+
+
+def claim(drop: Drop, keys: list[DeviceKey]) -> None:
+    with drop.rig.store.transaction():
+        drop.rig.store.sources.claim(drop.rig.link, 0, [claim_of(key) for key in keys])
 
 
 async def used(drop: Drop, device: FilesDevice, keys: list[DeviceKey]) -> None:
-    drop.journal.claim(keys)
+    claim(drop, keys)
     await device.claimed(tuple(key.name for key in keys))
 
 
@@ -256,7 +262,7 @@ async def test_files_that_come_late_twice_or_in_another_size_are_not_used(drop: 
 async def test_files_claimed_before_a_crash_are_wiped_after_it(drop: Drop) -> None:
     drop.put("a")
     drop.put("b")
-    drop.journal.claim(await drop.device(number=1).draw())
+    claim(drop, await drop.device(number=1).draw())
     again = drop.device()
     assert [key.name for key in await again.draw()] == ["b"]
     assert drop.names() == ["b.qkey"]
@@ -279,38 +285,35 @@ async def test_the_far_end_waits_for_a_file_and_takes_none_out_of_order(drop: Dr
 # push --------------------------------------------------------------------------------------------------------------------
 
 
-class Time:
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 def pushed(*names: str) -> list[DeviceKey]:
     return [DeviceKey(name, Secret(name.encode() * 32)) for name in names]
 
 
-async def test_pushed_keys_wait_for_their_turn_and_there_is_no_endless_room() -> None:
-    now = Time()
-    device = PushDevice(bits_max=4 * 256, number=2, now_s=now)
-    device.push(pushed("a", "b", "c"))
-    with pytest.raises(BadRequest, match="here already"):
-        device.push(pushed("d", "a"))
+async def test_pushed_keys_wait_for_their_turn_and_there_is_no_endless_room(tmp_path: Path) -> None:
+    rig = JournalRig(tmp_path / "state")
+    device = PushDevice(rig.journal, bits_max=4 * 256, number=2)
+    assert await device.push(pushed("a", "b", "c")) == 3 * 256
     with pytest.raises(Unavailable):
-        device.push(pushed("d", "e"))
+        await device.push(pushed("d", "e"))
     assert [key.name for key in await device.draw()] == ["a", "b"]
-    device.push(pushed("d"))
+    assert await device.push(pushed("a", "d")) == 4 * 256, "a is here, and it is said again"
     with pytest.raises(Unavailable):
         await device.fetch(("c", "x"))
     assert [key.name for key in await device.fetch(("d", "c"))] == ["d", "c"]
-    assert device.waiting_bits == 0
+    assert [key.name for key in await device.draw()] == ["a", "b"], "until they are claimed"
 
 
-async def test_keys_that_the_other_end_never_speaks_of_make_room() -> None:
-    now = Time()
-    device = PushDevice(bits_max=2 * 256, number=2, now_s=now)
-    device.push(pushed("a", "b"))
-    now.now_s = HOLD_S + 1
-    device.push(pushed("c", "d"))
-    assert [key.name for key in await device.draw()] == ["c", "d"]
-    await device.close()
+async def test_keys_that_the_other_end_never_speaks_of_are_burnt_once_it_speaks_of_others(tmp_path: Path) -> None:
+    rig = JournalRig(tmp_path / "state")
+    device = PushDevice(rig.journal, bits_max=2 * 256, number=2)
+    await device.push(pushed("a", "b"))
+    rig.engine.now_s = HOLD_S + 1
+    with pytest.raises(Unavailable):
+        await device.push(pushed("c", "d"))
+    with pytest.raises(Unavailable, match="has not pushed key c"):
+        await device.fetch(("c", "d"))
+    assert rig.lost == [(512, "the other end never spoke of what waited for 300 s")]
+    await device.push(pushed("c", "d"))
+    assert [key.name for key in await device.fetch(("c", "d"))] == ["c", "d"]
+    with pytest.raises(BadRequest, match="before"):
+        await device.push(pushed("a"))

@@ -1,74 +1,60 @@
-"""The journal of a source: each key once, whatever crashes, for as long as it remembers."""
+"""The journal of a source: whose word counts, what goes into the audit log, and what an earlier release left."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from keystrand.core.errors import BadRequest, StoreUnavailable
 from keystrand.core.secret import Secret
-from keystrand.sources import journal as journals
 from keystrand.sources.device import DeviceKey
-from keystrand.sources.journal import Journal
+from keystrand.sources.journal import claim_of
+from keystrand.store.sources import BURNT
+from keystrand.testing.linkjournal import JournalRig
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[JournalRig]:
+    made = JournalRig(tmp_path / "state")
+    yield made
+    made.store.close()
 
 
 def keys(*names: str) -> list[DeviceKey]:
     return [DeviceKey(name, Secret(name.encode() * 8)) for name in names]
 
 
-def test_I1_a_key_is_claimed_once_by_its_name_and_by_its_bits(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "state" / "link.journal")
-    journal.claim(keys("a", "b"))
-    with pytest.raises(BadRequest, match="before"):
-        journal.claim(keys("c", "a"))
-    with pytest.raises(BadRequest, match="before"):
-        journal.claim([DeviceKey("other", Secret(b"b" * 8))])
-    fresh, stale = journal.sift([*keys("c", "a", "d"), DeviceKey("e", Secret(b"c" * 8))])
-    assert ([key.name for key in fresh], [key.name for key in stale]) == (["c", "d"], ["a", "e"])
-    journal.claim(keys("c"))
-    assert journal.last_name == "c"
+async def test_I1_only_the_replica_that_holds_the_source_claims_and_burns(rig: JournalRig) -> None:
+    claims = [claim_of(key) for key in keys("a", "b")]
+    rig.holds = False
+    with pytest.raises(BadRequest, match="another replica"):
+        await rig.engine.call(cast(Any, rig.journal.claiming(0, claims)))
+    assert not await rig.journal.burn(claims)
+    assert await rig.journal.stale(keys("a", "b")) == frozenset()
+    rig.holds = True
+    await rig.engine.call(cast(Any, rig.journal.claiming(0, claims)))
+    assert await rig.journal.stale(keys("b", "c")) == {"b"}
+    assert await rig.journal.kept_under(("a", "b")) == 0
+    assert await rig.journal.burn([claim_of(*keys("c"))])
+    assert [(kind, fields["sequence"], fields["names"]) for kind, fields in rig.engine.records] == [
+        ("source.claimed", 0, ["a", "b"]),
+        ("source.claimed", BURNT, ["c"]),
+    ], "a restore makes the journal again out of these"
 
 
-def test_I1_it_remembers_over_a_restart_and_a_line_cut_short_counts_for_nothing(tmp_path: Path) -> None:
-    file = tmp_path / "link.journal"
-    Journal(file).claim(keys("a", "b"))
-    whole = file.read_bytes()
-    for length in range(len(whole) - 34, len(whole)):
-        file.write_bytes(whole[:length])
-        journal = Journal(file)
-        assert (journal.knows("a"), journal.knows("b")) == (True, False), length
-        journal.claim(keys("b"))
-        assert file.read_bytes() == whole
-
-
-def test_I12_no_key_stands_in_it_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
-    file = tmp_path / "link.journal"
-    secret = bytes(range(32))
-    Journal(file).claim([DeviceKey("a", Secret(secret))])
-    content = file.read_bytes()
-    assert secret not in content
-    assert secret.hex().encode() not in content
-    assert file.stat().st_mode & 0o777 == 0o600
-
-
-def test_it_forgets_the_oldest_and_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journals, "CLAIMS_MAX", 4)
-    monkeypatch.setattr(journals.os, "fsync", lambda handle: None)
-    file = tmp_path / "link.journal"
-    journal = Journal(file)
-    for number in range(12):
-        journal.claim(keys(f"k{number:02}"))
-        assert len(file.read_text().splitlines()) <= 8
-    assert [journal.knows(f"k{number:02}") for number in (7, 8, 11)] == [False, True, True]
-    again = Journal(file)
-    assert again.last_name == "k11"
-    assert len(file.read_text().splitlines()) <= 8
-
-
-def test_what_cannot_be_written_down_is_not_used(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "gone" / "link.journal")
-    (tmp_path / "gone").rmdir()
-    with pytest.raises(StoreUnavailable):
-        journal.claim(keys("a"))
-    assert not journal.knows("a")
+async def test_I1_what_an_earlier_release_kept_in_a_file_is_known(rig: JournalRig, tmp_path: Path) -> None:
+    file = tmp_path / "fibre.journal"
+    lines = [f"{mark.hex()} {name}" for name, mark in map(claim_of, keys("a", "b"))]
+    file.write_text("\n".join(lines) + "\n" + lines[0][:20])  # a line that a crash cut short
+    await rig.journal.bring_in(file)
+    await rig.journal.bring_in(file)
+    assert sorted(os.listdir(tmp_path)) == ["fibre.brought-in", "state"]
+    assert await rig.journal.known(["a", "b", "c"]) == {"a", "b"}
+    assert await rig.journal.last_name() == "b"
+    file.write_text("nothing\n")
+    with pytest.raises(StoreUnavailable, match="cannot be read"):
+        await rig.journal.bring_in(file)
