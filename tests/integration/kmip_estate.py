@@ -6,29 +6,16 @@ from pathlib import Path
 
 from keystrand.api.kmip import KeyRecord
 from keystrand.api.kmip_server import KmipLimits, KmipServer, serve_kmip
-from keystrand.core.events import Event
 from keystrand.core.limits import Limits
 from keystrand.core.states import State
 from keystrand.crypto import pki
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.testing.managedobjects import MemoryObjects
+from keystrand.testing.sinks import Ears
 
 HERE = "127.0.0.1"
 LEGACY = TlsPolicy(minimum="1.2", require_pqc_group=False)  # what PyKMIP speaks
 LIMITS = Limits(tls_handshake_timeout_s=3.0)
-
-
-class Ears:
-    """Hears every event."""
-
-    def __init__(self) -> None:
-        self.heard: list[Event] = []
-
-    def emit(self, event: Event) -> None:
-        self.heard.append(event)
-
-    def kinds(self) -> list[str]:
-        return [event.kind for event in self.heard]
 
 
 class Estate:

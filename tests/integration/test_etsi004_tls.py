@@ -14,13 +14,13 @@ import pytest
 
 from keystrand.api.etsi004 import CONNECTIONS_PER_SAE_MAX, serve_etsi004
 from keystrand.core.errors import PeerFault, PeerUnavailable
-from keystrand.core.events import Event
 from keystrand.core.limits import Limits
 from keystrand.crypto import pki
 from keystrand.net.frames import FrameServer, FrameStream
 from keystrand.net.headed import serve_headed
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.testing.keystreams import MemoryStreams
+from keystrand.testing.sinks import Ears
 from keystrand.transport.etsi004 import KeyStreams
 from keystrand.wire import etsi004 as wire
 from keystrand.wire.etsi004 import Closed, Framing, Opened, Qos, Status
@@ -30,12 +30,8 @@ LIMITS = Limits()
 KSID = UUID("6a0f2f5e-6f0e-4f57-9d3c-2f4f4d1c9f10")
 
 
-class Ears:
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-
-    def emit(self, event: Event) -> None:
-        self.heard.append(f"{event.kind} {event.fields.get('method', '')} {event.fields.get('reason', '')}")
+def told(ears: Ears) -> list[str]:
+    return [f"{event.kind} {event.fields.get('method', '')} {event.fields.get('reason', '')}" for event in ears.events]
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +109,7 @@ async def test_the_certificate_decides_who_is_an_end(home: Path, server: FrameSe
     for source, destination in (("sae-a", "sae-b"), ("sae-c", "sae-b"), ("not//a uri", "sae-c")):
         opened = await carol.open_connect(source, destination, Qos())
         assert (opened.status, opened.ksid) == (Status.NO_QKD_CONNECTION, None)
-    assert ears.heard.count("request.refused OpenConnect NotPermitted") == 2
+    assert told(ears).count("request.refused OpenConnect NotPermitted") == 2
     assert (await carol.get_key(KSID, 0)).status is Status.NO_QKD_CONNECTION
     await carol.close()
 
@@ -175,7 +171,7 @@ async def test_what_is_no_call_ends_the_connection_with_an_error(
             return exactly(tls, 100)
 
     assert await asyncio.to_thread(talk) == b"\2\1\1\0\0\0\0\0"
-    assert ears.heard == ["request.refused parse BadRequest"]
+    assert told(ears) == ["request.refused parse BadRequest"]
 
 
 async def test_length_over_the_limit_is_cut_off_before_it_is_kept(home: Path, server: FrameServer, ears: Ears) -> None:
@@ -188,7 +184,7 @@ async def test_length_over_the_limit_is_cut_off_before_it_is_kept(home: Path, se
                 return b""
 
     assert await asyncio.to_thread(talk) == b""
-    assert ears.heard == ["request.refused read PeerFault"]
+    assert told(ears) == ["request.refused read PeerFault"]
 
 
 async def test_failure_within_is_told_without_words(home: Path, ears: Ears) -> None:
@@ -199,7 +195,7 @@ async def test_failure_within_is_told_without_words(home: Path, ears: Ears) -> N
     server = await serve_etsi004((HERE, 0), contexts(home, "kme-kme-a"), Broken(frozenset()), limits=LIMITS, sink=ears)
     client = await connect(home, server, "sae-a")
     assert await client.close_stream(KSID) is Status.TIMEOUT
-    assert ears.heard == ["request.refused Close RuntimeError"]
+    assert told(ears) == ["request.refused Close RuntimeError"]
     await server.close()
 
 

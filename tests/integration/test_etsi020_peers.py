@@ -15,20 +15,13 @@ from keystrand.net.http_client import HttpClient
 from keystrand.net.http_server import HttpServer
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.testing.interdomain import MemoryInterdomain
+from keystrand.testing.sinks import Ears
 from keystrand.wire.etsi020 import ACK_PATH, ExtKey, ExtKeys, Parties
 from keystrand.wire.handover import Stage
 
 HERE = "127.0.0.1"
 K1, K2, K3 = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2, 3))
 OTHER = {"x": "y", "y": "x"}
-
-
-class Ears:
-    def __init__(self):
-        self.heard = []
-
-    def emit(self, event):
-        self.heard.append(event)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +114,7 @@ async def test_an_unknown_target_leaves_nothing_at_either_end(pair):
     await settle_down(x, y)
     assert x.kme.engine.stage(K1) is Stage.VOIDED
     assert y.kme.engine.stage(K1) is None
-    assert [event.fields["problem"] for event in y.ears.heard] == ["key-routing-error"]
+    assert [event.fields["problem"] for event in y.ears.events] == ["key-routing-error"]
 
 
 async def test_a_relay_that_does_not_end_is_voided_at_both_ends(pair):

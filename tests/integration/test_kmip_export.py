@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from kmip_estate import HERE, LEGACY, Ears, Estate, record
+from kmip_estate import HERE, LEGACY, Estate, record
 
 from keystrand.core.clock import SystemEntropy, new_uuid
 from keystrand.core.errors import NotPermitted, PeerFault, PeerUnavailable, UnknownKey
@@ -19,6 +19,7 @@ from keystrand.core.protection import Strand
 from keystrand.core.secret import Secret
 from keystrand.net.tls import TlsPolicy
 from keystrand.testing.managedobjects import MemoryObjects
+from keystrand.testing.sinks import Ears
 from keystrand.transport.kmip import KmipClient
 from keystrand.transport.kmip_export import KmsExport
 from keystrand.wire import kmip_attributes as attributes

@@ -5,10 +5,11 @@ import ssl
 import time
 
 import pytest
-from kmip_estate import HERE, Ears, Estate, record
+from kmip_estate import HERE, Estate, record
 
 from keystrand.api.kmip_server import KmipLimits
 from keystrand.testing.managedobjects import MemoryObjects
+from keystrand.testing.sinks import Ears
 from keystrand.wire import kmip_messages as messages
 from keystrand.wire import kmip_ttlv as ttlv
 from keystrand.wire.kmip_names import V2_1, Operation, Reason, Tag
@@ -91,7 +92,7 @@ async def test_without_a_certificate_nothing_is_answered(estate, server, ears):
     with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
         await ask(estate, server, holder="")
     await asyncio.sleep(0.05)
-    assert ears.kinds() == ["tls.refused"]
+    assert ears.kinds == ["tls.refused"]
     assert server.connections == 0
 
 
@@ -196,7 +197,7 @@ async def test_one_client_cannot_take_all_places(estate, server, ears):
     held = [await dial(estate, server) for _ in range(4)]
     reader, _ = await dial(estate, server)
     assert await ended(reader, 2) == b""
-    assert "too many connections" in str(ears.heard[-1].fields["reason"])
+    assert "too many connections" in str(ears.events[-1].fields["reason"])
     assert await is_well(estate, server)
     for _, writer in held:
         writer.close()

@@ -3,10 +3,11 @@
 import asyncio
 
 import pytest
-from kmip_estate import HERE, Ears, Estate, record
+from kmip_estate import HERE, Estate, record
 
 from keystrand.core.states import State
 from keystrand.testing.managedobjects import MemoryObjects
+from keystrand.testing.sinks import Ears
 
 pytest.importorskip("kmip", reason="PyKMIP, the peer of these tests, is not installed")
 
@@ -174,5 +175,5 @@ async def test_who_has_no_business_here_is_not_served(estate, objects, holder):
 
     with pytest.raises(Exception, match=r"(?i)alert|reset|closed|EOF|recv|connection|No data"):
         await asyncio.to_thread(ask)
-    assert ears.kinds() == ["tls.refused"]
+    assert ears.kinds == ["tls.refused"]
     await server.close()

@@ -14,12 +14,12 @@ import pytest
 from keystrand.config.module import Channel, Module, ModuleConfig, OwnKme
 from keystrand.config.schema import Tls
 from keystrand.config.values import Address
-from keystrand.core.events import Event
 from keystrand.net.frames import FrameStream, connect_plain_frames, serve_plain_frames
 from keystrand.node.meeting import Frames
 from keystrand.node.module import run_module
 from keystrand.qkd.optics_attacks import Attack, InterceptResend, TrojanHorse
 from keystrand.qkd.profile import Distillation, Fibre
+from keystrand.testing.sinks import Ears
 from keystrand.wire import device
 
 LINK = "east"
@@ -56,21 +56,13 @@ class TakingKme:
         return await connect_plain_frames("127.0.0.1", self.port, frame_bytes_max=FRAME_BYTES_MAX)
 
 
-class Listener:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def emit(self, event: Event, /) -> None:
-        self.events.append(event)
-
-
 class Link:
     """Both modules of a link as tasks, and their KMEs."""
 
     def __init__(self, directory: Path, ports: tuple[int, int]) -> None:
         (directory / "start.key").write_bytes(bytes(range(256)) * 4)
         self.kmes = {"transmitter": TakingKme(), "receiver": TakingKme()}
-        self.sinks = {"transmitter": Listener(), "receiver": Listener()}
+        self.sinks = {"transmitter": Ears(), "receiver": Ears()}
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.attack: Attack | None = None
         self._directory, self._ports = directory, ports

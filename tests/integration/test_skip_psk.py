@@ -20,6 +20,7 @@ from keystrand.net.http_server import HttpServer
 from keystrand.net.psk import PskContexts, PskPolicy, ffdhe3072, read_psk_file
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.testing.keyservice import MemoryNetwork
+from keystrand.testing.sinks import Ears
 
 HERE = "127.0.0.1"
 LIMITS = Limits(tls_handshake_timeout_s=2)
@@ -28,14 +29,6 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="need
 STUNNEL = shutil.which("stunnel4") or shutil.which("stunnel")
 ALPHA = SkipSite(encryptors={"enc-a": SkipEncryptor(system_id="KP_A", remotes={"KP_B": "enc-b"})})
 BRAVO = SkipSite(encryptors={"enc-b": SkipEncryptor(system_id="KP_B", remotes={"KP_A": "enc-a"})})
-
-
-class Ears:
-    def __init__(self):
-        self.heard = []
-
-    def emit(self, event):
-        self.heard.append(event)
 
 
 @pytest.fixture
@@ -113,7 +106,7 @@ async def test_weaker_suites_are_refused(secrets, options):
     server = await serve(secrets, ears=ears)
     body, _ = await asyncio.to_thread(ask, server.port, "/key?remoteSystemID=KP_B", *options)
     assert body is None
-    assert [event.kind for event in ears.heard] == ["tls.refused"]
+    assert ears.kinds == ["tls.refused"]
     await server.stop()
 
 
@@ -143,7 +136,7 @@ async def test_I12_an_unknown_identity_fails_as_a_wrong_key_does_and_none_is_nam
         said.append(alert(words))
     assert said[0]
     assert said == [said[0]] * 4
-    heard = [(event.kind, event.fields["reason"]) for event in ears.heard]
+    heard = [(event.kind, event.fields["reason"]) for event in ears.events]
     assert len(heard) == 4
     assert len(set(heard)) == 1
     assert not any(name in str(heard) for name in ("router", "enc-b", KEY_A, KEY_B))
@@ -162,9 +155,9 @@ async def test_a_key_withdrawn_from_the_file_lets_nobody_in_and_a_broken_file_ch
     await asyncio.sleep(1.1)
     assert (await asyncio.to_thread(ask, server.port, "/capabilities"))[0] is None
     assert (await asyncio.to_thread(ask, server.port, "/capabilities", key="c3" * 32))[0]
-    kinds = [event.kind for event in ears.heard]
+    kinds = ears.kinds
     assert kinds == ["tls.reload_failed", "tls.reloaded", "tls.refused"]
-    assert not any("zz" in str(event.fields) for event in ears.heard)
+    assert not any("zz" in str(event.fields) for event in ears.events)
     await server.stop()
 
 

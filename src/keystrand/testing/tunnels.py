@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keystrand.core.events import Event
 from keystrand.core.limits import Limits
 from keystrand.core.protection import Protection
 from keystrand.core.secret import Secret
@@ -17,6 +16,7 @@ from keystrand.crypto import pki
 from keystrand.lab.wires import Side
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.testing.keyfolder import KeyFolder
+from keystrand.testing.sinks import Ears
 from keystrand.transport.tunnel.channel import Channel
 from keystrand.transport.tunnel.contract import Connector, Generation, Place, Role
 from keystrand.transport.tunnel.runner import KeySource, Runner, Terms
@@ -38,19 +38,6 @@ def generation(number: int, material: bytes = b"") -> Generation:
 
 
 @dataclass
-class Heard:
-    """A sink that keeps what it hears."""
-
-    events: list[Event] = field(default_factory=list)
-
-    def emit(self, event: Event, /) -> None:
-        self.events.append(event)
-
-    def count(self, kind: str) -> int:
-        return sum(event.kind == kind for event in self.events)
-
-
-@dataclass
 class TunnelPair:
     """Starts and stops either end; `runners` and `heard` by role."""
 
@@ -61,7 +48,7 @@ class TunnelPair:
     sources: dict[Role, KeySource] = field(default_factory=dict)
     uses: dict[Role, KeyUses] = field(default_factory=dict)
     runners: dict[Role, Runner] = field(default_factory=dict)
-    heard: dict[Role, Heard] = field(default_factory=dict)
+    heard: dict[Role, Ears] = field(default_factory=dict)
     port: int = 0
     _tasks: dict[Role, asyncio.Task[None]] = field(default_factory=dict)
 
@@ -71,7 +58,7 @@ class TunnelPair:
         for role, sae in SAES.items():
             pki.issue(self.folder / "pki", kind="sae", name=sae, hosts=("127.0.0.1",))
             self.sources.setdefault(role, KeyFolder(self.folder, sae))
-            self.heard[role] = Heard()
+            self.heard[role] = Ears()
         self._ca = ca
 
     def _contexts(self, sae: str) -> TlsContexts:

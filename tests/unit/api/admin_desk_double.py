@@ -11,7 +11,6 @@ from keystrand.api.admin import admin_app
 from keystrand.api.admin_auth import Door, Roll, TokenVerifier
 from keystrand.api.exchange import App
 from keystrand.core.clock import SystemEntropy
-from keystrand.core.events import Event
 from keystrand.core.limits import Limits
 from keystrand.core.policy import Policy, Rule, Sae
 from keystrand.core.protection import Strand
@@ -21,6 +20,7 @@ from keystrand.govern.roles import ALL, Grant, Role
 from keystrand.testing.administration import MemoryAdministration, MemoryDesk
 from keystrand.testing.asgi import AsgiCaller, Reply
 from keystrand.testing.clock import VirtualClock
+from keystrand.testing.sinks import Ears
 
 EVERY = frozenset({ALL})
 PEOPLE: dict[str, tuple[Grant, ...]] = {
@@ -61,14 +61,6 @@ def record(number: int, tenant: str, initiator: str, responder: str) -> KeyRecor
 
 
 @dataclass
-class Recording:
-    events: list[Event] = field(default_factory=list)
-
-    def emit(self, event: Event, /) -> None:
-        self.events.append(event)
-
-
-@dataclass
 class Site:
     """The application over a desk in memory, and how to call it."""
 
@@ -76,7 +68,7 @@ class Site:
     administration: MemoryAdministration
     app: App
     clock: VirtualClock
-    sink: Recording
+    sink: Ears
     numbers: Any = field(default_factory=lambda: count(1))
 
     async def call(
@@ -119,7 +111,7 @@ def site(
     administration = MemoryAdministration(desk)
     roll = Roll(by_name=PEOPLE, by_group=groups or {})
     control = DualControl(clock=clock, entropy=SystemEntropy(), needed=needed, ttl_s=3600.0)
-    sink = Recording()
+    sink = Ears()
     door = Door(roll=roll, verifier=verifier)
     app = admin_app(administration, door, control, limits=Limits(), sink=sink, clock=clock)
     return Site(desk, administration, app, clock, sink)

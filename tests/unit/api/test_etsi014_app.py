@@ -10,29 +10,21 @@ from hypothesis import strategies as st
 
 from keystrand.api.etsi014 import KEY_ROUTES, Etsi014
 from keystrand.core import errors
-from keystrand.core.events import Event
 from keystrand.core.key import Key
 from keystrand.core.limits import Limits
 from keystrand.core.protection import Strand
 from keystrand.core.secret import Secret
 from keystrand.testing.asgi import App, AsgiCaller
 from keystrand.testing.keyservice import MemoryNetwork
+from keystrand.testing.sinks import Ears
 
 SITES = {"sae-a": "alpha", "sae-b": "bravo"}
 ENC = "/api/v1/keys/sae-b/enc_keys"
 REPORT = {"state": "progress", "peer": "sae-b", "bytes_done": 5, "bytes_total": 10, "rotations": 1}
 
 
-class Heard:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def emit(self, event: Event) -> None:
-        self.events.append(event)
-
-
-def edge(network: MemoryNetwork | None = None) -> tuple[App, MemoryNetwork, Heard]:
-    network, heard = network or MemoryNetwork(SITES), Heard()
+def edge(network: MemoryNetwork | None = None) -> tuple[App, MemoryNetwork, Ears]:
+    network, heard = network or MemoryNetwork(SITES), Ears()
     return Etsi014(network.at("alpha"), limits=Limits(), sink=heard), network, heard
 
 
@@ -50,7 +42,14 @@ class Failing:
 
 ROUTES = [("GET", f"/api/v1/keys/sae-b/{verb}") for verb in KEY_ROUTES]
 USE = "/keystrand/v1/keys/11111111-1111-4111-8111-111111111111/use"
-ROUTES += [("POST", ENC), ("POST", "/keystrand/v1/transfers/t1"), ("POST", USE), ("GET", "/nothing"), ("PUT", ENC)]
+ROUTES += [
+    ("POST", ENC),
+    ("POST", "/keystrand/v1/transfers/t1"),
+    ("POST", "/keystrand/v1/tunnels/t1"),
+    ("POST", USE),
+    ("GET", "/nothing"),
+    ("PUT", ENC),
+]
 
 
 @pytest.mark.proves("R026", "R046")
@@ -87,7 +86,7 @@ async def test_the_certificate_decides_who_asks() -> None:
     ],
 )
 async def test_errors_become_answers(error: Exception, status: int, message: str | None) -> None:
-    heard = Heard()
+    heard = Ears()
     app = Etsi014(Failing(error), limits=Limits(), sink=heard)  # type: ignore[arg-type]
     reply = await AsgiCaller(app, "sae-a").request("POST", ENC, b"{}")
     assert reply.status == status
@@ -164,7 +163,7 @@ async def test_I12_material_is_wiped_once_the_answer_is_built() -> None:
         async def get_key(self, *args: object, **named: object) -> list[Key]:
             return [key]
 
-    app = Etsi014(One(RuntimeError()), limits=Limits(), sink=Heard())  # type: ignore[arg-type]
+    app = Etsi014(One(RuntimeError()), limits=Limits(), sink=Ears())  # type: ignore[arg-type]
     reply = await AsgiCaller(app, "sae-a").request("POST", ENC, b"{}")
     assert b"ERERERER" in reply.body
     assert key.material.reveal() == bytes(32)

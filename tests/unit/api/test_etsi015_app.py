@@ -12,8 +12,8 @@ import pytest
 from keystrand.api.etsi015 import MEDIA, etsi015_app
 from keystrand.api.etsi015_stream import LOCATION as STREAM_PATH
 from keystrand.core.errors import IllegalTransition, StoreUnavailable, UnknownKey
-from keystrand.core.events import Event
 from keystrand.testing.asgi import App, AsgiCaller, CertificateName, Message, TlsSide
+from keystrand.testing.sinks import Ears
 from keystrand.wire.etsi015 import Link, LinkStatus, Node, NodeStatus, entity_id
 
 NODE_PATH = "/restconf/data/etsi-qkd-sdn-node:qkd_node"
@@ -39,16 +39,8 @@ class Source:
         self.asked.append((link, enabled, actor))
 
 
-class Heard:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def emit(self, event: Event) -> None:
-        self.events.append(event)
-
-
-def edge(source: Source | None = None) -> tuple[App, Heard]:
-    heard = Heard()
+def edge(source: Source | None = None) -> tuple[App, Ears]:
+    heard = Ears()
     return etsi015_app(source or Source(), may_read=lambda who: who.name == "controller", sink=heard), heard
 
 
@@ -144,7 +136,7 @@ def writer(source: Source) -> App:
         source,
         may_read=lambda who: who.name in ("controller", "reader"),
         may_write=lambda who: who.name == "controller",
-        sink=Heard(),
+        sink=Ears(),
         period_s=0.01,
     )
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from keystrand.api.etsi020 import InterdomainPeer, etsi020_app
 from keystrand.core import errors
-from keystrand.core.events import Event
 from keystrand.testing.asgi import App, AsgiCaller, Reply
 from keystrand.testing.interdomain import MemoryInterdomain
+from keystrand.testing.sinks import Ears
 from keystrand.wire import etsi020 as wire
 from keystrand.wire.handover import Stage
 
@@ -27,18 +27,10 @@ PEERS = {
 }
 
 
-class Heard:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def emit(self, event: Event) -> None:
-        self.events.append(event)
-
-
 class Estate:
     def __init__(self, **options: object) -> None:
         self.kme = MemoryInterdomain({"kme-x": "https://y.example/ack", "kme-z": None}, {"sae-c": True, "sae-d": True})
-        self.heard = Heard()
+        self.heard = Ears()
         self.app: App = etsi020_app(self.kme, PEERS, sink=self.heard, **options)  # type: ignore[arg-type]
 
     async def post(self, path: str, body: object, peer: str = "kme-x") -> Reply:
@@ -262,7 +254,7 @@ class Failing:
     ],
 )
 async def test_what_fails_behind_the_edge(error: Exception, status: int, kind: str) -> None:
-    app = etsi020_app(Failing(error), PEERS, sink=Heard())  # type: ignore[arg-type]
+    app = etsi020_app(Failing(error), PEERS, sink=Ears())  # type: ignore[arg-type]
     caller = AsgiCaller(app, "kme-x", kind="kme")
     reply = await caller.request("POST", KEYS, json.dumps(container()).encode())
     assert (reply.status, slug(reply)) == (status, kind)

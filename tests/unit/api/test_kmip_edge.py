@@ -14,6 +14,7 @@ from keystrand.core.secret import Secret
 from keystrand.core.states import State
 from keystrand.testing.clock import VirtualClock
 from keystrand.testing.managedobjects import MemoryObjects
+from keystrand.testing.sinks import Ears
 from keystrand.wire import kmip_attributes as attributes
 from keystrand.wire import kmip_messages as messages
 from keystrand.wire import kmip_ttlv as ttlv
@@ -36,14 +37,6 @@ from keystrand.wire.kmip_ttlv import CAPS
 ME, OTHER = Identity("sae", "vpn-a"), Identity("sae", "vpn-b")
 MINE, THEIRS, NOBODYS = "11111111-aaaa-4a66-a2bd-7ba0e5fd5a3c", "22222222-" + "a" * 27, "33333333-" + "a" * 27
 MATERIAL = bytes(range(32))
-
-
-class Ears:
-    def __init__(self):
-        self.heard = []
-
-    def emit(self, event):
-        self.heard.append(event)
 
 
 class Edge:
@@ -362,7 +355,7 @@ async def test_query_lists_exactly_what_is_offered(edge):
 @pytest.mark.parametrize("operation", [*sorted(set(range(1, 0x3C)) - set(OPERATIONS)), 0xFFFFFFFF])
 async def test_every_other_operation_is_not_supported(edge, operation):
     assert (await edge.one(operation, uid())).reason == Reason.OPERATION_NOT_SUPPORTED
-    assert [event.fields["reason"] for event in edge.ears.heard] == ["OperationNotSupported"]
+    assert [event.fields["reason"] for event in edge.ears.events] == ["OperationNotSupported"]
 
 
 # faults ---------------------------------------------------------------------------------------------------------------
@@ -380,7 +373,7 @@ async def test_what_goes_wrong_inside_is_answered_without_its_words(edge, proble
     assert outcome.reason == Reason.GENERAL_FAILURE
     assert words in outcome.message
     assert "inside" not in outcome.message
-    (event,) = edge.ears.heard
+    (event,) = edge.ears.events
     assert (event.kind, event.fields["reason"]) == ("request.refused", type(problem).__name__)
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from keystrand.api.skip import NO_SUCH_KEY, NO_SUCH_REMOTE, SkipEncryptor, SkipSite, skip_app
 from keystrand.core import errors
-from keystrand.core.events import Event
 from keystrand.core.key import Key
 from keystrand.core.protection import Strand
 from keystrand.core.secret import Secret
 from keystrand.testing.asgi import App, AsgiCaller, Reply
 from keystrand.testing.keyservice import MemoryNetwork
+from keystrand.testing.sinks import Ears
 
 SITES = {"enc-a": "alpha", "enc-a2": "alpha", "enc-b": "bravo", "enc-b-LOC2": "bravo", "enc-c": "bravo"}
 ALPHA = SkipSite(
@@ -35,18 +35,10 @@ BRAVO = SkipSite(
 )
 
 
-class Heard:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def emit(self, event: Event) -> None:
-        self.events.append(event)
-
-
 class Estate:
     def __init__(self, **network: object) -> None:
         self.network = MemoryNetwork(SITES, **network)  # type: ignore[arg-type]
-        self.heard = Heard()
+        self.heard = Ears()
         self.alpha: App = skip_app(self.network.at("alpha"), ALPHA, sink=self.heard)
         self.bravo: App = skip_app(self.network.at("bravo"), BRAVO, sink=self.heard)
 
@@ -230,7 +222,7 @@ class Failing:
     ],
 )
 async def test_what_fails_behind_the_edge(error: Exception, status: int, text: str) -> None:
-    app = skip_app(Failing(error), ALPHA, sink=Heard())  # type: ignore[arg-type]
+    app = skip_app(Failing(error), ALPHA, sink=Ears())  # type: ignore[arg-type]
     reply = await AsgiCaller(app, "enc-a").request("GET", "/key?remoteSystemID=KP_B")
     assert (reply.status, words(reply)) == (status, text)
     assert ("retry-after" in reply.headers) == (status == 503)
@@ -238,7 +230,7 @@ async def test_what_fails_behind_the_edge(error: Exception, status: int, text: s
 
 async def test_without_entropy_there_is_none() -> None:
     service = MemoryNetwork(SITES).at("alpha")
-    app = skip_app(service, ALPHA, sink=Heard(), entropy=Failing(OSError("no")))
+    app = skip_app(service, ALPHA, sink=Ears(), entropy=Failing(OSError("no")))
     assert (await AsgiCaller(app, "enc-a").request("GET", "/entropy")).status == 503
 
 
@@ -251,7 +243,7 @@ async def test_I12_material_is_wiped_once_the_answer_is_built() -> None:
         async def get_key(self, *args: object, **named: object) -> list[Key]:
             return [key]
 
-    app = skip_app(One(RuntimeError()), ALPHA, sink=Heard())  # type: ignore[arg-type]
+    app = skip_app(One(RuntimeError()), ALPHA, sink=Ears())  # type: ignore[arg-type]
     reply = await AsgiCaller(app, "enc-a").request("GET", "/key?remoteSystemID=KP_B")
     assert json.loads(reply.body) == {"keyId": "bc4904197d60487fadc14ddcc177c139", "key": "11" * 32}
     assert key.material.reveal() == bytes(32)

@@ -9,23 +9,15 @@ import pytest
 from keystrand.api.etsi014 import Etsi014
 from keystrand.api.turnstile import PAIRS_MAX, Turnstile
 from keystrand.core.errors import QuotaExceeded
-from keystrand.core.events import Event
 from keystrand.core.key import Key
 from keystrand.core.limits import Limits
 from keystrand.testing.asgi import AsgiCaller
 from keystrand.testing.clock import VirtualClock
 from keystrand.testing.keyservice import MemoryKeyService, MemoryNetwork
+from keystrand.testing.sinks import Ears
 
 ENC = "/api/v1/keys/sae-b/enc_keys"
 SITES = {"sae-a": "alpha", "sae-c": "alpha", "sae-b": "bravo"}
-
-
-class Heard:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def emit(self, event: Event) -> None:
-        self.events.append(event)
 
 
 class Counting:
@@ -46,7 +38,7 @@ class Counting:
 
 @pytest.mark.proves("R048")
 async def test_T11_who_has_drawn_its_quota_is_refused_before_its_body_is_read() -> None:
-    service, clock, heard = Counting(0.5), VirtualClock(), Heard()
+    service, clock, heard = Counting(0.5), VirtualClock(), Ears()
     app = Etsi014(service, limits=Limits(), sink=heard, clock=clock)  # type: ignore[arg-type]
     replies = [await AsgiCaller(app, "sae-a").request("POST", ENC, b"{}") for _ in range(50)]
     assert service.asked == 1
@@ -63,7 +55,7 @@ async def test_T11_who_has_drawn_its_quota_is_refused_before_its_body_is_read() 
 
 async def test_what_a_smaller_request_might_still_have_is_for_the_engine_to_say() -> None:
     service = Counting(-0.1)  # refused 64 keys, and there are some
-    app = Etsi014(service, limits=Limits(), sink=Heard(), clock=VirtualClock())  # type: ignore[arg-type]
+    app = Etsi014(service, limits=Limits(), sink=Ears(), clock=VirtualClock())  # type: ignore[arg-type]
     for _ in range(3):
         assert (await AsgiCaller(app, "sae-a").request("POST", ENC, b"{}")).status == 503
     assert service.asked == 3
@@ -71,7 +63,7 @@ async def test_what_a_smaller_request_might_still_have_is_for_the_engine_to_say(
 
 def test_nobody_is_shut_out_for_longer_than_a_changed_policy_may_wait_and_the_table_is_bounded() -> None:
     clock = VirtualClock()
-    turnstile = Turnstile(clock, Heard())  # type: ignore[arg-type]
+    turnstile = Turnstile(clock, Ears())  # type: ignore[arg-type]
     turnstile.shut("a", "b", QuotaExceeded("none", empty_s=3600.0))
     with pytest.raises(QuotaExceeded):
         turnstile.check("a", "b")

@@ -8,14 +8,7 @@ import pytest
 from keystrand.core.errors import ConfigError
 from keystrand.crypto import pki
 from keystrand.net.tls import RELOAD_CHECK_S, TlsContexts, TlsFiles
-
-
-class Ears:
-    def __init__(self):
-        self.heard = []
-
-    def emit(self, event):
-        self.heard.append(event)
+from keystrand.testing.sinks import Ears
 
 
 class Watch:
@@ -48,7 +41,7 @@ def test_new_certificate_is_taken_up_without_a_restart(site):
     watch.at_s += RELOAD_CHECK_S
     contexts.refresh()
     assert contexts.own_not_after_s < before_s
-    assert [event.kind for event in ears.heard] == ["tls.reloaded"]
+    assert ears.kinds == ["tls.reloaded"]
 
 
 @pytest.mark.parametrize("broken", ["certificate", "private_key", "trust", "revoked", "missing"])
@@ -65,7 +58,7 @@ def test_broken_file_leaves_the_old_in_use_and_is_told_once(site, broken):
         watch.at_s += RELOAD_CHECK_S
         contexts.server_connection()
     assert contexts.own_not_after_s == before_s
-    assert [event.kind for event in ears.heard] == ["tls.reload_failed"]
+    assert ears.kinds == ["tls.reload_failed"]
 
 
 def test_it_recovers_once_the_file_is_whole_again(site):
@@ -79,7 +72,7 @@ def test_it_recovers_once_the_file_is_whole_again(site):
     os.replace(home / "kept", files.private_key)
     watch.at_s += 1
     contexts.refresh()
-    assert [event.kind for event in ears.heard] == ["tls.reload_failed", "tls.reloaded"]
+    assert ears.kinds == ["tls.reload_failed", "tls.reloaded"]
 
 
 def test_key_of_another_certificate_does_not_load(site):

@@ -13,7 +13,8 @@ import pytest
 from keystrand.core.errors import Unavailable
 from keystrand.core.protection import Protection
 from keystrand.testing.memoryconnector import Air, MemoryConnector
-from keystrand.testing.tunnels import Heard, TunnelPair, place_of
+from keystrand.testing.sinks import Ears
+from keystrand.testing.tunnels import TunnelPair, place_of
 from keystrand.transport.tunnel.agreement import Pace
 from keystrand.transport.tunnel.guard import Fallback
 from keystrand.transport.tunnel.record import Record, alone
@@ -24,8 +25,8 @@ PACE = Pace(rotate_s=0.3, hold_s=1.2, repeat_s=0.2, give_up_s=3.0, retry_s=0.1)
 TERMS = Terms(require=Protection.HYBRID, pace=PACE)
 
 
-def sentinel_of(folder: Path, air: Air, terms: Terms = TERMS) -> tuple[Sentinel, Heard]:
-    place, heard = place_of(folder, "initiator"), Heard()
+def sentinel_of(folder: Path, air: Air, terms: Terms = TERMS) -> tuple[Sentinel, Ears]:
+    place, heard = place_of(folder, "initiator"), Ears()
     post = Post(place=place, terms=terms, opening=lambda: MemoryConnector(air, place))
     return Sentinel([post], heard), heard
 
