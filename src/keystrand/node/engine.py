@@ -48,6 +48,8 @@ class Disk(Protocol):
 
     def writing(self) -> AbstractContextManager[None]: ...  # a transaction that is durable after the next `sync`
     def sync(self) -> None: ...  # blocks, in any thread; raises StoreUnavailable
+    def log_is_long(self) -> bool: ...
+    def shorten(self) -> None: ...  # the log; as `sync`, and beside a transaction. Begins anew where none is open
 
 
 class Gate(Protocol):
@@ -96,6 +98,8 @@ class Engine:
         self._disk = disk
         self._landing: asyncio.Task[None] | None = None  # what is committed, on its way to the disk
         self._syncs = ThreadPoolExecutor(1, thread_name_prefix="sync")
+        self._moving: asyncio.Future[None] | None = None  # the log of the disk, into its file
+        self._moves = ThreadPoolExecutor(1, thread_name_prefix="log")
         self.kme = self._fresh()
 
     def _fresh(self) -> Kme:
@@ -161,7 +165,10 @@ class Engine:
         finally:
             self._stopping = True
             await self._landed()
+            if self._moving is not None:
+                await asyncio.wait([self._moving])
             self._syncs.shutdown(wait=False)
+            self._moves.shutdown(wait=False)
             self._refuse_all(StoreUnavailable("the site is stopping"))
 
     async def _woken(self) -> None:
@@ -204,6 +211,7 @@ class Engine:
         calls: list[Call] = []
         results: list[object] = []
         try:
+            await self._keep_short(disk)
             with disk.writing():
                 self._take_in(calls, results)
                 while not self._has_landed():
@@ -219,6 +227,27 @@ class Engine:
             raise
         self._landing = asyncio.create_task(self._land(disk, calls, results, self.kme.drain()))
         self._landing.add_done_callback(lambda _: self._wake.set())
+
+    async def _keep_short(self, disk: Disk) -> None:
+        """Move a long log beside the transactions; then, between two of them, the little that they added, so that it ends."""
+        if self._moving is None:
+            if disk.log_is_long():
+                self._moving = self._move(disk)
+        elif self._moving.done():
+            self._moved()
+            while not self._has_landed():
+                await self._woken()
+            self._moving = self._move(disk)
+            await asyncio.wait([self._moving])
+            self._moved()
+
+    def _moved(self) -> None:
+        assert self._moving is not None
+        moving, self._moving = self._moving, None
+        moving.result()
+
+    def _move(self, disk: Disk) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().run_in_executor(self._moves, disk.shorten)
 
     def _take_in(self, calls: list[Call], results: list[object]) -> None:
         until_s = time.monotonic() + TURN_S

@@ -18,10 +18,18 @@ from keystrand.store.sql import SqlStore
 from keystrand.store.working import Held, Row
 
 STATEMENTS_CACHED: Final = 256
+LOG_PAGES_MAX: Final = 4096  # of the log of writes (16 MiB), before it is moved into the file
+# SQLite's "WAL-mode File Format": the salts that the header and each frame of one run of the log share
+_LOG_HEADER_BYTES: Final = 32
+_FRAME_HEADER_BYTES: Final = 24
+_HEADER_SALTS_AT: Final = 16
+_FRAME_SALTS_AT: Final = 8
+_SALTS_BYTES: Final = 8
 
 _PRAGMAS: Final = (
     "journal_mode = WAL",
     "synchronous = NORMAL",  # SQLite syncs around checkpoints; each commit is synced here, for whoever waits for it
+    "wal_autocheckpoint = 0",  # a commit would do it, on the thread of whoever commits: see `shorten`
     "secure_delete = ON",
     "foreign_keys = ON",
     "trusted_schema = OFF",
@@ -33,10 +41,11 @@ _FATAL: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3
 
 
 class SqliteDatabase:
-    """A connection that is the only one to write its file. Used from one thread at a time."""
+    """A connection that is the only one to write its file. Used from one thread at a time, but for `sync` and `shorten`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, log_pages_max: int = LOG_PAGES_MAX) -> None:
         self.path = path
+        self._log_pages_max = log_pages_max
         self._doomed: str | None = None  # why the open transaction cannot be committed any more
         self._shut: str | None = None  # why no transaction can be opened any more
         self.held = Held(self._write_many, self._control)
@@ -63,6 +72,9 @@ class SqliteDatabase:
                 self._connection.execute(f"PRAGMA {pragma}")
             migrate_file(self._connection, self.path)
             self._log = os.open(self.path.with_name(self.path.name + "-wal"), os.O_RDONLY)
+            self._mover = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            self._mover.execute("PRAGMA synchronous = NORMAL")
+            self._measure_log()
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self.path}: {error}", hint="restore it from a backup") from None
         self.sync()
@@ -70,6 +82,7 @@ class SqliteDatabase:
     def close(self) -> None:
         """Idempotent. An open transaction is rolled back by SQLite."""
         if self._lock >= 0:
+            self._mover.close()
             self._connection.close()
             os.close(self._log)
             os.close(self._lock)
@@ -138,6 +151,8 @@ class SqliteDatabase:
         with self.writing(flush):
             yield
         self.sync()
+        if self.log_is_long():
+            self.shorten()
 
     def sync(self) -> None:
         """What is committed is durable when this returns. From any thread. Raises StoreUnavailable, and the store is shut."""
@@ -146,6 +161,32 @@ class SqliteDatabase:
         except OSError as error:
             self._shut = str(error)
             raise StoreUnavailable(f"{self.path.name}: {error}", hint="check disk space and health") from None
+
+    def _measure_log(self) -> None:
+        (page_bytes,) = self._connection.execute("PRAGMA page_size").fetchone()
+        frame_at = _LOG_HEADER_BYTES + (self._log_pages_max - 1) * (_FRAME_HEADER_BYTES + page_bytes)
+        self._last_salts_at = frame_at + _FRAME_SALTS_AT
+
+    def _read_log(self, length: int, offset: int) -> bytes:
+        return os.pread(self._log, length, offset)
+
+    def log_is_long(self) -> bool:
+        """Whether the log of writes is to be moved. Its salts tell: when it begins anew, the file keeps its size."""
+        last = self._read_log(_SALTS_BYTES, self._last_salts_at)
+        return bool(last) and last == self._read_log(_SALTS_BYTES, _HEADER_SALTS_AT)
+
+    def shorten(self) -> None:
+        """Move the log into the file, with a sync before and after. From any thread, beside a transaction.
+
+        Where all of it could be moved, and no transaction is open, the log begins anew with the next one. Raises
+        StoreUnavailable, and the store is shut, where the disk fails; a full one is left to the next commit.
+        """
+        try:
+            self._mover.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error as error:
+            if is_fatal(error):
+                self._shut = str(error)
+                raise StoreUnavailable(f"{self.path.name}: {error}", hint="check disk space and health") from None
 
     @contextmanager
     def writing(self, flush: Callable[[], None]) -> Iterator[None]:
@@ -200,9 +241,14 @@ class SqliteDatabase:
 
     def _fail(self, error: sqlite3.Error) -> NoReturn:
         self._doomed = str(error)
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _FATAL:
+        if is_fatal(error):
             self._shut = str(error)
         raise StoreUnavailable(f"{self.path.name}: {error}", hint="check disk space and health") from None
+
+
+def is_fatal(error: sqlite3.Error) -> bool:
+    """Whether the store must stay shut after it."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _FATAL
 
 
 def lock_store(path: Path) -> int:
@@ -243,12 +289,13 @@ def migrate_file(connection: sqlite3.Connection, path: Path) -> None:
 class SqliteStore(SqlStore):
     """A store in a file of its own.
 
-    path: made with mode 0600 in a folder of mode 0700. Raises StoreUnavailable where another process has it open, and
-    later whenever the disk fails; ConfigError for a folder that others can read or a schema of a later release.
+    path: made with mode 0600 in a folder of mode 0700. log_pages_max: of writes, before they are moved into the file. Raises
+    StoreUnavailable where another process has it open, and later whenever the disk fails; ConfigError for a folder that
+    others can read or a schema of a later release.
     """
 
-    def __init__(self, path: str | Path, sealer: Sealer) -> None:
-        self._file = SqliteDatabase(Path(path))
+    def __init__(self, path: str | Path, sealer: Sealer, *, log_pages_max: int = LOG_PAGES_MAX) -> None:
+        self._file = SqliteDatabase(Path(path), log_pages_max=log_pages_max)
         super().__init__(self._file, sealer)
 
     def writing(self) -> AbstractContextManager[None]:
@@ -258,6 +305,14 @@ class SqliteStore(SqlStore):
     def sync(self) -> None:
         """Make it durable. Blocks; from any thread. Raises StoreUnavailable, and the store is shut from then on."""
         self._file.sync()
+
+    def log_is_long(self) -> bool:
+        """Whether `shorten` has something to do."""
+        return self._file.log_is_long()
+
+    def shorten(self) -> None:
+        """Move the log of writes into the file. Blocks; from any thread, beside a transaction. Raises as `sync` does."""
+        self._file.shorten()
 
 
 class SqliteAuditFile:

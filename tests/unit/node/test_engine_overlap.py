@@ -27,15 +27,17 @@ from keystrand.testing.clock import SeededEntropy, VirtualClock
 from keystrand.testing.kem import ToyKem
 
 DEADLINE_S = 30.0
+LOG_PAGES_MAX = 20
 
 
 class SlowDisk:
-    """A store whose syncs wait until the test lets one pass. spoilt: what the next one says instead."""
+    """A store whose syncs wait until the test lets one pass. spoilt, worn: what the next sync, the next move says instead."""
 
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
         self._passes = threading.Semaphore(0)
-        self.spoilt = ""
+        self.spoilt = self.worn = ""
+        self.moved_by: set[int] = set()  # threads
         self.writing_began = 0
 
     def let_pass(self, syncs: int = 1) -> None:
@@ -50,6 +52,15 @@ class SlowDisk:
         if self.spoilt:
             raise StoreUnavailable(self.spoilt)
         self._store.sync()
+
+    def log_is_long(self) -> bool:
+        return self._store.log_is_long()
+
+    def shorten(self) -> None:
+        self.moved_by.add(threading.get_ident())
+        if self.worn:
+            raise StoreUnavailable(self.worn)
+        self._store.shorten()
 
 
 @dataclass
@@ -102,6 +113,14 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     store = SqliteStore(tmp_path / "state" / "site.db", Sealer(RootKey.generate()))
+    yield Bench(store, SlowDisk(store))
+    store.close()
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Iterator[Bench]:
+    """The same with a log that is soon long."""
+    store = SqliteStore(tmp_path / "state" / "site.db", Sealer(RootKey.generate()), log_pages_max=LOG_PAGES_MAX)
     yield Bench(store, SlowDisk(store))
     store.close()
 
@@ -238,3 +257,46 @@ def test_I4_what_is_on_its_way_still_leaves_where_the_next_transaction_fails(ben
             assert [record["reason"] for record in records if record["kind"] == "key.burnt"] == ["one", "four"]
 
     asyncio.run(play())
+
+
+async def fill(bench: Bench) -> None:
+    """Many times what the log may hold: each call writes a page at least."""
+    for _ in range(20 * LOG_PAGES_MAX):
+        await bench.note("anything")
+
+
+def test_the_log_is_moved_off_the_loop_while_calls_are_served_and_begins_anew(short: Bench, tmp_path: Path) -> None:
+    log = tmp_path / "state" / "site.db-wal"
+
+    async def play() -> None:
+        async with running(short):
+            short.disk.let_pass(10_000)
+            await fill(short)
+        assert short.disk.moved_by
+        assert threading.get_ident() not in short.disk.moved_by
+
+    asyncio.run(play())
+    assert log.stat().st_size < 10 * LOG_PAGES_MAX * 4096, "the log of a busy site is bounded"
+
+
+def test_a_log_that_cannot_be_moved_refuses_until_the_service_stands_anew(short: Bench) -> None:
+    async def play() -> None:
+        async with running(short):
+            short.disk.let_pass(10_000)
+            short.disk.worn = "the file is gone"
+            with pytest.raises(StoreUnavailable, match="the file is gone"):
+                await fill(short)
+            assert short.failed == ["the file is gone"]
+            short.disk.worn = ""
+            assert await again(short) > 0
+
+    asyncio.run(play())
+
+
+async def again(bench: Bench) -> int:
+    """What a call says once the engine has begun again."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                return await bench.note("after")
+            await asyncio.sleep(0.01)

@@ -12,7 +12,7 @@ from keystrand.crypto.seal import Sealer
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Effect
 from keystrand.testing.crash.disk import Disk, Files, Loss, Moment, Recording
-from keystrand.testing.crash.vfs import DiskStore, DiskVfs
+from keystrand.testing.crash.vfs import LOG_PAGES_MAX, DiskStore, DiskVfs
 from keystrand.testing.world.sitting import Sitting
 
 Explore = Callable[["DiskSitting", str, Recording], None]
@@ -30,6 +30,7 @@ class DiskSitting(Sitting):
     sealer: Sealer
     pragmas: Sequence[str] = ()
     syncs: bool = True  # False: a planted bug
+    log_pages_max: int = LOG_PAGES_MAX
     early: bool = False  # a planted bug: effects leave before the commit
     explore: Explore = pass_by
     abandoned: list[Any] = field(default_factory=list)  # stores of dead processes: nobody closes them before the end
@@ -52,7 +53,8 @@ class DiskSitting(Sitting):
         """What a process does first: open the store, which recovers from the log of writes."""
         name = "open" if self.vfs.disk.files else "found"
         with self._watched(lambda: name):
-            self.store = cast(Any, DiskStore(self.vfs, self.sealer, self.pragmas, syncs=self.syncs))
+            store = DiskStore(self.vfs, self.sealer, self.pragmas, syncs=self.syncs, log_pages_max=self.log_pages_max)
+            self.store = cast(Any, store)
 
     def start(self, *, restored: bool = False) -> None:
         deliver, kept = self.deliver, list[tuple[str, list[Effect]]]()

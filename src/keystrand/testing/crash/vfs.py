@@ -2,7 +2,8 @@
 
 The store is the product's own, above the driver; apsw stands where the standard library's sqlite3 is, since that has no
 virtual file systems. One difference: the index of the write-ahead log is in the heap (locking_mode EXCLUSIVE), as there is
-no shared memory here. What is written to the files, and when it is synced, is the same.
+no shared memory here, so the log is moved into the file between two transactions and never beside one. What is written to
+the files, and when it is synced, is the same.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from keystrand.testing.crash.disk import FOLDER, Act, Deed, Disk, Files
 SECTOR_BYTES: Final = 4096  # what SQLite's own system for Unix says
 FILE: Final = "site.db"
 LOG: Final = f"{FILE}-wal"
+LOG_PAGES_MAX: Final = 1000
 JOURNALS: Final = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_WAL  # their folder is synced with their first sync
 
 
@@ -119,8 +121,8 @@ class Rows:
 class Connection:
     """As much of sqlite3.Connection as the store uses, over apsw."""
 
-    def __init__(self, vfs: str) -> None:
-        self._connection = apsw.Connection(FILE, vfs=vfs, statementcachesize=STATEMENTS_CACHED)
+    def __init__(self, vfs: str, path: Path = Path(FILE)) -> None:
+        self._connection = apsw.Connection(str(path), vfs=vfs, statementcachesize=STATEMENTS_CACHED)
 
     @property
     def in_transaction(self) -> bool:
@@ -152,26 +154,34 @@ class DiskDatabase(SqliteDatabase):
     """The product's database on a disk in memory. pragmas: after the product's own; a planted bug is one of them, or that it
     does not sync."""
 
-    def __init__(self, vfs: DiskVfs, pragmas: Sequence[str] = (), *, syncs: bool = True) -> None:
+    def __init__(
+        self, vfs: DiskVfs, pragmas: Sequence[str] = (), *, syncs: bool = True, log_pages_max: int = LOG_PAGES_MAX
+    ) -> None:
         self.path = Path(FILE)
+        self._log_pages_max = log_pages_max
         self._doomed = self._shut = None
         self._lock = -1  # no other process can have it open
         self.held = Held(self._write_many, self._control)
         self._disk, self._syncs = vfs.disk, syncs
+        connection = Connection(vfs.name)
+        self._connection = self._mover = connection  # type: ignore[assignment]  # no index of the log to share
         try:
-            connection = Connection(vfs.name)
             for pragma in ("locking_mode = EXCLUSIVE", *_PRAGMAS, *pragmas):
                 connection.execute(f"PRAGMA {pragma}")
-            self._connection = connection  # type: ignore[assignment]
             migrate_file(connection, self.path)  # type: ignore[arg-type]
+            self._measure_log()
             self.sync()
         except sqlite3.Error as error:
+            connection.close()
             raise StoreUnavailable(f"{self.path}: {error}", hint="restore it from a backup") from None
 
     def sync(self) -> None:
         """The product syncs the log by itself."""
         if self._syncs:
             self._disk.act(Act(Deed.SYNC, LOG))
+
+    def _read_log(self, length: int, offset: int) -> bytes:
+        return bytes(self._disk.files.get(LOG, b"")[offset : offset + length])
 
     def close(self) -> None:
         self._connection.close()
@@ -180,8 +190,16 @@ class DiskDatabase(SqliteDatabase):
 class DiskStore(SqlStore):
     """A site's store on a disk in memory."""
 
-    def __init__(self, vfs: DiskVfs, sealer: Sealer, pragmas: Sequence[str] = (), *, syncs: bool = True) -> None:
-        self.database = DiskDatabase(vfs, pragmas, syncs=syncs)
+    def __init__(
+        self,
+        vfs: DiskVfs,
+        sealer: Sealer,
+        pragmas: Sequence[str] = (),
+        *,
+        syncs: bool = True,
+        log_pages_max: int = LOG_PAGES_MAX,
+    ) -> None:
+        self.database = DiskDatabase(vfs, pragmas, syncs=syncs, log_pages_max=log_pages_max)
         super().__init__(self.database, sealer)
 
 

@@ -31,11 +31,7 @@ NOTARY_S = 20.0
 MARGIN_S = 10.0  # a key so close to its end may be gone
 KEYS_AT_ONCE_MAX = 16  # that an SAE asks for
 AGAIN = 4  # delivered keys that are asked for again
-CHECKPOINT_PAGES: Final = (
-    30,
-    100,
-    400,
-)  # of the log of writes, before it goes into the file; SQLite's own 1000 would be reached rarely
+LOG_PAGES: Final = (30, 100, 400)  # of writes, before they go into the file; the product's own is reached rarely
 FAULTS = Faults(delay_s=0.005, loss=0.01, duplicate=0.02, crash_every_s=400.0, down_s=3.0, restore_every_s=1500.0)
 
 
@@ -96,8 +92,9 @@ class CrashWorld(World):
                 reloaded=plain.reloaded,
                 vfs=DiskVfs(Disk()),
                 sealer=Sealer(root),
-                pragmas=(f"wal_autocheckpoint = {CHECKPOINT_PAGES[seed % len(CHECKPOINT_PAGES)]}", *bug.pragmas),
+                pragmas=bug.pragmas,
                 syncs=bug.syncs,
+                log_pages_max=LOG_PAGES[seed % len(LOG_PAGES)],
                 early=bug.early,
                 explore=explore,
                 chance=random.Random(seed + 1),  # noqa: S311
