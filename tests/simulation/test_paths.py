@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -19,10 +20,12 @@ from keystrand.core.errors import BadRequest
 from keystrand.core.events import Event, Scalar
 from keystrand.lab.network import NetworkLab, hop_name
 from keystrand.node.paths import Paths
+from keystrand.relay.damping import HALF_LIFE_S
+from keystrand.relay.routes import Route
 from keystrand.testing.clock import EPOCH_S
 from keystrand.testing.network.maps import network_text
 from keystrand.testing.network.world import Network
-from keystrand.wire.relay import Window
+from keystrand.wire.relay import Advert, Window, decode
 
 SQUARE = network_text("ab bd ac cd", ad="")
 TUNNEL = f"""
@@ -96,6 +99,23 @@ class Seen:
             relay = self.world.posts["a"].relay
             assert relay is not None
             self.paths.look(relay)
+            self.paths.settle()
+
+    def routes(self) -> list[Route]:
+        relay = self.world.posts["a"].relay
+        assert relay is not None
+        return relay.routes(relay.atlas.links["a-d"], spare=0)
+
+    def flap(self, hop: frozenset[str], times: int) -> None:
+        """Gone for three seconds, back for three."""
+        for _ in range(times):
+            self.world.cut.add(hop)
+            self.wait(3.0)
+            assert all(hop != {*step} for route in self.routes() for step in pairwise(route)), (
+                "a dead hop is left at once"
+            )
+            self.world.cut.discard(hop)
+            self.wait(3.0)
 
 
 @pytest.mark.proves("R085")
@@ -169,3 +189,50 @@ def test_a_link_whose_module_goes_is_told_once_and_again_when_it_is_back(file: P
     assert (lost, back) == ("path.lost", "path.changed"), "b is fed by this hop alone"
     assert (fields["link"], fields["cause"], fields["others"]) == (link, "link.down", "")
     assert fields["tunnels"] == "", "the tunnel goes to d, and its way is watched by its routes"
+
+
+@pytest.mark.proves("R085", "R036")
+def test_a_hop_that_flaps_is_told_a_few_times_and_its_end_once(file: Path) -> None:
+    """Half an hour, three hundred changes: routes leave at each, people hear of a few, and of how it is in the end."""
+    seen = Seen(load_site(file))
+    seen.world.listening = True
+    seen.flap(frozenset(("a", "b")), 3)
+    assert 0 < len(seen.told.take()) < 9
+    seen.world.frames.clear()
+    seen.flap(frozenset(("a", "b")), 300)
+    kinds = [kind for kind, _ in seen.told.take()]
+    adverts = {
+        (said.site, said.number) for _, _, frame in seen.world.frames if isinstance(said := decode(frame), Advert)
+    }
+    assert len(kinds) < 6, kinds
+    own = [number for site, number in adverts if site in "ab"]
+    assert len(own) < 200, "it is not said anew each time that the hop is there"
+    seen.wait(4 * HALF_LIFE_S)
+    assert seen.routes() == [("a", "b", "d")], "back in use"
+    told = seen.told.take()
+    assert told[-1][1]["now"] == "a > b > d", told
+    seen.world.cut.add(frozenset(("a", "b")))
+    seen.wait(3.0)
+    ((kind, fields),) = seen.told.take()
+    assert (kind, fields["now"]) == ("path.changed", "a > c > d"), "and told at once again"
+
+
+@pytest.mark.proves("R085")
+def test_a_module_that_flaps_is_unsteady_once_and_told_when_it_rests(file: Path) -> None:
+    config = load_site(file)
+    told, link = Told(), hop_name(("a", "b"))
+    assert config.network is not None
+    clock = Network(1, config.network.atlas()).clock
+    paths = Paths(config, clock, told)
+    for number in range(200):
+        paths.emit(Event(("link.down", "link.up")[number % 2], EPOCH_S, {"link": link}))
+        clock.move_to(clock.monotonic_s() + 2.0)
+        paths.settle()
+    assert [kind for kind, _ in told.take()] == ["path.lost", "path.changed", "path.lost", "path.unsteady"]
+    paths.emit(Event("link.down", EPOCH_S, {"link": link}))
+    clock.move_to(clock.monotonic_s() + 70.0)
+    paths.settle()
+    ((kind, fields),) = told.take()
+    assert (kind, fields["now"], fields["held"]) == ("path.lost", "carries none", 198), (
+        "as it is, and how often it was not"
+    )

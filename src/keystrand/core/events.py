@@ -91,6 +91,7 @@ KINDS: Final = MappingProxyType(
         # relays
         "relay.up": _N,  # the relay of a neighbour answers
         "relay.down": _W,
+        "relay.unsteady": _W,  # it comes and goes: it counts as gone until it has been steady
         "relay.block": _I,  # a block came to its end over relays: link, sequence, bits, source
         "relay.block_lost": _W,
         "relay.no_route": _W,  # a relayed link wants bits, and its terms leave no route that has them
@@ -102,6 +103,7 @@ KINDS: Final = MappingProxyType(
         "relay.saw": _D,  # a share came by and was in clear here: link, bits, seen ("whole" block or "part")
         # who lives on a link that changed: link, peer, cause, now, before, others (links that go on), tunnels, services
         "path.changed": _N,
+        "path.unsteady": _W,  # it changed again and again: how it is will be told (held: changes) when it comes to rest
         "path.lost": _W,  # nothing feeds this peer any more; its users live on what pools hold
         # planned maintenance: window, hop (neighbour; "" for the whole site), actor, reason
         "maintenance.planned": _N,

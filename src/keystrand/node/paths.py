@@ -1,19 +1,22 @@
 """What a change of a link's way means to whoever lives on it: told with the tunnels and services concerned.
 
 A hop changes when its module says so. A relayed link changes when the routes that stand are others than before: a hop away, a
-site drained for maintenance or barred, documents lapsed, or anything of these back again, wherever in the network.
+site drained for maintenance or barred, documents lapsed, or anything of these back again, wherever in the network. A way that
+comes and goes is called unsteady once; how it is then is told when it has come to rest. Routes never wait for that.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from keystrand.config.depends import Dependence, Feed, dependence
 from keystrand.config.schema import SiteConfig
 from keystrand.core.clock import Clock
 from keystrand.core.events import Event, Scalar, Sink
+from keystrand.relay.damping import Damper
 from keystrand.relay.relay import Relay
 from keystrand.relay.routes import Route
 
@@ -29,6 +32,17 @@ CAUSES: Final[Mapping[str, bool]] = {
 NAMES_MAX: Final = 16  # in one event; the rest as a number
 
 
+@dataclass(slots=True)
+class News:
+    """What is told of one link: as it was when last told, as it is, and how often it changed in between."""
+
+    damper: Damper = field(default_factory=Damper)
+    told: str = ""
+    now: str = ""
+    cause: str = ""
+    quiet: int = 0
+
+
 class Paths:
     """Satisfies core.events.Sink. Thread-safe: the engine's thread emits too."""
 
@@ -38,6 +52,7 @@ class Paths:
         self._feeds = {feed.link: feed for feed in self.map.feeds}
         self._stands = dict.fromkeys(self._feeds, True)  # until something says otherwise
         self._routes: dict[str, tuple[Route, ...]] = {}
+        self._news = {name: News() for name in self._feeds}
 
     def emit(self, event: Event, /) -> None:
         """Looks again at whoever lives on a hop whose state changed."""
@@ -46,7 +61,7 @@ class Paths:
             stands = CAUSES[event.kind]
             if self._turn(feed.link, stands):
                 words = {True: "carries keys", False: "carries none"}
-                self._tell(feed, event.kind, now=words[stands], before=words[not stands])
+                self._changed(feed, event.kind, now=words[stands], before=words[not stands])
 
     def look(self, relay: Relay) -> None:
         """Compares the routes of every relayed link that ends here with those of the last look."""
@@ -61,14 +76,37 @@ class Paths:
         self._routes[feed.link] = now
         self._turn(feed.link, bool(now))
         if before is not None and before != now:
-            self._tell(feed, "route", now=_spoken(now), before=_spoken(before))
+            self._changed(feed, "route", now=_spoken(now), before=_spoken(before))
+
+    def settle(self) -> None:
+        """Tells what was held back of ways that have come to rest. To be called every second or so."""
+        now_s = self._clock.monotonic_s()
+        for name, news in self._news.items():
+            with self._lock:
+                ready = news.quiet and not news.damper.is_held(now_s)
+                quiet, news.quiet = (news.quiet, 0) if ready else (0, news.quiet)
+            if ready:
+                self._tell(self._feeds[name], news.cause, now=news.now, before=news.told, held=quiet)
+                news.told = news.now
+
+    def _changed(self, feed: Feed, cause: str, *, now: str, before: str) -> None:
+        """Tells it, unless the way has been unsteady."""
+        news = self._news[feed.link]
+        with self._lock:
+            is_held = news.damper.change(self._clock.monotonic_s())
+            news.told, news.now, news.cause = news.told if news.quiet else before, now, cause
+            news.quiet += is_held
+        if not is_held:
+            self._tell(feed, cause, now=now, before=before)
+        elif news.quiet == 1:
+            self._tell(feed, cause, kind="path.unsteady", now=now, before=before)
 
     def _turn(self, link: str, stands: bool) -> bool:
         with self._lock:
             was, self._stands[link] = self._stands[link], stands
             return was != stands
 
-    def _tell(self, feed: Feed, cause: str, **words: str) -> None:
+    def _tell(self, feed: Feed, cause: str, kind: str = "", **words: Scalar) -> None:
         users = self.map.drawing((feed,))
         others = [name for name in self.map.others(feed) if self._stands[name]]
         fields: dict[str, Scalar] = {
@@ -80,7 +118,7 @@ class Paths:
             "tunnels": _listed([one.name for one in users if one.kind == "tunnel"]),
             "services": _listed(list(dict.fromkeys(one.service for one in users))),
         }
-        kind = "path.changed" if self._stands[feed.link] or others else "path.lost"
+        kind = kind or ("path.changed" if self._stands[feed.link] or others else "path.lost")
         self._sink.emit(Event(kind, self._clock.now_s(), fields))
 
 

@@ -76,7 +76,6 @@ class Relaying:
         self.links = {name: LinkState() for name in config.relayed_links}
         self._flows: dict[str, deque[tuple[float, int]]] = {name: deque() for name in self.links}
         self._tasks: asyncio.TaskGroup | None = None
-        self._up: set[str] = set()
         self._paths, self._looked_s = paths, float("-inf")
         lines.relay = self._hear
 
@@ -127,13 +126,8 @@ class Relaying:
 
     def _reach(self, neighbour: str, bits: int, rate_bps: int, demand_bps: float) -> None:
         if self._lines.is_up(neighbour):
-            if neighbour not in self._up:
-                self._up.add(neighbour)
-                self._emit("relay.up", peer=neighbour)
             self.relay.up(neighbour, bits, rate_bps, demand_bps)
-        elif neighbour in self._up:
-            self._up.discard(neighbour)
-            self._emit("relay.down", peer=neighbour)
+        else:
             self.relay.down(neighbour)
 
     def _hear(self, neighbour: str, frame: bytes) -> None:
@@ -222,7 +216,7 @@ class Relaying:
             flow.popleft()
         supply = self.relay.supplies.get(name)
         is_fine = bool(flow) or (supply is not None and not supply.wanted)
-        state.connected = is_fine or bool(self._up)
+        state.connected = is_fine or bool(self.relay.near.spans)
         word = "running" if is_fine else "starting"
         state.report = LinkReport(state=word, skr_bps=sum(bits for _, bits in flow) / RATE_WINDOW_S, detail="relayed")
 

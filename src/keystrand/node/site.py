@@ -129,11 +129,12 @@ class SiteNode:
         self.notary = self._notary(signer)
         self.lines = self._lines()
         self.notary.send = self.lines.send
-        self.sink.add(paths := Paths(config, self.clock, self.sink))
+        self.paths = Paths(config, self.clock, self.sink)
+        self.sink.add(self.paths)
         self.relaying: Relaying | None = None
         if config.relay is not None:
             papers = self.store.papers
-            self.relaying = Relaying(config, signer, self.engine, self.lines, papers, self.clock, self.sink, paths)
+            self.relaying = Relaying(config, signer, self.engine, self.lines, papers, self.clock, self.sink, self.paths)
         if self.relaying is not None:
             self.sink.add(self.relaying)
         relayed = {} if self.relaying is None else self.relaying.links
@@ -418,6 +419,7 @@ class SiteNode:
                 self._link_gauges = gauges.links
                 self.metrics.update(gauges)
                 self.feed.update(gauges)
+            self.paths.settle()
             await asyncio.sleep(READING_S)
 
     def _gauges(self, kme: Kme) -> Gauges:

@@ -29,13 +29,14 @@ from keystrand.crypto.onetime import TAG_BYTES, lock, pad_bytes, unlock
 from keystrand.relay.atlas import Atlas, RelayedLink, day_of
 from keystrand.relay.documents import Documents
 from keystrand.relay.linkstate import LinkState
-from keystrand.relay.maintenance import Level, Maintenance
+from keystrand.relay.maintenance import Maintenance
+from keystrand.relay.neighbours import Neighbours
 from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say, Tell, pad_of
 from keystrand.relay.routes import Route, disjoint_routes, fewest_hops
 from keystrand.relay.sharing import Sharing
 from keystrand.relay.split import join, split
 from keystrand.relay.supply import FILL, Fill, Sending, Supply
-from keystrand.wire.relay import Advert, AnyRelayMessage, Carry, Joined, Lost, Place, Span, Taken, Want, context_of
+from keystrand.wire.relay import Advert, AnyRelayMessage, Carry, Joined, Lost, Place, Taken, Want, context_of
 
 SEEN_MAX: Final = 4096  # shares remembered, so that a repeated one is answered and not fetched again
 FETCHING_MAX: Final = 256  # shares whose pads are on their way; more are asked for again by their repetition
@@ -43,7 +44,6 @@ SEQUENCES_MAX: Final = 256  # that a target may be ahead: beyond it, its word is
 SPARE: Final = 4  # pads that a hop has at least where a link above its floor takes one
 PLENTY: Final = 16  # pads with which a hop has enough for everybody: below, links keep to their shares
 WAIT_S: Final = 1.0  # before a link that has no share saved up looks again
-KEPT_S: Final = 60.0  # for so long, what the two neighbours' own applications draw stays theirs in a hop's pool
 SPOILT_MAX: Final = 64  # blocks whose routes are remembered, in case their bits turn out to differ
 
 
@@ -103,8 +103,7 @@ class Relay:
         self.clock, self.entropy = clock, entropy
         self.documents = Documents(site, atlas)
         self.maintenance = Maintenance(site, atlas, state)
-        self.hops: dict[str, Level] = {}
-        self.spans: dict[str, Span] = {}
+        self.near = Neighbours(atlas.neighbours(site))
         self.orders: list[Order] = []
         self.sharing = Sharing(state)
         self.supplies = {link.name: Supply(link) for link in atlas.links.values() if link.origin == site}
@@ -133,15 +132,15 @@ class Relay:
 
     def up(self, neighbour: str, bits: int, rate_bps: int, demand_bps: float = 0.0) -> None:
         """The neighbour's relay answers, and our KME has so many bits for the hop. demand_bps: of others than relays."""
-        if neighbour not in self.spans:
+        now_s = self.clock.monotonic_s()
+        if self.near.up(neighbour, bits=bits, rate_bps=rate_bps, demand_bps=demand_bps, now_s=now_s):
+            self._tell("relay.up", peer=neighbour)
             for advert in self.state.adverts.values():
                 self._say(neighbour, advert)
-        spare_bits, spare_bps = bits - int(KEPT_S * demand_bps), rate_bps - int(demand_bps)
-        self.spans[neighbour] = Span(neighbour, max(0, spare_bits), max(0, spare_bps))
-        self.hops[neighbour] = Level(held_bits=bits, demand_bps=demand_bps)
 
     def down(self, neighbour: str) -> None:
-        self.spans.pop(neighbour, None)
+        for kind in self.near.down(neighbour, now_s=self.clock.monotonic_s()):
+            self._tell(kind, peer=neighbour)
 
     def supply(self, link: str, *, held_bits: int, next_sequence: int, demand_bps: float = 0.0) -> None:
         """What our KME has of a relayed link that begins here, which block it expects next, and how fast it is drawn from."""
@@ -208,10 +207,10 @@ class Relay:
 
     def _advertise(self) -> None:
         links = {name: supply.level for name, supply in self.supplies.items()}
-        needs = self.maintenance.needs(links, self.hops, self._need_bits)
+        needs = self.maintenance.needs(links, self.near.levels, self._need_bits)
         wants = tuple(Want(name, int(s.live_bps), s.is_filling) for name, s in sorted(self.supplies.items()))
-        if (advert := self.state.own(self.spans, self.maintenance.windows, needs, wants)) is not None:
-            self._flood(advert, self.spans)
+        if (advert := self.state.own(self.near.spans, self.maintenance.windows, needs, wants)) is not None:
+            self._flood(advert, self.near.spans)
 
     @property
     def _need_bits(self) -> int:
@@ -313,7 +312,7 @@ class Relay:
 
     def _hear_advert(self, neighbour: str, advert: Advert) -> None:
         if self.state.hear(advert):
-            self._flood(advert, (name for name in self.spans if name != neighbour))
+            self._flood(advert, (name for name in self.near.spans if name != neighbour))
 
     def _flood(self, advert: Advert, neighbours: Iterable[str]) -> None:
         for name in neighbours:
