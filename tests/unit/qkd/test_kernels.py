@@ -105,12 +105,17 @@ def test_shuffle_and_grow_equal_their_textbook_twins(size, seed):
     leaves = slots + order.astype(np.int64) * slots // size
     bit_at[leaves - slots] = np.arange(size)
     rows = np.random.default_rng(seed).integers(0, 2**64, (2, size), dtype=np.uint64)
-    trees = np.zeros(4 * slots, np.uint64)
-    cascade.grow(rows, bit_at, 1, trees)
+    first = 1 << int(seed % slots.bit_length())
+    tree = np.zeros((2, slots), np.uint64)
+    cascade.grow(rows, bit_at, first, tree.reshape(-1))
+
+    def parity(group, node):
+        below = [i for i in range(size) if any(int(leaves[i]) >> k == node for k in range(slots.bit_length()))]
+        return np.bitwise_xor.reduce(rows[group, below])
+
     for group in range(2):
-        for node in range(1, 2 * slots):
-            below = [i for i in range(size) if any(int(leaves[i]) >> k == node for k in range(slots.bit_length()))]
-            assert trees[2 * slots * group + node] == np.bitwise_xor.reduce(rows[group, below])
+        assert tree[group, :first].tolist() == [parity(group, first + block) for block in range(first)]
+        assert tree[group, first:].tolist() == [parity(group, 2 * node) for node in range(first, slots)]
 
 
 @settings(deadline=None, max_examples=20)

@@ -129,7 +129,7 @@ class Forest:
         self.words = weave(sifted, layout.frames, layout.frame_bits)
         self.begun = 0
         self._seed = seed
-        bits, slots, row = layout.frame_bits, layout.leaves, layout.groups * 2 * layout.leaves
+        bits, slots, row = layout.frame_bits, layout.leaves, layout.groups * layout.leaves
         self.natural = (slots + np.arange(bits, dtype=np.int64) * slots // bits).astype(np.int32)
         self.leaves: cascade.Ints = np.zeros((EARLY_PASSES, bits), np.int32)
         self.member: cascade.Words = np.zeros((0, words_for(bits)), np.uint64)
@@ -164,20 +164,27 @@ class Forest:
             return self._begin_late(count)
         self._order(step)
         self.grow(step)
-        first = layout.blocks(step)
-        rows: cascade.Words = self.trees[step].reshape(layout.groups, -1)
-        return rows[:, first : first + layout.blocks_asked(step)]
+        return self.blocks(step)[:, : layout.blocks_asked(step)]
 
-    def grow(self, step: int) -> bool:
-        """The trees of a pass, of the bits as they are now. False where they are there already."""
+    def blocks(self, step: int) -> cascade.Words:
+        """The parities of the blocks of a pass that has grown, or at the receiver where they differ: (groups, blocks), to write to."""
+        rows: cascade.Words = self.trees[step].reshape(self.layout.groups, -1)
+        return rows[:, : self.layout.blocks(step)]
+
+    def grow(self, step: int) -> None:
+        """The trees of a pass, of the bits as they are now, unless they are there already. What is known of the block of a late
+        pass is kept."""
         if self.grown[step]:
-            return False
+            return
+        blocks = self.blocks(step)
+        known = blocks.copy()
         if step >= EARLY_PASSES:
             cascade.settle(self.natural, self.member[step - EARLY_PASSES], self.bit_at[step])
         cascade.grow(self.words, self.bit_at[step], self.layout.blocks(step), self.trees[step])
+        if step >= EARLY_PASSES:
+            blocks[:] = known
         self.split[step] = 0
         self.grown[step] = True
-        return True
 
     def _order(self, step: int) -> None:
         """The bits of an early pass: as they came in the first, permuted in the others."""
@@ -314,7 +321,6 @@ class Corrector:
         self._lanes = layout.lanes
         self._planned = layout.passes
         self._fixed = np.zeros_like(forest.words)
-        self._odd = np.empty_like(forest.trees)
         self._shifts = np.array([layout.shift(step) for step in range(PASSES_MAX)], np.int64)
         self._opening: tuple[int, cascade.Words] | None = (
             None  # first of the passes that open, own parities of its blocks
@@ -369,25 +375,20 @@ class Corrector:
         step, forest = self._forest.begun, self._forest
         count = self._planned - step if step >= EARLY_PASSES else 1
         tops = forest.begin(count)
-        while len(self._odd) < len(forest.trees):
-            self._odd = _doubled(self._odd)
         self._opening, self._pending = (step, tops), tops.shape[1] * self._layout.frames
         return self._fingerprint + bytes([TOPS, step, count])
 
     def _open(self, step: int, tops: cascade.Words, parities: cascade.Words) -> None:
         """Note which blocks of the passes that open are odd."""
-        layout, follows = self._layout, 0 < step < EARLY_PASSES
+        layout, forest, follows = self._layout, self._forest, 0 < step < EARLY_PASSES
         odd = np.zeros((layout.groups, tops.shape[1] + follows), np.uint64)
-        rows = self._odd.reshape(len(self._odd), layout.groups, -1)
-        first = layout.blocks(0)
-        wholes = np.bitwise_xor.reduce(rows[0, :, first : 2 * first], axis=1) if step else self._lanes
+        wholes = np.bitwise_xor.reduce(forest.blocks(0), axis=1) if step else self._lanes
         cascade.compare(tops, self._lanes, parities, wholes, odd)
         if step < EARLY_PASSES:
-            first = layout.blocks(step)
-            self._odd[step] = 0
-            rows[step, :, first : 2 * first] = odd
+            forest.blocks(step)[:] = odd
         else:
-            rows[step : step + odd.shape[1], :, 1] = odd.T
+            for late in range(odd.shape[1]):
+                forest.blocks(step + late)[:, 0] = odd[:, late]
         self._opening = None
 
     def _next_sweep(self) -> bool:
@@ -395,17 +396,15 @@ class Corrector:
         round trip would serve as well. False where it is time for another pass, or all blocks are even."""
         forest, layout = self._forest, self._layout
         counts = np.zeros(forest.begun, np.int64)
-        cascade.paths(self._odd, layout.leaves, self._shifts, counts)
+        cascade.paths(forest.trees, layout.leaves, self._shifts, counts)
         most = int(counts.max(initial=0))
         if most < (layout.frames if forest.begun < self._planned else 1):
             return False
         step = int(np.argmax(2 * counts >= most))
         first = layout.blocks(step)
-        length = cascade.begin(self._odd[step], layout.leaves, first, *forest.here)
+        forest.grow(step)
+        length = cascade.begin(forest.trees[step], layout.leaves, first, *forest.here)
         nodes, open_ = forest.here[0][:length], forest.here[1][:length]
-        if forest.grow(step):
-            self._odd[step] = 0
-            self._odd[step, nodes] = open_
         self._step, self._level, self._length = step, first.bit_length() - 1, length
         self._paths = int(counts[step])
         self._head = self._start_of(step, first, nodes, open_)
@@ -440,7 +439,7 @@ class Corrector:
 
     def _descend(self, parities: cascade.Words) -> None:
         forest, step = self._forest, self._step
-        state = (forest.trees[step], self._odd[step], forest.split[step], forest.bit_at[step])
+        state = (forest.trees[step], forest.split[step], forest.bit_at[step])
         self._length, self._place = cascade.descend(
             *forest.here, self._length, parities, *state, self._turns, self._place, *forest.below
         )
@@ -451,8 +450,7 @@ class Corrector:
         forest = self._forest
         self._paths = 0
         where = (*forest.here, self._length, self._step, forest.begun, self._shifts)
-        maps: tuple[Any, ...] = (forest.leaves, forest.natural, forest.member, forest.grown, forest.bit_at)
-        maps += (forest.trees, self._odd, forest.split)
+        maps: tuple[Any, ...] = (forest.leaves, forest.natural, forest.member, forest.grown, forest.bit_at, forest.trees)
         errors = cascade.mend(*where, forest.words, self._fixed, *maps)
         if errors < 0:
             raise PeerFault("reconciliation answers contradict each other")

@@ -7,9 +7,13 @@ Shapes, with P passes, G groups of 64 frames, B bits a frame and N = 2^depth >= 
   leaves  int32 (E, B)        leaf (a heap index in N .. 2N-1) of each bit in each of the E early passes
   bit_at  int32 (P, N)        the bit of a leaf, -1 for an empty one
   member  uint64 (S, B / 64)  the bits that take part in each late pass, which covers a random half in natural order
-  trees   uint64 (P, G * 2N)  parity of every node down from the blocks; the children of node i of a group are 2i and 2i+1
-  odd     like trees          where the two sides are known to differ in parity; 0 where not known
-  split   like trees          where the parities of both children are known
+  trees   uint64 (P, G * N)   place i of a group: parity of the left child of node i, whose children are nodes 2i and 2i+1; the
+                              F blocks of a pass are nodes F .. 2F-1, and their own parities are in the places 0 .. F-1
+  split   uint64 (P, G * N)   the frames in which the parities of both children of node i are known of the other side
+
+At the receiver a parity that is known of the other side gives way to the difference of the two sides: in the blocks, and
+under the nodes that are split, there in these frames only. A bit that is flipped changes either alike. The right child
+needs no place: one path goes on below a node whose sides differ, and it goes left or right.
 
 A sweep walks one pass from its blocks to the leaves, a level at a time. It is a list of nodes (`nodes` int64: flat index
 into a row of trees) with the frames (`open_` uint64) in which the path to an error goes through that node; so one entry
@@ -56,15 +60,21 @@ def settle(leaves: Ints, member: Words, bit_at: Ints) -> None:
 
 @kernel
 def grow(words: Words, bit_at: Ints, first: int, tree: Words) -> None:
-    """The parity trees (flat, G * 2N) of one pass, from its leaves up to its blocks first .. 2 first - 1."""
+    """The parity trees (flat, G * N) of one pass, from its leaves up to its blocks first .. 2 first - 1."""
     slots = bit_at.size
+    level = np.empty(slots, np.uint64)  # parities of all nodes of a level, left and right
     for group in range(words.shape[0]):
-        base = 2 * slots * group
+        base, width = slots * group, slots
         for slot in range(slots):
             bit = bit_at[slot]
-            tree[base + slots + slot] = words[group, bit] if bit >= 0 else ZERO
-        for node in range(slots - 1, first - 1, -1):
-            tree[base + node] = tree[base + 2 * node] ^ tree[base + 2 * node + 1]
+            level[slot] = words[group, bit] if bit >= 0 else ZERO
+        while width > first:
+            width >>= 1
+            for node in range(width):
+                left = level[2 * node]
+                tree[base + width + node] = left
+                level[node] = left ^ level[2 * node + 1]
+        tree[base : base + first] = level[:first]
 
 
 @kernel
@@ -117,27 +127,33 @@ def alone(node: int, bit_at: Ints) -> bool:
 
 
 @kernel
-def paths(odd: Words, slots: int, shifts: Longs, found: Longs) -> None:
-    """How many blocks of each pass are odd, each frame's counted: found (P,)."""
+def paths(trees: Words, slots: int, shifts: Longs, found: Longs) -> None:
+    """How many blocks of each pass differ, each frame's counted: found (P,)."""
     for step in range(found.size):
         first = slots >> shifts[step]
         found[step] = 0
-        for base in range(0, odd.shape[1], 2 * slots):
-            for node in range(base + first, base + 2 * first):
-                found[step] += count(odd[step, node])
+        for base in range(0, trees.shape[1], slots):
+            for place in range(base, base + first):
+                found[step] += count(trees[step, place])
 
 
 @kernel
-def begin(odd: Words, slots: int, first: int, nodes: Longs, open_: Words) -> int:
-    """List the blocks of one pass that are odd (odd: flat). Returns the length of the list."""
+def begin(tree: Words, slots: int, first: int, nodes: Longs, open_: Words) -> int:
+    """List the blocks of one pass that differ. Returns the length of the list."""
     length = 0
-    for base in range(0, odd.size, 2 * slots):
-        for node in range(base + first, base + 2 * first):
-            if odd[node] != ZERO:
-                nodes[length] = node
-                open_[length] = odd[node]
+    for base in range(0, tree.size, slots):
+        for block in range(first):
+            if tree[base + block] != ZERO:
+                nodes[length] = 2 * base + first + block
+                open_[length] = tree[base + block]
                 length += 1
     return length
+
+
+@kernel
+def place_of(flat: int, node: int) -> int:
+    """Where a tree and `split` hold a node of a list; node: its number within its group."""
+    return ((flat - node) >> 1) + node
 
 
 @kernel
@@ -146,8 +162,9 @@ def wanted(nodes: Longs, open_: Words, length: int, split: Words, bit_at: Ints) 
     inside = 2 * bit_at.size - 1
     asked = 0
     for i in range(length):
-        need = open_[i] & ~split[nodes[i]]
-        if need != ZERO and not alone(nodes[i] & inside, bit_at):
+        node = nodes[i] & inside
+        need = open_[i] & ~split[place_of(nodes[i], node)]
+        if need != ZERO and not alone(node, bit_at):
             asked += count(need)
     return asked
 
@@ -159,10 +176,11 @@ def reply(nodes: Longs, open_: Words, length: int, tree: Words, split: Words, bi
     place = 0
     for i in range(length):
         node = nodes[i] & inside
-        need = open_[i] & ~split[nodes[i]]
+        at = place_of(nodes[i], node)
+        need = open_[i] & ~split[at]
         if need != ZERO and not alone(node, bit_at):
-            place = write(stream, place, gather(tree[nodes[i] + node], need), count(need))
-            split[nodes[i]] |= need
+            place = write(stream, place, gather(tree[at], need), count(need))
+            split[at] |= need
     return place
 
 
@@ -173,7 +191,6 @@ def descend(
     length: int,
     stream: Words,
     tree: Words,
-    odd: Words,
     split: Words,
     bit_at: Ints,
     turns: Words,
@@ -181,7 +198,7 @@ def descend(
     nodes_below: Longs,
     open_below: Words,
 ) -> tuple[int, int]:
-    """Take in the parities of a level (`stream`) and list the odd children; turns: where the path went left, a bit each.
+    """Take in the parities of a level (`stream`) and list the children that differ; turns: where the path went left, a bit each.
 
     Returns the length of the list and the new place in `turns`.
     """
@@ -192,19 +209,18 @@ def descend(
         flat, path = nodes[i], open_[i]
         node = flat & inside
         left = flat + node  # the child 2 * node in the same group
-        need = path & ~split[flat]
-        known = odd[left] & path
+        at = place_of(flat, node)
+        differs, need = tree[at], path & ~split[at]
         if need != ZERO:
             if alone(node, bit_at):
-                known |= need if bit_at[2 * node - slots] >= 0 else ZERO
+                differs = differs & ~need | (need if bit_at[2 * node - slots] >= 0 else ZERO)
             else:
                 number = count(need)
-                theirs = spread(read(stream, heard, number), need)
+                differs ^= spread(read(stream, heard, number), need)
                 heard += number
-                known |= (theirs ^ tree[left]) & need
-            split[flat] |= need
-            odd[left] |= known & need
-            odd[left + 1] |= need & ~known
+            split[at] |= need
+            tree[at] = differs
+        known = differs & path
         place = write(turns, place, gather(known, path), count(path))
         if known != ZERO:
             nodes_below[below] = left
@@ -249,18 +265,14 @@ def follow(
 
 
 @kernel
-def toggle(base: int, leaf: int, shift: int, mask: Any, tree: Words, odd: Words, split: Words) -> None:
-    """Flip one bit of the frames `mask` in one tree, and in what is known about it."""
-    node, first = leaf, leaf >> shift
-    while node >= first:
-        tree[base + node] ^= mask
+def toggle(tree: Words, base: int, leaf: int, shift: int, first: int, mask: Any) -> None:
+    """Flip one bit of the frames `mask` in one tree, whose places of its group start at `base`; first: of its blocks."""
+    node = leaf
+    for _ in range(shift):
+        if node & 1 == 0:
+            tree[base + (node >> 1)] ^= mask
         node >>= 1
-    odd[base + first] ^= mask
-    for level in range(shift - 1, -1, -1):
-        mask = mask & split[base + (leaf >> (level + 1))]
-        if mask == ZERO:
-            return
-        odd[base + (leaf >> level)] ^= mask
+    tree[base + node - first] ^= mask
 
 
 @kernel
@@ -279,19 +291,18 @@ def mend(
     grown: NDArray[np.bool_],
     bit_at: Ints,
     trees: Words,
-    odd: Words,
-    split: Words,
 ) -> int:
     """Flip the bits under the leaves that a sweep of pass `step` ended at, in all passes begun.
 
-    fixed: like `words`, the bits flipped so far. A late pass that has not `grown` its tree knows its root only. Returns the
-    number of bits flipped, -1 where a bit would be flipped twice: parities of one fixed string never ask for that.
+    fixed: like `words`, the bits flipped so far. A late pass that has not `grown` its tree knows its one block only. Returns
+    the number of bits flipped, -1 where a bit would be flipped twice: parities of one fixed string never ask for that.
     """
     slots, early = bit_at.shape[1], leaves.shape[0]
     errors = 0
     for i in range(length):
-        base = nodes[i] & ~(2 * slots - 1)
-        group, bit, mask = base // (2 * slots), bit_at[step, nodes[i] - base - slots], open_[i]
+        leaf = nodes[i] & (2 * slots - 1)
+        group, base = nodes[i] // (2 * slots), (nodes[i] - leaf) >> 1
+        bit, mask = bit_at[step, leaf - slots], open_[i]
         if bit < 0 or fixed[group, bit] & mask != ZERO:
             return -1
         fixed[group, bit] |= mask
@@ -299,11 +310,10 @@ def mend(
         errors += count(mask)
         for other in range(begun):
             if other < early:
-                toggle(base, leaves[other, bit], shifts[other], mask, trees[other], odd[other], split[other])
+                toggle(trees[other], base, leaves[other, bit], shifts[other], slots >> shifts[other], mask)
             elif (member[other - early, bit >> 6] >> np.uint64(bit & 63)) & ONE != ZERO:
                 if grown[other]:
-                    leaf = spread_at[bit]
-                    toggle(base, leaf, shifts[other], mask, trees[other], odd[other], split[other])
+                    toggle(trees[other], base, spread_at[bit], shifts[other], 1, mask)
                 else:
-                    odd[other, base + 1] ^= mask
+                    trees[other, base] ^= mask
     return errors
