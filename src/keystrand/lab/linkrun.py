@@ -27,7 +27,7 @@ from keystrand.qkd.profile import LinkProfile
 if TYPE_CHECKING:
     from keystrand.qkd.distill.authenticate import Segment
     from keystrand.qkd.distill.sift import Sifted
-    from keystrand.qkd.session import Receiver, Transmitter
+    from keystrand.qkd.session import Outcome, Receiver, Transmitter
 
 ROLES: Final = ("transmitter", "receiver")
 LOOK_S: Final = 0.25
@@ -171,6 +171,13 @@ class _Line:
             self._out.append(memoryview(LENGTH.pack(len(frame)) + frame))
         self._flush()
 
+    @property
+    def has_frame(self) -> bool:
+        """Whether `hear` would return at once."""
+        if not self._heard and self._open:
+            self._wait(0)
+        return not self._open or (bool(self._heard) and self._early_s() <= 0)
+
     def hear(self) -> bytes | None:
         """The next frame, waited for; None where the other end has hung up."""
         while not self._heard or self._early_s() > 0:
@@ -272,7 +279,10 @@ class _End:
         begun_s, begun_cpu_s, told_s = time.perf_counter(), time.process_time(), 0.0
         self._feed()
         while look.blocks < self._order.blocks:
-            self._hear()
+            if session.chores and not self._line.has_frame:
+                self._take(session.work())
+            else:
+                self._hear()
             self._feed()
             look.wall_s, look.cpu_s = time.perf_counter() - begun_s, time.process_time() - begun_cpu_s
             if look.wall_s > told_s + LOOK_S:
@@ -293,7 +303,9 @@ class _End:
         frame = self._line.hear()
         if frame is None:
             raise ConnectionError("the other end hung up")
-        outcome = self._session.hear(frame)
+        self._take(self._session.hear(frame))
+
+    def _take(self, outcome: Outcome) -> None:
         look = self._look
         for block in outcome.blocks:
             facts = block.provenance
@@ -330,7 +342,7 @@ def draw_train(order: Order, *, own: bool) -> Sifted:
     bits = rng.integers(0, 2, total, dtype=np.uint8)
     flips = (rng.random(total) < order.qber).astype(np.uint8)
     errors = np.where(bases == TEST_BASIS, flips, 0).astype(np.uint8)
-    return Sifted(bits ^ flips if own else bits, bases, kinds, errors)
+    return Sifted.of(bits ^ flips if own else bits, bases, kinds, errors)
 
 
 def facts_of(looks: dict[str, Look]) -> dict[str, object]:

@@ -277,7 +277,15 @@ class Module:
     async def _act(
         self, session: Transmitter | Receiver, classical: Frames, work: Callable[..., Outcome], *args: object
     ) -> None:
-        """One step of the session, in a thread, and what follows from it, in order."""
+        """One step of the session and the chores that follow from it."""
+        await self._step(session, classical, work, *args)
+        while session.chores:
+            await self._step(session, classical, session.work)
+
+    async def _step(
+        self, session: Transmitter | Receiver, classical: Frames, work: Callable[..., Outcome], *args: object
+    ) -> None:
+        """One step of the session, in a thread, and what comes of it, in order."""
         async with self._turn:
             outcome = await self._in_thread(partial(work, *args))
             self._watch.tell(self._emit)

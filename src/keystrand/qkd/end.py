@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, TypedDict, Unpack
@@ -43,6 +44,15 @@ class Outcome:
     blocks: list[Block] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """What verification compares and amplification starts from."""
+
+    corrected: Bits
+    counts: Counts
+    leak_bits: int
+
+
 @dataclass(slots=True)
 class Work:
     """A block on its way through distillation."""
@@ -56,7 +66,7 @@ class Work:
     corrector: reconcile.Corrector | None = None  # at the receiver, until the tags fit
     waits: bool = False  # at the receiver: nothing more to ask
     tags: int = 0  # of verification, told so far
-    proposed: tuple[Bits, Counts, int] | None = None  # at the receiver: corrected bits, counts, leakage: told in Verify
+    proposed: Proposed | None = None  # at the receiver: told in Verify
     keys: KeyPair | None = None
     block: Block | None = None
     refill: bytes = b""
@@ -100,6 +110,12 @@ class End(ABC):
         self._works: dict[int, Work] = {}  # by sequence, the oldest first
         self._frames: list[bytes] = []
         self._blocks: list[Block] = []
+        self._chores: deque[Callable[[], None]] = deque()
+
+    @property
+    def chores(self) -> int:
+        """Pieces of long work for which the other end need not wait: `work` does them."""
+        return len(self._chores)
 
     @property
     def backlog_blocks(self) -> float:
@@ -135,6 +151,17 @@ class End(ABC):
         else:
             self._react(message)
         return self._outcome()
+
+    def work(self) -> Outcome:
+        """Do the oldest chore, if any: best while no frame waits to be heard, so that the other end is kept at work, too."""
+        if self._chores:
+            self._chores.popleft()()
+        return self._outcome()
+
+    def _settle(self) -> None:
+        """Do all chores: what is heard now builds on them."""
+        while self._chores:
+            self._chores.popleft()()
 
     def sifted(self, first: int, count: int, sifted: Sifted) -> Outcome:
         """Take in a train that was sifted elsewhere, as modules do that sift in hardware; both ends alike and in order."""
@@ -221,25 +248,31 @@ class End(ABC):
         rules = self.profile.distillation
         return bound_bits(counts, proof=rules.proof, leak_bits=leak_bits, eps_sec=rules.eps_sec, eps_cor=rules.eps_cor)
 
-    def _finish(self, work: Work, corrected: Bits, counts: Counts, leak_bits: int, message: wire.Amplify) -> None:
-        """Make the block, up to the tags. Raises BlockRejected where the judge wants none of it, or PeerFault where `message`
-        asks for too much. What is judged here has refilled no stock and left for no KME."""
+    def _accept(self, work: Work, counts: Counts, leak_bits: int, message: wire.Amplify) -> int:
+        """The bound of a block that may be made. Raises BlockRejected where the judge wants none of it, or PeerFault where
+        `message` asks for too much. What is judged here has refilled no stock and left for no KME."""
         self.judge(work.pulses, counts)
         bound = self._bound(counts, leak_bits)
         length, refill = message.secret_bits, message.refill_bytes
         if length > bound or length % 8 or refill % PAIR_BYTES or 8 * refill >= length:
             raise PeerFault(f"{length} bits with {refill} bytes for tags are not to be had of a bound of {bound}")
-        if len(message.seed) != amplify.seed_bytes(corrected.size):
+        if len(message.seed) != amplify.seed_bytes(work.raw.bits.size):
             raise PeerFault("the seed of the amplification has the wrong length")
-        with self.stages.of("amplify", corrected.size):
-            secret = amplify.amplify(corrected, seed=message.seed, length_bits=length).reveal()
+        return bound
+
+    def _make(self, work: Work, proposed: Proposed, bound: int, message: wire.Amplify) -> None:
+        """Make the block, up to the tags."""
+        with self.stages.of("amplify", proposed.corrected.size):
+            amplified = amplify.amplify(proposed.corrected, seed=message.seed, length_bits=message.secret_bits)
+            secret = amplified.reveal()
+        refill = message.refill_bytes
         work.refill, material = secret[:refill], secret[refill:]
         assert 8 * (len(material) + len(work.refill)) <= bound, "a block may not exceed its bound"
         work.block = Block(
             link=self.link,
             sequence=work.sequence,
             material=Secret(material),
-            provenance=self._provenance(work, counts, bound, leak_bits, len(material)),
+            provenance=self._provenance(work, proposed.counts, bound, proposed.leak_bits, len(material)),
         )
 
     def _provenance(self, work: Work, counts: Counts, bound: int, leak_bits: int, length_bytes: int) -> Provenance:
@@ -296,6 +329,7 @@ class End(ABC):
 
     def _oldest(self, sequence: int) -> Work:
         """The block that is being verified and signed: one at a time, in order, so that both ends take the same keys."""
+        self._settle()
         work = self._in_work(sequence)
         if sequence != next(iter(self._works)):
             raise PeerFault(f"block {sequence} is not the oldest in work")

@@ -13,7 +13,8 @@
     Delivered                ->
 
 Up to four blocks are corrected at once, so that both ends have work while an answer is under way. From Verify on
-they go one by one and in order. Frames keep their order, so a tag covers what was said of later blocks as well.
+they go one by one and in order. Frames keep their order, so a tag covers what was said of later blocks as well. Amplification
+is a chore: the transmitter sends the seed before it hashes, and both ends do so at the same time.
 
 The ends share nothing but these frames and the start key. Each computes the bound by itself and refuses to go above it.
 Whatever goes wrong ends the run: the error is raised, the driver says Abort and opens a new run with a new seed.
@@ -42,6 +43,7 @@ from keystrand.qkd.end import (
     BlockRejected,
     End,
     Outcome,
+    Proposed,
     Standing,
     Work,
     estimate_qber,
@@ -143,8 +145,10 @@ class Transmitter(End):
         leak_bits = self._leak_bits(work, work.oracle.leak_bits)
         work.oracle = None
         answer = self._amplify(work, self._bound(counts, leak_bits))
-        self._finish(work, work.raw.bits, counts, leak_bits, answer)
+        bound = self._accept(work, counts, leak_bits, answer)
         self._say(answer)
+        proposed = Proposed(work.raw.bits, counts, leak_bits)
+        self._chores.append(lambda: self._make(work, proposed, bound, answer))
 
     def _refuse(self, work: Work) -> None:
         if work.tags >= VERIFICATIONS_MAX:
@@ -250,7 +254,7 @@ class Receiver(End):
             errors = work.raw.errors(corrected)
         counts = self._counts(work, errors)
         work.tags += 1
-        work.proposed = (corrected, counts, self._leak_bits(work, corrector.leak_bits))
+        work.proposed = Proposed(corrected, counts, self._leak_bits(work, corrector.leak_bits))
         seed = self._entropy.bytes(verify.SEED_BYTES)
         with self.stages.of("verify", corrected.size):
             tag = verify.tag(corrected, seed=seed)
@@ -279,9 +283,12 @@ class Receiver(End):
         work = self._oldest(message.sequence)
         if work.proposed is None or work.block is not None:
             raise PeerFault("amplification out of turn")
-        corrected, counts, leak_bits = work.proposed
-        self._finish(work, corrected, counts, leak_bits, message)
-        work.corrector = None
+        proposed, work.corrector = work.proposed, None
+        bound = self._accept(work, proposed.counts, proposed.leak_bits, message)
+        self._chores.append(lambda: self._conclude(work, proposed, bound, message))
+
+    def _conclude(self, work: Work, proposed: Proposed, bound: int, message: wire.Amplify) -> None:
+        self._make(work, proposed, bound, message)
         work.keys = keys = self.pool.take()
         self._sign(work, keys, keys.receiver)
 

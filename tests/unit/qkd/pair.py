@@ -67,7 +67,9 @@ class Pair:
         profile: LinkProfile = SMALL,
         wire: Wire = honest,
         attack: Disturbance | None = None,
+        busy: bool = False,  # then the transmitter does its chores only when what it hears makes it
     ) -> None:
+        self.busy = busy
         self.alice, self.bob, self.wire = alice, bob, wire
         secret = Secret(SeededEntropy(seed).bytes(32))
         ends = {"link": "east"}
@@ -122,7 +124,10 @@ class Pair:
         for frame in frames:
             arrived = self.wire(direction, frame)
             if arrived is not None:
-                outcome = end.hear(arrived)
-                side.blocks += outcome.blocks
-                answers += outcome.frames
+                outcomes = [end.hear(arrived)]
+                while end.chores and not (self.busy and end is self.transmitter):
+                    outcomes.append(end.work())
+                for outcome in outcomes:
+                    side.blocks += outcome.blocks
+                    answers += outcome.frames
         return answers

@@ -107,7 +107,7 @@ def test_shuffle_and_grow_equal_their_textbook_twins(size, seed):
     rows = np.random.default_rng(seed).integers(0, 2**64, (2, size), dtype=np.uint64)
     first = 1 << int(seed % slots.bit_length())
     tree = np.zeros((2, slots), np.uint64)
-    cascade.grow(rows, bit_at, first, tree.reshape(-1))
+    cascade.grow(rows, bit_at, first, tree.reshape(-1), np.empty(slots, np.uint64))
 
     def parity(group, node):
         below = [i for i in range(size) if any(int(leaves[i]) >> k == node for k in range(slots.bit_length()))]

@@ -19,7 +19,7 @@ from keystrand.qkd.distill.estimate import Counts, lim
 from keystrand.qkd.distill.reconcile import BLOCKS_IN_WORK_MAX, blocks_in_work
 from keystrand.qkd.optics_attacks import InterceptResend
 from keystrand.qkd.profile import Distillation, Fibre, Proof, Source
-from keystrand.qkd.session import BlockRejected
+from keystrand.qkd.session import BlockRejected, Outcome
 from keystrand.qkd.stages import STAGES
 from keystrand.wire import classical as wire
 
@@ -49,6 +49,14 @@ def test_I2_both_ends_distil_the_same_blocks():
 
 
 @pytest.mark.proves("R024")
+def test_chores_may_wait_until_what_is_heard_builds_on_them():
+    alice, bob = Side(), Side()
+    pair = Pair(alice, bob, busy=True)
+    pair.run(2)
+    assert same(alice, bob)
+    assert pair.transmitter.work() == Outcome()  # nothing is left to do
+
+
 def test_no_block_is_longer_than_its_bound_and_every_disclosed_bit_is_counted():
     disclosed = []
 

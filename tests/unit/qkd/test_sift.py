@@ -11,6 +11,7 @@ from keystrand.core.errors import PeerFault
 from keystrand.core.secret import Secret
 from keystrand.qkd.choices import ChoiceStream
 from keystrand.qkd.distill.sift import Sifted, SiftedBuffer, announce, conclude, match
+from keystrand.qkd.kernels import sift as kernel
 from keystrand.qkd.optics import Clicks
 from keystrand.qkd.profile import Source
 
@@ -21,7 +22,7 @@ def drawn(size, levels, rng):
     bases = (rng.random(size) < 0.2).astype(np.uint8)
     errors = (rng.random(size) < 0.1).astype(np.uint8) * bases
     bits, kinds = rng.integers(0, 2, size, dtype=np.uint8), rng.integers(0, levels, size, dtype=np.uint8)
-    return Sifted(bits, bases, kinds, errors)
+    return bits, bases, kinds, errors
 
 
 def textbook_cut(clicks, size, levels):
@@ -42,24 +43,26 @@ def textbook_cut(clicks, size, levels):
 
 
 @settings(deadline=None)
-@given(st.integers(0, 2**32), st.integers(2, 3), st.lists(st.integers(0, 90), min_size=1, max_size=6), st.data())
+@given(st.integers(0, 2**32), st.integers(2, 3), st.lists(st.integers(0, 400), min_size=1, max_size=6), st.data())
 def test_blocks_equal_their_textbook_twin(seed, levels, sizes, data):
     rng = np.random.default_rng(seed)
     buffer, clicks = SiftedBuffer(levels), []
     for number, size in enumerate(sizes):
         part = drawn(size, levels, rng)
-        buffer.add(part, 1000 * (number + 1))
-        clicks += zip(part.bits, part.bases, part.intensities, part.errors, strict=True)
+        buffer.add(Sifted.of(*part), 1000 * (number + 1))
+        clicks += zip(*part, strict=True)
     assert buffer.key_bits == sum(not basis for _, basis, _, _ in clicks)
     ends = [0]
     while buffer.key_bits:
         size = data.draw(st.integers(1, buffer.key_bits))
         bits, kinds, key, test, wrong, clicks = textbook_cut(clicks, size, levels)
         raw = buffer.cut(size)
-        assert (raw.bits.tolist(), raw.intensities.tolist()) == (bits, kinds)
+        weak, vacuum = (np.unpackbits(kind.view(np.uint8), bitorder="little") for kind in raw.kinds)
+        assert (raw.bits.tolist(), (weak + 2 * vacuum)[:size].tolist()) == (bits, kinds)
+        assert not (weak[size:] | vacuum[size:]).any()
         assert (raw.key, raw.test, raw.test_errors) == (tuple(key), tuple(test), tuple(wrong))
         flipped = rng.random(size) < 0.3
-        by_level = tuple(int(np.count_nonzero(flipped & (raw.intensities == level))) for level in range(levels))
+        by_level = tuple(int(np.count_nonzero(flipped & (np.array(kinds) == level))) for level in range(levels))
         assert raw.errors(raw.bits ^ flipped) == by_level
         ends.append(buffer.end_pulse)
     assert ends == sorted(ends)
@@ -77,11 +80,15 @@ def test_both_ends_sift_alike(source):
     clicks = Clicks(indices, bases, bits)
     answer, alice = match(announce(0, 100_000, clicks), stream)
     bob = conclude(clicks, answer, levels=len(source.intensities))
-    for ours, theirs in ((alice.bits, bob.bits), (alice.bases, bob.bases), (alice.intensities, bob.intensities)):
-        assert ours.tolist() == theirs.tolist()
-    assert set(bob.intensities.tolist()) == set(range(len(source.intensities)))
-    assert bob.intensities.tolist() == sent.intensities[bases == sent.bases].tolist()
-    assert not bob.errors.any()
+    for row in (kernel.WEAK, kernel.VACUUM, kernel.BASES):
+        assert alice.streams[row].tolist() == bob.streams[row].tolist()
+    rows = [np.unpackbits(row.view(np.uint8), count=bob.size, bitorder="little") for row in bob.streams]
+    kinds = rows[kernel.WEAK] + 2 * rows[kernel.VACUUM]
+    assert set(kinds.tolist()) == set(range(len(source.intensities)))
+    assert kinds.tolist() == sent.intensities[bases == sent.bases].tolist()
+    assert not rows[kernel.ERRORS].any()
+    assert rows[kernel.BITS].tolist() == sent.bits[bases == sent.bases].tolist()
+    assert alice.streams[kernel.BITS].tolist() == bob.streams[kernel.BITS].tolist()
 
 
 def test_intensities_that_cannot_be_are_refused():

@@ -167,7 +167,7 @@ class Forest:
         return self.blocks(step)[:, : layout.blocks_asked(step)]
 
     def blocks(self, step: int) -> cascade.Words:
-        """The parities of the blocks of a pass that has grown, or at the receiver where they differ: (groups, blocks), to write to."""
+        """The parities of a pass's blocks, or at the receiver where they differ: (groups, blocks), a view to write to."""
         rows: cascade.Words = self.trees[step].reshape(self.layout.groups, -1)
         return rows[:, : self.layout.blocks(step)]
 
@@ -180,7 +180,8 @@ class Forest:
         known = blocks.copy()
         if step >= EARLY_PASSES:
             cascade.settle(self.natural, self.member[step - EARLY_PASSES], self.bit_at[step])
-        cascade.grow(self.words, self.bit_at[step], self.layout.blocks(step), self.trees[step])
+        level = self.below[1]  # not in use between sweeps
+        cascade.grow(self.words, self.bit_at[step], self.layout.blocks(step), self.trees[step], level)
         if step >= EARLY_PASSES:
             blocks[:] = known
         self.split[step] = 0
@@ -450,7 +451,14 @@ class Corrector:
         forest = self._forest
         self._paths = 0
         where = (*forest.here, self._length, self._step, forest.begun, self._shifts)
-        maps: tuple[Any, ...] = (forest.leaves, forest.natural, forest.member, forest.grown, forest.bit_at, forest.trees)
+        maps: tuple[Any, ...] = (
+            forest.leaves,
+            forest.natural,
+            forest.member,
+            forest.grown,
+            forest.bit_at,
+            forest.trees,
+        )
         errors = cascade.mend(*where, forest.words, self._fixed, *maps)
         if errors < 0:
             raise PeerFault("reconciliation answers contradict each other")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from keystrand.core.errors import PeerFault
 from keystrand.qkd.choices import TEST_BASIS, Bits, ChoiceStream
 from keystrand.qkd.distill.estimate import Counts
+from keystrand.qkd.distill.packed import Words, from_bytes, to_bytes, words_for
 from keystrand.qkd.kernels import sift as kernel
 from keystrand.qkd.optics import Clicks
 from keystrand.qkd.profile import Source
@@ -37,12 +39,22 @@ def unpack(packed: bytes, count: int, *, what: str) -> Bits:
 
 @dataclass(frozen=True, slots=True)
 class Sifted:
-    """Clicks in matching bases, in order: own bit, basis, intensity, and (test basis only) whether the ends differ."""
+    """Clicks in matching bases, in order: `streams` of packed bits, rows as kernels/sift.py names them: own bit, whether it
+    came of weak light or of vacuum, basis, and (test basis only) whether the ends differ."""
 
-    bits: Bits
-    bases: Bits
-    intensities: Bits
-    errors: Bits
+    size: int
+    streams: Words
+
+    @classmethod
+    def of(cls, bits: Bits, bases: Bits, intensities: Bits, errors: Bits) -> Self:
+        """Pack arrays of equal length, one value a click; intensities: 0, 1 or 2."""
+        rows = (bits, intensities & 1, intensities >> 1, bases, errors)
+        return cls(bits.size, np.stack([from_bytes(np.packbits(row, bitorder="little").tobytes()) for row in rows]))
+
+    @property
+    def key_bits(self) -> int:
+        """Clicks in the key basis."""
+        return self.size - int(np.bitwise_count(self.streams[kernel.BASES]).sum())
 
 
 def announce(first: int, count: int, clicks: Clicks) -> Detections:
@@ -77,12 +89,13 @@ def match(detections: Detections, stream: ChoiceStream) -> tuple[Sifting, Sifted
     same = sent.bases == bases
     test = bases[same] == TEST_BASIS
     errors = np.where(test, theirs[same] ^ sent.bits[same], 0).astype(np.uint8)
-    sifted = Sifted(sent.bits[same], bases[same], sent.intensities[same], errors)
+    kept, intensities = sent.bits[same], sent.intensities[same]
+    sifted = Sifted.of(kept, bases[same], intensities, errors)
     answer = Sifting(
         first=detections.first,
         matches=pack(same.astype(np.uint8)),
-        intensities=_told(sifted.intensities, stream.levels),
-        test_bits=pack(sifted.bits[test]),
+        intensities=_told(intensities, stream.levels),
+        test_bits=pack(kept[test]),
     )
     return answer, sifted
 
@@ -115,15 +128,16 @@ def conclude(clicks: Clicks, sifting: Sifting, *, levels: int) -> Sifted:
     test = bases == TEST_BASIS
     errors = np.zeros(bits.size, np.uint8)
     errors[test] = unpack(sifting.test_bits, int(np.count_nonzero(test)), what="test bits") ^ bits[test]
-    return Sifted(bits, bases, intensities, errors)
+    return Sifted.of(bits, bases, intensities, errors)
 
 
 @dataclass(frozen=True, slots=True)
 class RawBlock:
-    """One block before error correction: bits and intensities of the key basis, counts of both bases by intensity."""
+    """One block before error correction: bits of the key basis, which of them came of weak pulses and which of vacuum (two
+    streams of packed bits), counts of both bases by intensity."""
 
     bits: Bits
-    intensities: Bits
+    kinds: Words
     key: tuple[int, ...]
     test: tuple[int, ...]
     test_errors: tuple[int, ...]
@@ -145,9 +159,9 @@ class RawBlock:
 
     def errors(self, corrected: Bits) -> tuple[int, ...]:
         """How many bits were corrected, by intensity."""
-        wrong = self.bits ^ corrected
-        by_level = [_ones(wrong & (self.intensities >> np.uint8(level))) for level in range(len(self.key) - 1)]
-        return (_ones(wrong) - sum(by_level), *by_level)
+        wrong = from_bytes(np.packbits(self.bits ^ corrected, bitorder="little").tobytes())[: self.kinds.shape[1]]
+        by_level = [int(np.bitwise_count(wrong & kind).sum()) for kind in self.kinds[: len(self.key) - 1]]
+        return (int(np.bitwise_count(wrong).sum()) - sum(by_level), *by_level)
 
 
 @dataclass(slots=True)
@@ -163,18 +177,17 @@ class SiftedBuffer:
     def add(self, sifted: Sifted, end_pulse: int) -> None:
         """The clicks of a train that ends before `end_pulse`."""
         self._parts.append((sifted, end_pulse))
-        self.key_bits += sifted.bases.size - _ones(sifted.bases)
+        self.key_bits += sifted.key_bits
 
     def cut(self, size_bits: int) -> RawBlock:
         """Exactly `size_bits` bits of the key basis, as the proofs want it, and the test clicks that lie between them."""
         assert self.key_bits >= size_bits > 0
-        key, kinds = (np.zeros(size_bits + -size_bits % 8, np.uint8) for _ in range(2))
+        key = np.zeros((3, words_for(size_bits) + 1), np.uint64)
         filled, seen = 0, np.zeros((3, 3), np.int64)
         while filled < size_bits:
             part, end = self._parts[0]
-            clicks = (part.bits, part.bases, part.intensities, part.errors)
-            before, size = self._used, part.bits.size
-            filled, self._used = kernel.divide(*clicks, before, key, kinds, filled, size_bits, seen)
+            before, size = self._used, part.size
+            filled, self._used = kernel.divide(part.streams, size, before, key, filled, size_bits, seen)
             if self._used == size:
                 self.end_pulse, self._used = end, 0
                 self._parts.popleft()
@@ -182,9 +195,5 @@ class SiftedBuffer:
                 self.end_pulse += (end - self.end_pulse) * (self._used - before) // (size - before)
         self.key_bits -= size_bits
         counts = [tuple(row[: self.levels]) for row in seen.tolist()]
-        return RawBlock(key[:size_bits], kinds[:size_bits], *counts)
-
-
-def _ones(bits: Bits) -> int:
-    """How many of these 0/1 are 1."""
-    return int(np.count_nonzero(bits.view(np.bool_)))
+        packed = np.frombuffer(to_bytes(key[kernel.BITS], size_bits), np.uint8)
+        return RawBlock(np.unpackbits(packed, count=size_bits, bitorder="little"), key[kernel.WEAK :], *counts)

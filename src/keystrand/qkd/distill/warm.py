@@ -11,6 +11,7 @@ import numpy as np
 
 from keystrand.core.clock import SystemEntropy
 from keystrand.qkd.distill import amplify, reconcile, verify
+from keystrand.qkd.distill.sift import Sifted, SiftedBuffer
 from keystrand.qkd.profile import LinkProfile, Scheme
 
 M_TRIM_THRESHOLD: Final = -1  # malloc.h of glibc
@@ -25,6 +26,7 @@ def warm_up(profile: LinkProfile | None = None) -> None:
     """One small block through everything that the link of `profile` uses; all schemes where none is given."""
     keep_memory()
     schemes = [reconcile.choose(profile)] if profile else [Scheme.CASCADE, Scheme.LDPC]
+    _sift()
     for scheme in schemes:
         _distil(scheme)
 
@@ -36,6 +38,12 @@ def keep_memory() -> None:
         allocator = ctypes.CDLL(None).mallopt
         for option, value in ((M_TRIM_THRESHOLD, KEPT_BYTES), (M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)):
             allocator(option, value)
+
+
+def _sift() -> None:
+    nothing, buffer = np.zeros(WARM_BITS, np.uint8), SiftedBuffer(2)
+    buffer.add(Sifted.of(nothing, nothing, nothing, nothing), 1)
+    buffer.cut(WARM_BITS)
 
 
 def _distil(scheme: Scheme) -> None:

@@ -59,10 +59,11 @@ def settle(leaves: Ints, member: Words, bit_at: Ints) -> None:
 
 
 @kernel
-def grow(words: Words, bit_at: Ints, first: int, tree: Words) -> None:
-    """The parity trees (flat, G * N) of one pass, from its leaves up to its blocks first .. 2 first - 1."""
+def grow(words: Words, bit_at: Ints, first: int, tree: Words, level: Words) -> None:
+    """The parity trees (flat, G * N) of one pass, from its leaves up to its blocks first .. 2 first - 1.
+
+    level: room for N words, the parities of all nodes of a level."""
     slots = bit_at.size
-    level = np.empty(slots, np.uint64)  # parities of all nodes of a level, left and right
     for group in range(words.shape[0]):
         base, width = slots * group, slots
         for slot in range(slots):
@@ -74,7 +75,8 @@ def grow(words: Words, bit_at: Ints, first: int, tree: Words) -> None:
                 left = level[2 * node]
                 tree[base + width + node] = left
                 level[node] = left ^ level[2 * node + 1]
-        tree[base : base + first] = level[:first]
+        for block in range(first):
+            tree[base + block] = level[block]
 
 
 @kernel
@@ -198,9 +200,9 @@ def descend(
     nodes_below: Longs,
     open_below: Words,
 ) -> tuple[int, int]:
-    """Take in the parities of a level (`stream`) and list the children that differ; turns: where the path went left, a bit each.
+    """Take in the parities of a level (`stream`) and list the children that differ.
 
-    Returns the length of the list and the new place in `turns`.
+    turns: where the paths went left, a bit each. Returns the length of the list and the new place in `turns`.
     """
     slots = bit_at.size
     inside = 2 * slots - 1

@@ -224,7 +224,8 @@ def _square(work: Words, window: int, vector: int, out: int, spare: int, count: 
 
 @kernel
 def _copy(work: Words, out: int, a: int, size: int) -> None:
-    work[out : out + size] = work[a : a + size]
+    for i in range(size):
+        work[out + i] = work[a + i]
 
 
 @kernel

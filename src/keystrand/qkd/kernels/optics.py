@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from keystrand.qkd.kernels import kernel
+from keystrand.qkd.kernels import allocating, kernel
 
 FAR: Final = np.int64(2**62)
 COHERENT: Final = -1  # in `numbers`: a coherent state of mean `photons`
@@ -32,7 +32,7 @@ STATES: Final = 4
 WINDOW_GATES: Final = 4096  # blinding is on or off for so many gates at a time
 
 
-@kernel
+@allocating
 def gaps(rng: Any, probability: float, first: int, stop: int, out: NDArray[np.int64]) -> int:
     """Ascending gates of first .. stop - 1, each present with `probability`, until `out` is full. Returns how many."""
     if probability <= 0:
@@ -66,7 +66,7 @@ def is_blinded(gate: int, share: float) -> bool:
     return (word ^ (word >> 13)) < share * 4294967296
 
 
-@kernel
+@allocating
 def blinded(gates: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
     """`is_blinded` of many gates."""
     out = np.empty(gates.size, np.bool_)
@@ -153,7 +153,7 @@ def unlit(gate: int, dark0: int, dark1: int, quiet: bool, state: NDArray[np.int6
     return 0 if quiet else hits
 
 
-@kernel
+@allocating
 def receive(
     rng: Any,
     first: int,
