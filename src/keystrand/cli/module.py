@@ -45,5 +45,6 @@ def _run(config: ModuleConfig) -> None:
     from keystrand.node.module import run_module
     from keystrand.observe.logs import LogSink, configure_logs
 
-    configure_logs(level=config.log.level, form=config.log.format)
+    log = config.log
+    configure_logs(level=log.level, form=log.format, collector=log.collector, program="keystrand-module")
     run_until_stopped(run_module(config, sink=LogSink(config.module.module_id)))

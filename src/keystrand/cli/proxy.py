@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from keystrand.cli.options import FILE
 from keystrand.cli.terminal import say
 
 
@@ -30,8 +31,22 @@ from keystrand.cli.terminal import say
 @click.option(
     "--connections-max", default=1000, show_default=True, type=click.IntRange(1, 100_000), help="Refuse more."
 )
+@click.option("--tunnel", default="", help="Name of the tunnel, for the log.")
+@click.option("--log-level", default="info", show_default=True, help="As level in [log].")
+@click.option("--log-format", default="auto", show_default=True, help="As format in [log].")
+@click.option("--log-collector", type=FILE, default=None, help="As collector in [log].")
 def command(
-    socket: Path, role: str, listen: str, connect: str, peer_sae: str, drain_s: float, connections_max: int
+    socket: Path,
+    role: str,
+    listen: str,
+    connect: str,
+    peer_sae: str,
+    drain_s: float,
+    connections_max: int,
+    tunnel: str,
+    log_level: str,
+    log_format: str,
+    log_collector: Path | None,
 ) -> None:
     """Carry TCP connections through TLS 1.3 under keys that a tunnel of kind `tls` brings over SOCKET.
 
@@ -42,12 +57,14 @@ def command(
     from keystrand.cli.loop import run_until_stopped
     from keystrand.config.values import Address
     from keystrand.core.errors import BadRequest
+    from keystrand.observe.logs import LogSink, configure_logs
     from keystrand.transport.tls.control import ControlServer
     from keystrand.transport.tls.proxy import Proxy, Way
     from keystrand.transport.tunnel.contract import Role
 
     try:
         here, there = Address(listen), Address(connect)
+        configure_logs(level=log_level, form=log_format, collector=log_collector, program="keystrand-proxy")
     except ValueError as error:
         raise BadRequest(str(error)) from None
     way = Way(
@@ -62,7 +79,7 @@ def command(
     file = socket.absolute()
 
     async def serve() -> None:
-        await ControlServer(Proxy(way), file).run()
+        await ControlServer(Proxy(way), file, LogSink(), tunnel).run()
 
     say(f"proxy: {role}, {listen} to {connect}, keys by {socket}")
     run_until_stopped(serve())

@@ -44,7 +44,8 @@ def command(names: tuple[str, ...], config_file: Path) -> None:
         _check(tunnel_of(config, name, config_file), name, config_file)
     if not names:
         raise ConfigError("no tunnel is configured", path=str(config_file), hint="add a table [tunnel.NAME]")
-    configure_logs(level=config.log.level, form=config.log.format)
+    log = config.log
+    configure_logs(level=log.level, form=log.format, collector=log.collector, program="keystrand-tunnel")
     with contextlib.ExitStack() as held:
         saes = dict.fromkeys(config.tunnel[name].sae for name in names)
         reports = {sae: _reports_of(config, sae, held) for sae in saes}

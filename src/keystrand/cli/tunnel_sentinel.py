@@ -25,7 +25,8 @@ def command(names: tuple[str, ...], config_file: Path) -> None:
     from keystrand.transport.tunnel.sentinel import Post, Sentinel
 
     config = site_of(config_file)
-    configure_logs(level=config.log.level, form=config.log.format)
+    log = config.log
+    configure_logs(level=log.level, form=log.format, collector=log.collector, program="keystrand-sentinel")
     posts = []
     for name in names:
         tunnel, place = config.tunnel[name], place_of(config, name)

@@ -197,7 +197,7 @@ class Gateway(Section, frozen=True, kw_only=True):
 
 
 class Log(Section, frozen=True, kw_only=True):
-    """The program's own log, on stderr. Audit is separate and cannot be turned off."""
+    """The program's own log, on stderr, and for a collector. Audit is separate and cannot be turned off."""
 
     level: Annotated[
         Literal["debug", "info", "notice", "warning", "alert"], Meta(description="least severity that is written")
@@ -205,6 +205,12 @@ class Log(Section, frozen=True, kw_only=True):
     format: Annotated[Literal["auto", "json", "human"], Meta(description="auto: human on a terminal, else json")] = (
         "auto"
     )
+    collector: Annotated[
+        Path | None,
+        Meta(
+            description="Unix socket of this machine's collector, such as /dev/log; each line goes there, too, as JSON"
+        ),
+    ] = None
 
 
 class SiteConfig(Section, frozen=True, kw_only=True):

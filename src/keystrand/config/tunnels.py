@@ -15,7 +15,7 @@ from keystrand.core.errors import BadRequest, ConfigError
 from keystrand.core.identity import check_name
 from keystrand.core.protection import Protection
 from keystrand.transport.tunnel.agreement import Pace
-from keystrand.transport.tunnel.contract import Place, Role
+from keystrand.transport.tunnel.contract import LogTo, Place, Role
 from keystrand.transport.tunnel.guard import Fallback
 from keystrand.transport.tunnel.kinds import Kind, find
 from keystrand.transport.tunnel.runner import Terms
@@ -120,7 +120,8 @@ def place_of(config: SiteConfig, name: str) -> Place:
     """Where the connector of tunnel `name` stands."""
     tunnel = config.tunnel[name]
     folder = config.site.state_dir / "tunnels" / name
-    return Place(tunnel=name, role=tunnel.plays, sae=tunnel.sae, peer_sae=tunnel.peer_sae, state_dir=folder)
+    log = LogTo(config.log.level, config.log.format, str(config.log.collector or ""))
+    return Place(tunnel=name, role=tunnel.plays, sae=tunnel.sae, peer_sae=tunnel.peer_sae, state_dir=folder, log=log)
 
 
 def check_tunnels(config: SiteConfig) -> Iterator[Fault]:

@@ -128,6 +128,11 @@ KINDS: Final = MappingProxyType(
         "tunnel.restored": _N,  # the required protection is back, after a fallback or a block
         "tunnel.fallback": _A,  # in use below the protection that was asked for, for a limited time
         "tunnel.fault": _W,  # what was tidied up could not be: reason
+        # a proxy of a TLS tunnel, as a program of its own
+        "proxy.up": _N,
+        "proxy.down": _N,
+        "proxy.blocked": _W,  # every connection was cut, and none begins
+        "proxy.step": _I,  # what its connector had it do with a key: step (activate, confirm, retire, drop), number
         # the edge and the site
         "tls.refused": _N,
         "tls.reloaded": _N,

@@ -19,7 +19,8 @@ async def run_site(config: SiteConfig, *, restored: bool = False, file: Path | N
 
     restored: its store was put back from a backup, so a new epoch begins.
     """
-    configure_logs(level=config.log.level, form=config.log.format)
+    log = config.log
+    configure_logs(level=log.level, form=log.format, collector=log.collector, program="keystrand-serve")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -125,6 +125,24 @@ def test_a_folder_where_others_may_drop_files_is_refused(tmp_path: Path) -> None
     append(files[0], FILES)
 
 
+def test_files_are_refused_where_a_site_has_replicas(tmp_path: Path) -> None:
+    files = [found_site(tmp_path / name, name, base_port=21_800 + 10 * n) for n, name in enumerate(("alpha", "bravo"))]
+    join_peer(files[0], read_card(card_of(files[1]).text().encode()))
+    (files[0].parent / "drop").mkdir(mode=0o700)
+    append(files[0], FILES)
+    text = files[0].read_text()
+    files[0].write_text(text.replace("[site]\n", '[site]\nstore = "postgresql://localhost/site"\n', 1))
+    told = [str(fault) for fault in site_faults(files[0])]
+    assert any("files lie on one machine" in fault and ".toml:" in fault for fault in told), told
+    files[0].write_text(
+        files[0]
+        .read_text()
+        .replace('"files"', '"push"')
+        .replace("[sources.fibre.files]\nfolder", "[sources.fibre.push]\nmodule")
+    )
+    assert not any("replicas" in str(fault) for fault in site_faults(files[0]))
+
+
 def test_a_device_that_pushes_needs_a_listener(file: Path) -> None:
     text = file.read_text()
     start = text.index("[sources.fibre]")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -166,3 +169,19 @@ def test_every_severity_is_a_level_that_a_site_may_state(severity: Severity) -> 
     configure_logs(level=severity.value, stream=stream, form="json")
     LogSink("alpha").emit(Event("block.quarantined", 0.0))
     assert "block.quarantined" in stream.getvalue(), "an alert passes every level"
+
+
+def test_a_collector_hears_each_line_and_one_that_is_away_costs_nothing_else(tmp_path: Path) -> None:
+    stream, path = io.StringIO(), tmp_path / "log"
+    configure_logs(stream=stream, form="human", collector=path, program="keystrand-test")
+    sink = LogSink("alpha")
+    sink.emit(Event("peer.down", 1.0, {"peer": "bravo"}))  # nobody listens yet
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(path))
+        daemon.settimeout(5)
+        sink.emit(Event("peer.fault", 2.0, {"peer": "bravo"}))
+        head, _, text = daemon.recv(65_536).decode().partition(": ")
+    assert head == f"<{8 * 3 + 1}>keystrand-test[{os.getpid()}]"
+    assert json.loads(text)["event"] == "peer.fault"
+    sink.emit(Event("peer.up", 3.0, {"peer": "bravo"}))
+    assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["peer.down", "peer.fault", "peer.up"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from keystrand.core.errors import Unavailable
+from keystrand.observe.logs import LogSink
 from keystrand.testing.tunnels import place_of
 from keystrand.transport.tls import control
 from keystrand.transport.tls.connector import TlsConnector
@@ -28,7 +29,7 @@ SETTINGS = TlsSettings(listen="127.0.0.1:7001", connect="127.0.0.1:7002")
 
 async def test_orders_are_answered_until_one_says_stop(tmp_path: Path) -> None:
     socket = tmp_path / "proxy.sock"
-    job = asyncio.create_task(ControlServer(Proxy(WAY), socket).run())
+    job = asyncio.create_task(ControlServer(Proxy(WAY), socket, LogSink()).run())
     await asyncio.sleep(0.05)
     assert socket.stat().st_mode & 0o077 == 0
     assert control.is_of(await tell(socket, Order(verb="way")), WAY)
@@ -47,7 +48,7 @@ async def test_orders_are_answered_until_one_says_stop(tmp_path: Path) -> None:
 
 async def test_a_line_that_is_no_order_or_has_no_end_costs_the_others_nothing(tmp_path: Path) -> None:
     socket = tmp_path / "proxy.sock"
-    job = asyncio.create_task(ControlServer(Proxy(WAY), socket).run())
+    job = asyncio.create_task(ControlServer(Proxy(WAY), socket, LogSink()).run())
     await asyncio.sleep(0.05)
     for words in (b"{}\n", b'{"verb": 7}\n', b"\xff\n", b"x" * (control.LINE_BYTES_MAX * 2)):
         with short_path(socket) as path:

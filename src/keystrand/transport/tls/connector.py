@@ -120,6 +120,9 @@ class TlsConnector(Connector):
         inside = ["ip", "netns", "exec", settings.namespace] if settings.namespace else []
         words = [sys.executable, "-m", "keystrand", "proxy", str(self._socket), "--role", self._place.role]
         words += ["--listen", settings.listen, "--connect", settings.connect, "--peer-sae", self._place.peer_sae]
+        log = self._place.log
+        words += ["--tunnel", self._place.tunnel, "--log-level", log.level, "--log-format", log.form]
+        words += ["--log-collector", log.collector] if log.collector else []
         words += ["--drain-s", str(settings.drain_s), "--connections-max", str(settings.connections_max)]
         return inside + words
 

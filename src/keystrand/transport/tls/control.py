@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from keystrand.core.errors import KeystrandError, Unavailable
+from keystrand.core.events import Event, Scalar, Sink
 from keystrand.core.secret import Secret
 from keystrand.transport.tls.proxy import Proxy, Way
 from keystrand.transport.tunnel.contract import Health
@@ -60,8 +62,9 @@ def short_path(socket: Path) -> Iterator[str]:
 class ControlServer:
     """Answers orders until one says stop."""
 
-    def __init__(self, proxy: Proxy, socket: Path) -> None:
-        self._proxy, self._socket = proxy, socket
+    def __init__(self, proxy: Proxy, socket: Path, sink: Sink, tunnel: str = "") -> None:
+        """sink: is told of each change; tunnel: its name there."""
+        self._proxy, self._socket, self._sink, self._tunnel = proxy, socket, sink, tunnel
         self._stopped = asyncio.Event()
         self._steps = asyncio.Lock()
 
@@ -73,11 +76,15 @@ class ControlServer:
                 self._socket.chmod(0o600)
             except OSError as error:
                 raise Unavailable(f"{self._socket} cannot be made: {error.strerror}") from None
+        way = self._proxy.way
+        here, there = (f"{host}:{port}" for host, port in (way.listen, way.connect))
+        self._emit("proxy.up", role=way.role, listen=here, connect=there, peer_sae=way.peer_sae)
         try:
             await self._stopped.wait()
         finally:
             server.close()
             await self._proxy.block()
+            self._emit("proxy.down")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -116,13 +123,18 @@ class ControlServer:
                 return Answer()
             case "block":  # never waits for a step that takes long
                 await proxy.block()
+                self._emit("proxy.blocked")
                 return Answer()
         steps = {step.__name__: step for step in (proxy.activate, proxy.confirm, proxy.retire, proxy.drop)}
         if order.verb not in steps:
             return Answer(problem=f"unknown order {order.verb[:20]!r}")
         async with self._steps:
             await steps[order.verb](number)
+        self._emit("proxy.step", step=order.verb, number=number)
         return Answer()
+
+    def _emit(self, kind: str, **fields: Scalar) -> None:
+        self._sink.emit(Event(kind, time.time(), {"tunnel": self._tunnel, **fields}))
 
 
 async def tell(socket: Path, order: Order) -> Answer:

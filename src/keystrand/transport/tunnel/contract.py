@@ -17,12 +17,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from keystrand.core.protection import Protection
 from keystrand.core.secret import Secret
 
 Role = Literal["initiator", "responder"]
+
+
+class LogTo(NamedTuple):
+    """The site's [log], for programs that a connector starts. collector: its socket; "": none."""
+
+    level: str = "info"
+    form: str = "auto"
+    collector: str = ""
+
+
+LOG_TO: Final = LogTo()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +45,7 @@ class Place:
     sae: str
     peer_sae: str
     state_dir: Path
+    log: LogTo = LOG_TO
 
     @property
     def initiator_sae(self) -> str:
