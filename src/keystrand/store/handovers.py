@@ -1,4 +1,4 @@
-"""Keys between networks in SQL: one row per handover, its material sealed and bound to the facts beside it."""
+"""Keys between networks in SQL: one row per record, its material sealed and bound to the facts beside it."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ class _Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     attempts: int
     next_s: float
     deadline_s: float
+    onward: bool = False  # from here on: rows of earlier versions do not have them
+    asked: bool = False
+    kept: bool = False
+    said: dict[str, bytes] = {}
+    woven: bool = False
 
 
 _COPIED: Final = tuple(each.name for each in fields(Handover) if each.name not in ("material", "parties"))
@@ -76,16 +81,16 @@ class SqlHandovers:
     def load(self) -> Iterable[Handover]:
         """Raises Tampered."""
         rows = self._db.rows("SELECT key_id, record, material FROM handovers ORDER BY key_id")
-        return [handover_of(facts, self._opened(key_id, facts, sealed)) for key_id, facts, sealed in rows]
+        return [handover_of(facts, self._opened(name, facts, sealed)) for name, facts, sealed in rows]
 
-    def _opened(self, key_id: str, facts: bytes, sealed: bytes | None) -> Secret | None:
-        return None if sealed is None else self._sealer.open(COLUMN, identity((key_id, facts)), sealed)
+    def _opened(self, name: str, facts: bytes, sealed: bytes | None) -> Secret | None:
+        return None if sealed is None else self._sealer.open(COLUMN, identity((name, facts)), sealed)
 
     def save(self, record: Handover, /) -> None:
         facts, material = facts_of(record), record.material
-        place = identity((record.key_id, facts))
+        place = identity((record.name, facts))
         sealed = None if material is None else self._sealer.seal(COLUMN, place, material.reveal())
-        self._db.hold("handovers", _PUT, (record.key_id, facts, sealed))
+        self._db.hold("handovers", _PUT, (record.name, facts, sealed))
 
-    def forget(self, key_id: str, /) -> None:
-        self._db.hold("handovers", "DELETE FROM handovers WHERE key_id = ?", (key_id,))
+    def forget(self, name: str, /) -> None:
+        self._db.hold("handovers", "DELETE FROM handovers WHERE key_id = ?", (name,))

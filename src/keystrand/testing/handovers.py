@@ -19,10 +19,10 @@ class MemoryHandovers:
         return [_copy(record) for record in self.saved.values()]
 
     def save(self, record: Handover, /) -> None:
-        self.saved[record.key_id] = _copy(record)
+        self.saved[record.name] = _copy(record)
 
-    def forget(self, key_id: str, /) -> None:
-        self.saved.pop(key_id, None)
+    def forget(self, name: str, /) -> None:
+        self.saved.pop(name, None)
 
 
 def _copy(record: Handover) -> Handover:

@@ -128,6 +128,7 @@ class Ack:
     status: AckStatus
     parties: Parties
     message: str = ""
+    extension: Extensions = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +200,11 @@ def parse_acks(body: bytes) -> tuple[Ack, ...]:
     items = _value(body, ProblemType.ACK_NOT_UNDERSTOOD)
     if not isinstance(items, list) or not 1 <= len(items) <= KEYS_MAX:
         raise Refused(ProblemType.ACK_NOT_UNDERSTOOD, f"not an array of 1 to {KEYS_MAX} ack containers")
-    return tuple(_ack(item) for item in items)
+    try:
+        raw = msgspec.json.decode(body, type=list[_RawExtended])
+    except msgspec.MsgspecError:
+        raise Refused(ProblemType.ACK_NOT_UNDERSTOOD, "an ack container is not an object") from None
+    return tuple(_ack(item, extras.extension) for item, extras in zip(items, raw, strict=True))
 
 
 def print_ext_keys(keys: ExtKeys) -> bytes:
@@ -290,12 +295,12 @@ def parse_problem(status: int, body: bytes) -> Refused:
 # members -------------------------------------------------------------------------------------------------------------
 
 
-class _RawKey(msgspec.Struct):
+class _RawExtended(msgspec.Struct):
     extension: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class _RawExtKeys(msgspec.Struct):
-    keys: list[_RawKey]
+    keys: list[_RawExtended]
     extension_mandatory: msgspec.Raw = msgspec.Raw(b"{}")
     extension_optional: msgspec.Raw = msgspec.Raw(b"{}")
 
@@ -415,7 +420,7 @@ def _check_extension(members: Mapping[str, Any]) -> None:
         _invalid("extension", "is not an object")
 
 
-def _ack(item: object) -> Ack:
+def _ack(item: object, extension: msgspec.Raw) -> Ack:
     if not isinstance(item, dict):
         raise Refused(ProblemType.ACK_NOT_UNDERSTOOD, "an ack container is not an object")
     _require(item, ("key_id_container", "ack_status", "initiator_sae_id", "target_sae_ids"))
@@ -426,12 +431,12 @@ def _ack(item: object) -> Ack:
         _invalid("ack_status", f"is none of {', '.join(AckStatus)}")
     if not isinstance(text, str) or len(text) > MESSAGE_LENGTH_MAX:
         _invalid("message", f"is not a string of at most {MESSAGE_LENGTH_MAX} characters")
-    _check_extension(item)
     return Ack(
         key_ids=_key_ids([_named_key(entry) for entry in named]),
         status=AckStatus(status),
         parties=_parties(item),
         message=_shown(text, MESSAGE_LENGTH_MAX),
+        extension=_extension(item, extension),
     )
 
 
@@ -475,6 +480,8 @@ def _print_ack(ack: Ack) -> dict[str, object]:
     }
     if ack.message:
         members["message"] = ack.message
+    if ack.extension:
+        members["extension"] = _print_extensions(ack.extension)
     return members
 
 

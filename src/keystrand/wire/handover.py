@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from keystrand.core.secret import Secret
-from keystrand.wire.etsi020 import Ack, AckStatus, Extensions, ExtKeys, Parties, Refused, Void
+from keystrand.wire.etsi020 import KEYS_MAX, Ack, AckStatus, Extensions, ExtKey, ExtKeys, Parties, Refused, Void
+
+_K = TypeVar("_K")
+_T = TypeVar("_T")
+TOMBSTONE_S: Final = 86_400.0  # longer than any request can be on its way
 
 
 class Stage(StrEnum):
@@ -69,6 +73,11 @@ class Handover:
     offer: the first key ID of the container that it came or went in; owes: an ack for the peer, to go to callback_url; unclear:
     a request with this key went out whose answer is not known. Times are Unix time, as records
     outlive processes; where that clock jumps, keys are voided or asked after too early or too late, never wrongly given out.
+
+    A key that is carried on has two records: its way in, and its way out (`onward`). asked: the peer of this record wants
+    the key void, and is answered once the other side has said whether it can be; kept: the peer said that it cannot, for an SAE
+    has it. said: what goes with our acks of a key that came in, or came with the peer's ack of one that went out.
+    woven: the material is no longer what came in (kme/ends.py).
     """
 
     key_id: str
@@ -90,18 +99,28 @@ class Handover:
     attempts: int = 0
     next_s: float = 0.0
     deadline_s: float = 0.0
+    onward: bool = False
+    asked: bool = False
+    kept: bool = False
+    said: Extensions = field(default_factory=dict)
+    woven: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the store calls it: one key ID may have two records."""
+        return f"{self.key_id} {self.peer}" if self.onward else self.key_id
 
 
 class HandoverStore(Protocol):
     """Where records live. `save` is durable, in the transaction of the call, before anything of it leaves this KME.
 
     A released or voided record is saved without its material. After a restore from a backup, records OFFERED, HELD or READY
-    must be given up: they may have been released since.
+    must be given up: they may have been released since. Those of keys that are carried on stay: nothing is released from them.
     """
 
     def load(self) -> Iterable[Handover]: ...
     def save(self, record: Handover, /) -> None: ...
-    def forget(self, key_id: str, /) -> None: ...
+    def forget(self, name: str, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +142,62 @@ class Answered:
     acks: tuple[Ack, ...] = ()
     refused: Refused | None = None
     unclear: bool = False
+
+
+def acks_of(statuses: Iterable[tuple[Handover, AckStatus]]) -> tuple[Ack, ...]:
+    """Ack containers: one for all keys of the same status and parties, of which the same is said."""
+    groups = grouped(statuses, lambda pair: (pair[1], pair[0].parties, tuple(_said(*pair).items())))
+    return tuple(
+        Ack(
+            key_ids=tuple(record.key_id for record, _ in pairs[start : start + KEYS_MAX]),
+            status=status,
+            parties=parties,
+            extension=dict(said),
+        )
+        for (status, parties, said), pairs in groups
+        for start in range(0, len(pairs), KEYS_MAX)
+    )
+
+
+def _said(record: Handover, status: AckStatus) -> Extensions:
+    return record.said if status is AckStatus.RELAYED else {}
+
+
+def has_ended(record: Handover, is_carried: bool, now_s: float) -> bool:
+    """Whether a record may be forgotten."""
+    ended = record.stage in (Stage.RELEASED, Stage.VOIDED) or (is_carried and record.stage is Stage.READY)
+    return ended and record.owes is None and now_s - record.since_s > TOMBSTONE_S
+
+
+def wipe(record: Handover) -> None:
+    """Let its material go."""
+    if record.material is not None:
+        record.material.wipe()
+        record.material = None
+
+
+def grouped(items: Iterable[_T], key: Callable[[_T], _K]) -> list[tuple[_K, list[_T]]]:
+    """In the order in which each key came first."""
+    groups: dict[_K, list[_T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.items())
+
+
+def record_of(peer: str, key: ExtKey, keys: ExtKeys, stage: Stage, now_s: float) -> Handover:
+    """What begins with a key of a container, that came in or goes out."""
+    return Handover(
+        key_id=key.key_id,
+        peer=peer,
+        parties=keys.parties,
+        sends=False,
+        stage=stage,
+        since_s=now_s,
+        offer=keys.keys[0].key_id,
+        material=Secret(key.material.reveal()),
+        extension=key.extension,
+        mandatory=keys.mandatory,
+        optional=keys.optional,
+        callback_url=keys.callback_url,
+        next_s=now_s,
+    )

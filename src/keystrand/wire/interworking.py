@@ -4,22 +4,48 @@ One record per key and a table of stages (handover). The order of the rules keep
 key given to an SAE at one end and void at the other: an end gives out only from READY, calls a key void only once the other end
 cannot give it out, and stays in VOIDING, where it does neither, until the other end has said which it is. Messages may be
 lost, doubled and overtaken; each is repeated until it is answered, and a record that ended stays as a tombstone.
+
+A key that is carried on has two records here, its way in and its way out, and neither side is told of it what the other has not
+said: relayed once the way out is, void once the other side has it void, "failed to void" where an SAE there has it. Until then
+the way in stays HELD, and whoever voids the key waits. So a row of KMEs keeps the two ends apart as two KMEs do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from keystrand.core.errors import UnknownKey
 from keystrand.core.limits import Limits
 from keystrand.core.secret import Secret
-from keystrand.wire.etsi020 import KEYS_MAX, Ack, AckStatus, ExtKey, ExtKeys, Parties, ProblemType, Refused, Void
-from keystrand.wire.handover import TRANSITIONS, Answered, Handover, HandoverStore, Outgoing, Stage, Step
+from keystrand.wire.etsi020 import (
+    Ack,
+    AckStatus,
+    Extensions,
+    ExtKey,
+    ExtKeys,
+    Parties,
+    ProblemType,
+    Refused,
+    Void,
+)
+from keystrand.wire.handover import (
+    TRANSITIONS,
+    Answered,
+    Handover,
+    HandoverStore,
+    Outgoing,
+    Stage,
+    Step,
+    acks_of,
+    grouped,
+    has_ended,
+    record_of,
+    wipe,
+)
 
 RETRY_S_MAX: Final = 60.0
-TOMBSTONE_S: Final = 86_400.0  # longer than any request can be on its way
 _STEP_OF_ACK: Final = {
     AckStatus.RELAYED: Step.RELAYED,
     AckStatus.FAILED: Step.FAILED,
@@ -37,6 +63,7 @@ _OUTCOME: Final = {
 @dataclass(slots=True)
 class Interworking:
     """This KME's side towards all its peers. callbacks: peer -> the own URL for its acks; None asks for synchronous mode.
+    passed: what our ack says of a key that is carried on, given its way out.
 
     Every method is a step of one transaction; `now_s` is Unix time.
     """
@@ -44,14 +71,16 @@ class Interworking:
     store: HandoverStore
     callbacks: Mapping[str, str | None]
     limits: Limits = field(default_factory=Limits)
+    passed: Callable[[Handover], Extensions] = lambda way_out: way_out.said
     _records: dict[str, Handover] = field(init=False, default_factory=dict)
-    _busy: set[str] = field(init=False, default_factory=set)
+    _onward: dict[str, Handover] = field(init=False, default_factory=dict)
+    _busy: set[tuple[str, str]] = field(init=False, default_factory=set)  # key ID and peer
 
     def __post_init__(self) -> None:
         for record in self.store.load():
             record.unclear = record.unclear or record.stage is Stage.OFFERED
-            self._records[record.key_id] = record
-            self._busy.add(record.key_id)
+            self._table(record)[record.key_id] = record
+            self._busy.add((record.key_id, record.peer))
 
     def stage(self, key_id: str) -> Stage | None:
         record = self._records.get(key_id)
@@ -62,8 +91,17 @@ class Interworking:
         return self._records.get(key_id)
 
     def records(self) -> Collection[Handover]:
-        """All of them, tombstones included; to look at."""
+        """One per key, tombstones included, without the ways out of keys that are carried on; to look at."""
         return self._records.values()
+
+    def onward(self, key_id: str) -> Handover | None:
+        """The way out of a key that is carried on; to look at."""
+        return self._onward.get(key_id)
+
+    @property
+    def room(self) -> int:
+        """How many more records there may be."""
+        return self.limits.tombstones_max - len(self._records) - len(self._onward)
 
     # for this KME's own service --------------------------------------------------------------------------------------
 
@@ -72,18 +110,53 @@ class Interworking:
         if peer not in self.callbacks or any(key_id in self._records for key_id in keys.key_ids):
             raise ValueError("not a peer, or a key ID is not new")
         for key in keys.keys:
-            record = self._new(peer, key, keys, Stage.OFFERED, now_s)
+            record = record_of(peer, key, keys, Stage.OFFERED, now_s)
             record.sends, record.deadline_s = True, deadline_s
             self._keep(record)
 
-    def settle(self, key_ids: Iterable[str], *, relayed: bool, now_s: float) -> None:
-        """Keys that were received have reached the KMEs of their target SAEs, or never will."""
+    def carry(
+        self, key_ids: Iterable[str], peer: str, optional: Extensions, *, now_s: float, deadline_s: float
+    ) -> None:
+        """Hand keys that were received on to `peer`. Raises Refused; ValueError unless they are HELD, and came from another."""
+        held_keys = [self._records[key_id] for key_id in key_ids]
+        if len(held_keys) > self.room:
+            raise Refused(ProblemType.SERVER_ERROR, "too many keys are on their way")
+        for held in held_keys:
+            if held.stage is not Stage.HELD or peer == held.peer or peer not in self.callbacks:
+                raise ValueError("not held, or no peer to carry it to")
+            assert held.material is not None
+            record = replace(
+                held,
+                peer=peer,
+                sends=True,
+                onward=True,
+                stage=Stage.OFFERED,
+                since_s=now_s,
+                material=Secret(held.material.reveal()),
+                optional=optional,
+                callback_url=None,
+                owes=None,
+                attempts=0,
+                next_s=now_s,
+                deadline_s=deadline_s,
+            )
+            self._keep(record)
+
+    def weave(self, key_id: str, material: Secret) -> None:
+        """Let a key be this material, made of what it was. Its extension tells a repeated one from now on."""
+        record = self._records[key_id]
+        wipe(record)
+        record.material, record.woven = material, True
+        self._keep(record)
+
+    def settle(self, key_ids: Iterable[str], *, relayed: bool, now_s: float, said: Extensions | None = None) -> None:
+        """Keys that were received have reached the KMEs of their target SAEs, or never will. said: with their acks."""
         for key_id in key_ids:
             record = self._records[key_id]
             if record.stage is Stage.HELD:
+                record.said = said or {}
                 self._advance(record, Step.RELAYED if relayed else Step.FAILED, now_s)
-                status = AckStatus.RELAYED if relayed else AckStatus.FAILED
-                self._owe(record, status if record.callback_url else None, now_s)
+                self._owe_if_asked(record, AckStatus.RELAYED if relayed else AckStatus.FAILED, now_s)
 
     def release(self, key_id: str, *, now_s: float) -> ExtKey:
         """The key for an SAE of this end; the SAE gets it only after this step is durable. Raises UnknownKey unless READY."""
@@ -108,10 +181,10 @@ class Interworking:
         with 503, for 400 would say that nothing is held under it.
         """
         new = [key for key in keys.keys if not self._is_same(peer, key, keys.parties)]
-        if len(self._records) + len(new) > self.limits.tombstones_max:
+        if len(new) > self.room:
             raise Refused(ProblemType.SERVER_ERROR, "too many keys are on their way")
         for key in new:
-            self._keep(self._new(peer, key, keys, Stage.HELD, now_s))
+            self._keep(record_of(peer, key, keys, Stage.HELD, now_s))
         for record in (self._records[key_id] for key_id in keys.key_ids):
             record.callback_url = keys.callback_url
             # whoever asks again has not heard the outcome
@@ -121,47 +194,56 @@ class Interworking:
 
     def outcome(self, key_ids: Sequence[str]) -> tuple[Ack, ...] | None:
         """What became of received keys, for the answer in synchronous mode; None while one is still HELD."""
-        stages = {key_id: self._records[key_id].stage for key_id in key_ids}
-        if Stage.HELD in stages.values():
+        records = [self._records[key_id] for key_id in key_ids]
+        if any(record.stage is Stage.HELD for record in records):
             return None
-        return self._acks((key_id, _OUTCOME[stage]) for key_id, stage in stages.items())
+        return acks_of((record, _OUTCOME[record.stage]) for record in records)
 
     def acknowledge(self, peer: str, acks: Iterable[Ack], *, now_s: float) -> None:
         """The peer says what became of keys. All or none. Raises Refused for keys that are not there."""
-        pairs = [(self._acked(peer, key_id, ack), ack.status) for ack in acks for key_id in ack.key_ids]
-        for record, status in pairs:
-            self._hear(record, status, now_s)
+        pairs = [(self._acked(peer, key_id, ack), ack) for ack in acks for key_id in ack.key_ids]
+        for record, ack in pairs:
+            self._hear(record, ack, now_s)
 
-    def void_keys(self, peer: str, void: Void, *, now_s: float) -> tuple[Ack, ...]:
+    def void_keys(self, peer: str, void: Void, *, now_s: float) -> tuple[Ack, ...] | None:
         """The peer voids keys: what became of each. Where a callback is named, the acks are owed instead of answered.
 
+        None where the other side of a key that is carried on must be asked first.
         All or none. Raises Refused where a key ID stands for a key of others.
         """
         key_ids = void.key_ids or self._living(peer, void.parties)
         if not key_ids:
             raise Refused(ProblemType.KEY_NOT_PRESENT, "no keys of these SAEs are here")
-        if len(self._records) + len(key_ids) > self.limits.tombstones_max:
+        if len(key_ids) > self.room:
             raise Refused(ProblemType.SERVER_ERROR, "too many keys are remembered")
         for key_id in key_ids:
             self._check_owner(peer, key_id, void.parties)
-        statuses = [(key_id, self._void(peer, key_id, void.parties, now_s)) for key_id in key_ids]
-        for key_id, status in statuses if void.callback_url is not None else ():
-            record = self._records[key_id]
-            record.callback_url = void.callback_url
-            self._owe(record, status, now_s)
-        return self._acks(statuses)
+        said = []
+        for key_id in key_ids:
+            status = self._void(peer, key_id, void.parties, now_s)
+            record = self._find(peer, key_id)
+            assert record is not None
+            record.callback_url = void.callback_url or record.callback_url
+            if status is None:
+                self._keep(record)
+                continue
+            if void.callback_url is not None:
+                self._owe(record, status, now_s)
+            said.append((record, status))
+        return acks_of(said) if len(said) == len(key_ids) else None
 
     # what is to be sent, and what came of it -------------------------------------------------------------------------
 
     def due(self, now_s: float) -> list[Outgoing]:
         """Requests to send now; each is due again, later and later, until its answer settles it."""
-        waiting = [record for key_id in sorted(self._busy) if (record := self._records[key_id]).next_s <= now_s]
+        busy = [self._find(peer, key_id) for key_id, peer in sorted(self._busy)]
+        waiting = [record for record in busy if record is not None and record.next_s <= now_s]
         for record in waiting:
             late = record.stage is Stage.OFFERED and now_s >= record.deadline_s
             if late:
                 self._advance(record, Step.GIVEN_UP, now_s)
         outgoing = []
-        for (kind, *_), records in _grouped(waiting, self._group):
+        for (kind, *_), records in grouped(waiting, self._group):
             if kind:
                 outgoing.append(self._outgoing(kind, records))
             for record in records:
@@ -170,7 +252,8 @@ class Interworking:
 
     def answered(self, outgoing: Outgoing, answer: Answered, *, now_s: float) -> None:
         """The peer's answer to a request of `due`, or that there was none."""
-        records = [self._records[key_id] for key_id in outgoing.key_ids if key_id in self._records]
+        found = [self._find(outgoing.peer, key_id) for key_id in outgoing.key_ids]
+        records = [record for record in found if record is not None]
         if isinstance(outgoing.body, tuple):
             self._acks_answered(records, outgoing.body, answer, now_s)
         elif isinstance(outgoing.body, Void):
@@ -180,12 +263,13 @@ class Interworking:
 
     def sweep(self, now_s: float) -> None:
         """Forget what ended TOMBSTONE_S ago."""
-        ended = (Stage.RELEASED, Stage.VOIDED)
         for record in list(self._records.values()):
-            if record.stage in ended and record.owes is None and now_s - record.since_s > TOMBSTONE_S:
-                del self._records[record.key_id]
-                self._busy.discard(record.key_id)
-                self.store.forget(record.key_id)
+            both = [record, *filter(None, [self._onward.get(record.key_id)])]
+            if all(has_ended(each, len(both) == 2, now_s) for each in both):
+                for each in both:
+                    del self._table(each)[each.key_id]
+                    self._busy.discard((each.key_id, each.peer))
+                    self.store.forget(each.name)
 
     # within ----------------------------------------------------------------------------------------------------------
 
@@ -234,33 +318,40 @@ class Interworking:
         for ack in answer.acks:
             for key_id in ack.key_ids:
                 if key_id in asked and asked[key_id].parties == ack.parties:
-                    self._hear(asked[key_id], ack.status, now_s)
+                    self._hear(asked[key_id], ack, now_s)
 
-    def _hear(self, record: Handover, status: AckStatus, now_s: float) -> None:
-        if status is AckStatus.KEY_NOT_PRESENT:
+    def _hear(self, record: Handover, ack: Ack, now_s: float) -> None:
+        if ack.status is AckStatus.KEY_NOT_PRESENT:
             if record.stage is Stage.VOIDING:
                 self._advance(record, Step.PEER_VOIDED, now_s)
-        elif record.sends or status in (AckStatus.VOIDED, AckStatus.FAILED_TO_VOID):
-            self._advance(record, _STEP_OF_ACK[status], now_s)
+        elif record.sends or ack.status in (AckStatus.VOIDED, AckStatus.FAILED_TO_VOID):
+            if ack.status is AckStatus.RELAYED and record.stage is Stage.OFFERED:
+                record.said = ack.extension
+            self._advance(record, _STEP_OF_ACK[ack.status], now_s)
 
     def _acked(self, peer: str, key_id: str, ack: Ack) -> Handover:
-        record = self._records.get(key_id)
+        record = self._find(peer, key_id)
         known = record is not None and (record.peer, record.parties) == (peer, ack.parties)
         if record is None or not known or (record.stage is Stage.VOIDED and ack.status is AckStatus.RELAYED):
             raise Refused(ProblemType.KEY_NOT_PRESENT, "a key is not here", details={"key_id": key_id})
         return record
 
     def _is_same(self, peer: str, key: ExtKey, parties: Parties) -> bool:
-        record = self._records.get(key.key_id)
+        record = self._find(peer, key.key_id)
         if record is None:
             return False
         same = (record.peer, record.sends) == (peer, False) and record.parties == parties
-        if not same or (record.material is not None and not record.material.matches(key.material)):
+        if record.woven:
+            same = same and record.extension == key.extension
+        elif record.material is not None:
+            same = same and record.material.matches(key.material)
+        if not same:
             raise Refused(ProblemType.SERVER_ERROR, "a key ID is in use", details={"key_id": key.key_id})
         return True
 
-    def _void(self, peer: str, key_id: str, parties: Parties, now_s: float) -> AckStatus:
-        record = self._records.get(key_id)
+    def _void(self, peer: str, key_id: str, parties: Parties, now_s: float) -> AckStatus | None:
+        """What the peer is told, and None where it has to wait for the other side's word."""
+        record = self._find(peer, key_id)
         if record is None:  # whatever of it is still on its way must find it void
             self._keep(
                 Handover(
@@ -268,29 +359,26 @@ class Interworking:
                 )
             )  # fmt: skip
             return AckStatus.KEY_NOT_PRESENT
-        if record.stage is Stage.RELEASED:
+        other = self._other(record)
+        if record.stage is Stage.RELEASED or (other is not None and other.kept):
             return AckStatus.FAILED_TO_VOID
+        if other is not None and record.stage in (Stage.HELD, Stage.READY):
+            record.asked = True
+            self._advance(other, Step.GIVEN_UP, now_s)
+            return None
         self._advance(record, Step.PEER_VOIDED, now_s)
         return AckStatus.VOIDED
 
     def _check_owner(self, peer: str, key_id: str, parties: Parties) -> None:
-        record = self._records.get(key_id)
+        record = self._find(peer, key_id)
         if record is not None and (record.peer, record.parties) != (peer, parties):
             raise Refused(ProblemType.KEY_NOT_PRESENT, "a key is not here", details={"key_id": key_id})
 
     def _living(self, peer: str, parties: Parties) -> tuple[str, ...]:
         return tuple(
             record.key_id
-            for record in self._records.values()
+            for record in (*self._records.values(), *self._onward.values())
             if (record.peer, record.parties) == (peer, parties) and record.stage is not Stage.VOIDED
-        )
-
-    def _acks(self, statuses: Iterable[tuple[str, AckStatus]]) -> tuple[Ack, ...]:
-        groups = _grouped(statuses, lambda pair: (pair[1], self._records[pair[0]].parties))
-        return tuple(
-            Ack(key_ids=tuple(key_id for key_id, _ in pairs[start : start + KEYS_MAX]), status=status, parties=parties)
-            for (status, parties), pairs in groups
-            for start in range(0, len(pairs), KEYS_MAX)
         )
 
     def _group(self, record: Handover) -> tuple[object, ...]:
@@ -306,7 +394,7 @@ class Interworking:
     def _outgoing(self, kind: object, records: list[Handover]) -> Outgoing:
         first, key_ids = records[0], tuple(record.key_id for record in records)
         if kind == "ack":
-            return Outgoing(first.peer, self._acks((r.key_id, r.owes) for r in records if r.owes is not None), key_ids)
+            return Outgoing(first.peer, acks_of((r, r.owes) for r in records if r.owes is not None), key_ids)
         callback_url = self.callbacks.get(first.peer)
         if kind == "void":
             return Outgoing(
@@ -336,7 +424,10 @@ class Interworking:
         elif record.stage is Stage.OFFERED:
             record.next_s = record.deadline_s  # accepted: nothing to say until then
         else:
-            self._busy.discard(record.key_id)
+            self._busy.discard((record.key_id, record.peer))
+
+    def _owe_if_asked(self, record: Handover, status: AckStatus, now_s: float) -> None:
+        self._owe(record, status if record.callback_url else None, now_s)
 
     def _owe(self, record: Handover, status: AckStatus | None, now_s: float) -> None:
         record.owes, record.attempts, record.next_s = status, 0, now_s
@@ -348,40 +439,51 @@ class Interworking:
         if stage is None:
             return
         record.stage, record.since_s, record.attempts, record.next_s = stage, now_s, 0, now_s
-        if stage in (Stage.RELEASED, Stage.VOIDED) and record.material is not None:
-            record.material.wipe()
-            record.material = None
+        record.kept = record.kept or step is Step.VOID_FAILED
+        other = self._other(record)
+        if stage in (Stage.RELEASED, Stage.VOIDED) or (other is not None and stage is Stage.READY):
+            wipe(record)
         self._keep(record)
+        if other is not None and stage is Stage.READY:
+            self._pass_on_ready(record, other, now_s)
+        elif other is not None and stage is Stage.VOIDED:
+            self._pass_on_void(other, now_s)
+
+    def _pass_on_ready(self, record: Handover, other: Handover, now_s: float) -> None:
+        """An SAE of that side may have the key, or has it."""
+        if other.stage is Stage.HELD:
+            other.said = self.passed(record)
+            self._advance(other, Step.RELAYED, now_s)
+            self._owe_if_asked(other, AckStatus.RELAYED, now_s)
+        if other.asked and record.kept:
+            other.asked = False
+            self._owe_if_asked(other, AckStatus.FAILED_TO_VOID, now_s)
+
+    def _pass_on_void(self, other: Handover, now_s: float) -> None:
+        """No SAE of that side will have the key. Where this side has not asked for that, it is asked."""
+        if other.asked:
+            other.asked = False
+            self._advance(other, Step.PEER_VOIDED, now_s)
+            self._owe_if_asked(other, AckStatus.VOIDED, now_s)
+        elif other.stage is Stage.HELD:
+            self._advance(other, Step.FAILED, now_s)
+            self._owe_if_asked(other, AckStatus.FAILED, now_s)
+        else:
+            self._advance(other, Step.GIVEN_UP, now_s)
+
+    def _find(self, peer: str, key_id: str) -> Handover | None:
+        """What stands between us and `peer`, or else whatever has this ID."""
+        way_out = self._onward.get(key_id)
+        return way_out if way_out is not None and way_out.peer == peer else self._records.get(key_id)
+
+    def _other(self, record: Handover) -> Handover | None:
+        """The other record of a key that is carried on."""
+        return (self._records if record.onward else self._onward).get(record.key_id)
+
+    def _table(self, record: Handover) -> dict[str, Handover]:
+        return self._onward if record.onward else self._records
 
     def _keep(self, record: Handover) -> None:
-        self._records[record.key_id] = record
-        self._busy.add(record.key_id)
+        self._table(record)[record.key_id] = record
+        self._busy.add((record.key_id, record.peer))
         self.store.save(record)
-
-    def _new(self, peer: str, key: ExtKey, keys: ExtKeys, stage: Stage, now_s: float) -> Handover:
-        return Handover(
-            key_id=key.key_id,
-            peer=peer,
-            parties=keys.parties,
-            sends=False,
-            stage=stage,
-            since_s=now_s,
-            offer=keys.keys[0].key_id,
-            material=Secret(key.material.reveal()),
-            extension=key.extension,
-            mandatory=keys.mandatory,
-            optional=keys.optional,
-            callback_url=keys.callback_url,
-            next_s=now_s,
-        )
-
-
-_K = TypeVar("_K")
-_T = TypeVar("_T")
-
-
-def _grouped(items: Iterable[_T], key: Callable[[_T], _K]) -> list[tuple[_K, list[_T]]]:
-    groups: dict[_K, list[_T]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return list(groups.items())

@@ -11,8 +11,8 @@ from keystrand.core.limits import Limits
 from keystrand.core.secret import Secret
 from keystrand.testing.handovers import MemoryHandovers
 from keystrand.wire.etsi020 import Ack, AckStatus, ExtKey, ExtKeys, Parties, ProblemType, Refused, Void
-from keystrand.wire.handover import TRANSITIONS, Answered, Outgoing, Stage, Step
-from keystrand.wire.interworking import RETRY_S_MAX, TOMBSTONE_S, Interworking
+from keystrand.wire.handover import TOMBSTONE_S, TRANSITIONS, Answered, Outgoing, Stage, Step
+from keystrand.wire.interworking import RETRY_S_MAX, Interworking
 
 PARTIES = Parties("sae-a", ("sae-c",))
 K1, K2, K3 = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2, 3))
