@@ -245,7 +245,7 @@ class Process:
         words = (sys.executable, "-m", "keystrand", "serve", str(self.file))
         log = (self.file.parent / "log").open("ab")
         self._process = await asyncio.create_subprocess_exec(*words, stdout=log, stderr=log)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not await self._answers():
                 await asyncio.sleep(0.1)
 

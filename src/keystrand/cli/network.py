@@ -104,18 +104,20 @@ def trust(network_file: Path, redacted: bool, as_json: bool) -> int:
     statement = document(network.atlas(), network.name, date.today(), redacted=redacted)
     text = markdown(statement)
     print_json(statement) if as_json else click.echo(text, nl=False)
-    overclaimed = offences(text, _ground(statement["pairs"]))
+    overclaimed = offences(text, _ground(statement["pairs"], statement["crossings"]))
     for offence in overclaimed:
         complain(f"this statement claims too much: {offence}")
     return exits.REFUSED if overclaimed else exits.OK
 
 
-def _ground(pairs: list[dict[str, Any]]) -> Ground:
+def _ground(pairs: list[dict[str, Any]], crossings: list[dict[str, Any]]) -> Ground:
     """What the ways of a network permit to be said of all its pairs together."""
     from keystrand.plan.claims import Ground
 
     relayed = [pair for pair in pairs if any(len(route) > 2 for route in pair["routes"])]
-    return Ground(relay_free=not relayed, split=all(pair["parts_needed"] > 1 for pair in relayed))
+    carried = [crossing for crossing in crossings if crossing["in_clear_at"]]
+    split = not carried and all(pair["parts_needed"] > 1 for pair in relayed)
+    return Ground(relay_free=not relayed and not carried, split=split)
 
 
 @command.command("compromise")

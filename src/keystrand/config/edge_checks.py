@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 
 from keystrand.config.lines import Where
 from keystrand.config.reading import Fault
-from keystrand.core.errors import BadRequest
+from keystrand.core.errors import BadRequest, ConfigError
 from keystrand.core.identity import check_name
+from keystrand.crypto.sign import Verifier
 
 if TYPE_CHECKING:
-    from keystrand.config.edges import InterdomainPeer
+    from keystrand.config.edges import Interdomain, InterdomainPeer
     from keystrand.config.schema import SiteConfig
 
 CALLBACK_PATH: Final = "/kmapi/v1/ext_keys/ack"
@@ -58,6 +59,8 @@ def check_interdomain(config: SiteConfig) -> Iterator[Fault]:
     for path, name in ((section.trust, "trust"), (section.revoked, "revoked")):
         if path is not None and not path.is_file():
             yield Fault(("interdomain", name), f"{path}: no such file")
+    yield from _carries(section)
+    yield from _ends(section)
     seen: dict[str, str] = {}
     for kme_id, peer in section.peers.items():
         where = ("interdomain", "peers", kme_id)
@@ -98,6 +101,43 @@ def _saes(config: SiteConfig, kme_id: str, peer: InterdomainPeer, seen: dict[str
             yield Fault(where, f"{sae} is served by {seen[sae]} already")
         seen[sae] = kme_id
         for partner in partners:
-            if partner not in config.saes or config.saes[partner].site != config.site.name:
-                hint = f'add [saes."{partner}"] with site = "{config.site.name}"'
-                yield Fault(where, f"{partner} is not an SAE of this site", hint)
+            is_ours = partner in config.saes and config.saes[partner].site == config.site.name
+            assert config.interdomain is not None
+            if is_ours or (partner != sae and sae in _listed(config.interdomain, partner)):
+                continue
+            hint = f'add [saes."{partner}"] with site = "{config.site.name}"'
+            if (other := config.interdomain.peer_of(partner)) not in (None, kme_id):
+                hint = f'let [interdomain.peers."{other}"] say {partner} = ["{sae}"] as well: carrying on takes both tables'
+            yield Fault(where, f"{partner} is not an SAE of this site", hint)
+
+
+def _ends(section: Interdomain) -> Iterator[Fault]:
+    for sae, key in section.ends.items():
+        where = ("interdomain", "ends", sae)
+        if section.peer_of(sae) is None:
+            yield Fault(where, "is no SAE of another network", 'list it in the saes of an [interdomain.peers."KME-ID"]')
+        try:
+            Verifier.parse(key)
+        except ConfigError as error:
+            yield Fault(where, str(error), "copy the line of audit.pub of the site that serves it")
+
+
+def _listed(section: Interdomain, sae: str) -> tuple[str, ...]:
+    """Those that may share keys with an SAE that lies behind a KME."""
+    kme_id = section.peer_of(sae)
+    return () if kme_id is None else section.peers[kme_id].saes[sae]
+
+
+def _carries(section: Interdomain) -> Iterator[Fault]:
+    """Whoever carries keys on says who runs the KMEs: this one and the two beside it; and not back where they came from."""
+    if section.carried and not section.operator:
+        yield Fault(("interdomain",), "carries keys on, and does not say who runs this KME", 'write operator = "…"')
+    for before, near, far, kme_id in section.carried:
+        where = ("interdomain", "peers", kme_id)
+        if before == kme_id:
+            yield Fault(
+                (*where, "saes", far), f"{near} lies behind the same KME: keys would go back where they come from"
+            )
+        elif not section.peers[kme_id].operator:
+            hint = f'write operator = "…" in [interdomain.peers."{kme_id}"]'
+            yield Fault(where, "keys are carried on to it, and nobody says who runs it", hint)

@@ -83,8 +83,12 @@ class InterdomainPeer(Section, frozen=True, kw_only=True):
     ]
     saes: Annotated[
         Mapping[str, tuple[str, ...]],
-        Meta(description="its SAEs, and for each the SAEs of this site that may share keys with it"),
+        Meta(
+            description="its SAEs, and those behind it, and for each the SAEs that may share keys with it: of this site, or "
+            "listed as another peer's; then keys are carried on, where that peer's table says the same"
+        ),
     ]
+    operator: Annotated[str, Meta(description="who runs it; needed where keys are carried on", max_length=64)] = ""
 
 
 class Interdomain(Section, frozen=True, kw_only=True):
@@ -101,7 +105,35 @@ class Interdomain(Section, frozen=True, kw_only=True):
     timeout_ms: Annotated[
         int, Meta(description="how long a key may wait for the other network; given up then", ge=100, le=60_000)
     ] = 5_000
+    operator: Annotated[
+        str,
+        Meta(
+            description="who runs this KME: goes with keys, with its ID, to whoever they pass; left out: it says nothing",
+            max_length=64,
+        ),
+    ] = ""
+    kmes_max: Annotated[int, Meta(description="how many KMEs a key may pass, both ends included", ge=2, le=32)] = 8
+    forbidden: Annotated[
+        tuple[str, ...],
+        Meta(description="operators, or KMEs, that no key may pass; what states no way is refused then"),
+    ] = ()
+    ends: Annotated[
+        Mapping[str, str],
+        Meta(
+            description="SAEs of other networks, and the audit key (audit.pub) of the site that serves each: keys are then "
+            "woven with ML-KEM end to end and signed, and KMEs between cannot read or change them; both ends must say so"
+        ),
+    ] = {}
     peers: Annotated[Mapping[str, InterdomainPeer], Meta(description='tables [interdomain.peers."KME-ID"]')]
+
+    @property
+    def carried(self) -> tuple[tuple[str, str, str, str], ...]:
+        """What is carried on: KME of the one SAE, that SAE, the other SAE, its KME. Each pair in both directions."""
+        tables = [(kme_id, far, ours) for kme_id, peer in self.peers.items() for far, ours in peer.saes.items()]
+        known = {(far, near): kme_id for kme_id, far, ours in tables for near in ours if near != far}
+        return tuple(
+            (known[near, far], near, far, kme_id) for (far, near), kme_id in known.items() if (near, far) in known
+        )
 
     def peer_of(self, sae: str) -> str | None:
         """The KME that serves `sae`, of another network."""

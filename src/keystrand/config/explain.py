@@ -65,7 +65,11 @@ def _cautions(config: SiteConfig) -> Iterator[str]:
     if config.kmip is not None and not config.kmip.require_pqc_group:
         yield "caution: what KMIP clients read may be recorded today and read later ([kmip] require_pqc_group = false)"
     if config.interdomain is not None:
-        yield "caution: keys shared with other networks are known to two KMEs and worth pqc, whatever the rules say"
+        yield "caution: keys shared with other networks are known to every KME on their way and worth pqc, whatever rules say"
+        for before, one, other, kme_id in config.interdomain.carried:
+            if one < other:
+                ends = f"{one} ({before}) and {other} ({kme_id})"
+                yield f"caution: this KME carries keys of {ends} on, and has them in clear meanwhile"
     if config.tls.revoked is None:
         yield "caution: no revocation list: a lost certificate stays valid until it expires"
     if config.peers and config.peer_trust == config.tls.trust:

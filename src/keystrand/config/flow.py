@@ -43,8 +43,12 @@ def _by_networks(config: SiteConfig) -> Iterator[Flow]:
     """Keys shared with SAEs of other networks, in both directions."""
     if config.interdomain is None:
         return
+    for before, initiator, target, kme_id in config.interdomain.carried:
+        yield Flow(
+            kind="carries", peer=kme_id, initiator=initiator, responder=target, recipient=before, protection="pqc"
+        )
     for kme_id, domain in config.interdomain.peers.items():
-        for far, near in ((far, near) for far, ours in domain.saes.items() for near in ours):
+        for far, near in ((far, near) for far, ours in domain.saes.items() for near in ours if near in config.saes):
             for initiator, responder in ((near, far), (far, near)):
                 yield Flow(
                     kind="gives",

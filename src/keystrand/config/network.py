@@ -21,7 +21,7 @@ from keystrand.config.sources import DeviceEntry
 from keystrand.core.errors import BadRequest, ConfigError
 from keystrand.core.identity import check_name
 from keystrand.crypto.sign import Verifier
-from keystrand.relay.atlas import STATED, Atlas, Evidence, RelayedLink, SiteFacts, Terms
+from keystrand.relay.atlas import STATED, Atlas, Crossing, Evidence, RelayedLink, SiteFacts, Terms
 from keystrand.relay.split import PARTS_MAX
 from keystrand.sources.capabilities import apart
 
@@ -96,6 +96,20 @@ class LinkEntry(Section, frozen=True, kw_only=True):
         )
 
 
+class CrossingEntry(Section, frozen=True, kw_only=True):
+    """Keys shared with another operator's applications, ETSI GS QKD 020: for the trust statement; sites act on site.toml."""
+
+    sites: Annotated[tuple[str, ...], Meta(description="our sites whose applications share them", min_length=1)]
+    border: Annotated[str, Meta(description="our site whose KME speaks to theirs")]
+    kmes: Annotated[
+        Mapping[str, str],
+        Meta(description="their KMEs in the order of the way, and who runs each; the last serves the far applications"),
+    ]
+    signed: Annotated[
+        bool, Meta(description="the two ends know each other's audit key: [interdomain] ends in site.toml at both")
+    ] = False
+
+
 class NetworkConfig(Section, frozen=True, kw_only=True):
     """A whole `network.toml`."""
 
@@ -104,6 +118,7 @@ class NetworkConfig(Section, frozen=True, kw_only=True):
     hops: tuple[HopEntry, ...]
     devices: Mapping[str, DeviceEntry] = {}
     links: Mapping[str, LinkEntry] = {}
+    crossings: Annotated[Mapping[str, CrossingEntry], Meta(description="tables [crossings.NAME]")] = {}
 
     def atlas(self) -> Atlas:
         """As the relay wants it. Raises ValueError for what cannot be."""
@@ -112,7 +127,11 @@ class NetworkConfig(Section, frozen=True, kw_only=True):
             name: RelayedLink(name=name, ends=entry.ends, terms=entry.terms(), expected_bps=entry.expected_bps)
             for name, entry in self.links.items()
         }
-        return Atlas(facts, tuple(hop.ends for hop in self.hops), links)
+        crossings = {
+            name: Crossing(name=name, sites=entry.sites, border=entry.border, kmes=entry.kmes, signed=entry.signed)
+            for name, entry in self.crossings.items()
+        }
+        return Atlas(facts, tuple(hop.ends for hop in self.hops), links, crossings)
 
 
 def _facts(name: str, entry: SiteEntry) -> SiteFacts:
@@ -140,6 +159,20 @@ def check_network(config: NetworkConfig, now_s: float) -> Iterator[Fault]:
     yield from _hops(config)
     for name, entry in config.links.items():
         yield from _link(config, name, entry)
+    for name, crossing in config.crossings.items():
+        yield from _crossing(config, name, crossing)
+
+
+def _crossing(config: NetworkConfig, name: str, entry: CrossingEntry) -> Iterator[Fault]:
+    where: Where = ("crossings", name)
+    for site in (*entry.sites, entry.border):
+        if site not in config.sites:
+            yield Fault(where, f"{site} is not a site of this network")
+    if not entry.kmes:
+        yield Fault((*where, "kmes"), "names no KME of the other operator", 'write kmes = { KME-ID = "operator" }')
+    for kme_id, operator in entry.kmes.items():
+        if not operator:
+            yield Fault((*where, "kmes", kme_id), "does not say who runs it")
 
 
 def _sites(config: NetworkConfig) -> Iterator[Fault]:

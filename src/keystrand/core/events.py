@@ -88,6 +88,7 @@ KINDS: Final = MappingProxyType(
         "transfer.resumed": _N,
         "transfer.finished": _N,
         "transfer.failed": _W,
+        "key.carried": _I,  # to a KME of another network, and in clear here until it has it: peer, onward, bits
         # relays
         "relay.up": _N,  # the relay of a neighbour answers
         "relay.down": _W,

@@ -16,6 +16,7 @@ _NAMES: Final = (
     "escrow/share",  # digest of one share in the record of an escrow
     "gateway/segment",  # delivered key -> AEAD key of one segment of a transfer
     "gateway/whole",  # digest over the lanes of a transfer
+    "interdomain/ends",  # what the two ends of a key between networks sign of it
     "lab/behaviour",  # what a site signs of a drill
     "policy/content",  # version of a policy
     "pool/digest",  # equality check of a block between two KMEs

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from keystrand.core.errors import BadRequest
 from keystrand.core.key import Key
 from keystrand.core.pool import PoolStatus
+from keystrand.kme.border import ALONE, Terms
+from keystrand.kme.ends import Ends
 from keystrand.kme.interdomain import Domain, Interdomain, check_key_ids
 from keystrand.kme.jobs import Task
 from keystrand.kme.site import Site
@@ -27,9 +29,13 @@ class BorderingKme(StreamingKme):
         *,
         timeout_s: float,
         wake: Callable[[], None],
+        terms: Terms = ALONE,
+        ends: Ends | None = None,
     ) -> None:
         super().__init__(site)
-        self.interdomain = Interdomain(site, self.register, handovers, domains, timeout_s=timeout_s, wake=wake)
+        self.interdomain = Interdomain(
+            site, self.register, handovers, domains, timeout_s=timeout_s, wake=wake, terms=terms, ends=ends
+        )
 
     def _is_abroad(self, sae: str) -> bool:
         return self.interdomain.domain_of(sae) is not None

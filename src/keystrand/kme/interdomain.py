@@ -4,6 +4,8 @@ A key for such a pair is made here from this KME's own randomness, or comes from
 its way, so it is worth what the TLS leg between the two KMEs is: `pqc`. `wire.interworking` keeps the two ends apart from
 what must never be; here its records live in the site's transaction, with the audit log and the register. Whoever draws gets
 keys once both ends have them; a key that nobody here will fetch is given up, and burnt where the other end's SAE has it.
+
+Keys for an SAE that lies behind another KME of the table are carried on to it (`kme.border` says which may be).
 """
 
 from __future__ import annotations
@@ -16,23 +18,24 @@ from keystrand.core.clock import new_key_id
 from keystrand.core.errors import BadRequest, KeyUnavailable, NotPermitted, PeerUnavailable, UnknownKey
 from keystrand.core.key import Key
 from keystrand.core.pool import PoolStatus
-from keystrand.core.protection import Protection, Strand
-from keystrand.core.register import LEVEL, KeyRecord, Stage
+from keystrand.core.protection import Protection
+from keystrand.core.register import LEVEL
 from keystrand.core.secret import Secret
 from keystrand.core.states import State
 from keystrand.kme.ask import CHECKS, Draft, require_local
+from keystrand.kme.border import ALONE, STRANDS, Border, Terms, enter
 from keystrand.kme.delivery import Delivery
+from keystrand.kme.ends import Ends
 from keystrand.kme.pickup import UNKNOWN
 from keystrand.kme.register import Register
 from keystrand.kme.site import Refuse, Reply, Site
 from keystrand.wire import handover
-from keystrand.wire.etsi020 import Ack, ExtKey, ExtKeys, Parties, ProblemType, Refused, Void
+from keystrand.wire.etsi020 import Ack, Extensions, ExtKey, ExtKeys, Parties, ProblemType, Refused, Void
 from keystrand.wire.handover import Answered, Handover, HandoverStore, Outgoing
 from keystrand.wire.interworking import Interworking
 
 T = TypeVar("T")
 At = handover.Stage
-STRANDS: Final = frozenset({Strand.PQC})
 LIVING: Final = (At.OFFERED, At.HELD, At.READY)
 ENDED_PER_RUN_MAX: Final = 256
 
@@ -41,12 +44,14 @@ ENDED_PER_RUN_MAX: Final = 256
 class Domain:
     """The KME of another network. own_callback: where it shall send acks; None: it settles keys within the request.
 
-    saes: its SAEs, and for each the SAEs of this site that may share keys with it.
+    saes: its SAEs, and those behind it, and for each the SAEs of this site, and those behind other KMEs of the table, that may
+    share keys with it. operator: who runs it.
     """
 
     kme_id: str
     own_callback: str | None
     saes: Mapping[str, frozenset[str]]
+    operator: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,8 @@ class Interdomain:
         *,
         timeout_s: float,
         wake: Callable[[], None],
+        terms: Terms = ALONE,
+        ends: Ends | None = None,
     ) -> None:
         self.site = site
         self.register = register
@@ -79,7 +86,9 @@ class Interdomain:
         self.timeout_s = timeout_s
         self.wake = wake
         callbacks = {kme_id: domain.own_callback for kme_id, domain in self.domains.items()}
-        self.handovers = Interworking(store, callbacks, site.limits)
+        self.ends = ends or Ends(site.kem, lambda message: b"", {})
+        self.border = Border(site.kme_id, {kme_id: domain.operator for kme_id, domain in self.domains.items()}, terms)
+        self.handovers = Interworking(store, callbacks, site.limits, self.border.passed)
         self._draws: dict[str, Draw] = {}  # by key ID
 
     def domain_of(self, sae: str) -> Domain | None:
@@ -95,9 +104,9 @@ class Interdomain:
                 self._give_up(record.key_id, "restart")
 
     def begin_epoch(self) -> None:
-        """After a restore from backup: keys may have been handed out since (invariant I14)."""
+        """After a restore from backup: keys may have been handed out since (invariant I14), but those that are carried on."""
         for record in list(self.handovers.records()):
-            if record.stage in LIVING:
+            if record.stage in LIVING and self.handovers.onward(record.key_id) is None:
                 self._give_up(record.key_id, "restore")
 
     # SAEs of this site ---------------------------------------------------------------------------------------------
@@ -134,14 +143,20 @@ class Interdomain:
         limits, now_s = self.site.limits, self.site.clock.now_s()
         if len(self._draws) + number > limits.pending_requests_max:
             raise KeyUnavailable("too many keys wait for the other network", retry_after_s=self.timeout_s)
-        if len(self.handovers.records()) + number > limits.tombstones_max:
+        if number > self.handovers.room:
             raise KeyUnavailable("too many keys were handed over within a day", retry_after_s=60.0)
         entropy = self.site.entropy
         made = tuple(
             ExtKey(key_id=new_key_id(entropy, now_s), material=Secret(entropy.bytes(size_bits // 8)))
             for _ in range(number)
         )
-        keys = ExtKeys(keys=made, parties=Parties(caller, (other,)), callback_url=domain.own_callback)
+        parties = Parties(caller, (other,))
+        keys = ExtKeys(
+            keys=self.ends.offer(made, parties),
+            parties=parties,
+            callback_url=domain.own_callback,
+            optional=self.border.said_here(),
+        )
         self.handovers.offer(domain.kme_id, keys, now_s=now_s, deadline_s=now_s + self.timeout_s)
         for key in made:
             key.material.wipe()  # the record has its own
@@ -189,24 +204,69 @@ class Interdomain:
         """Take keys for an SAE of this site. What is held already is answered from its record, before any policy."""
         if any(self.handovers.record(key_id) is None for key_id in keys.key_ids):
             self._check_offer(peer, keys)
-        now_s = self.site.clock.now_s()
-        new = self.handovers.receive_keys(peer, keys, now_s=now_s)
-        fresh = frozenset(new)
-        for key in keys.keys:
-            if key.key_id in fresh:
-                self._enter(key.key_id, peer, keys.parties, key.material.length_bits)
-        if new:
-            self.site.record("key.reserved", **self._facts(new, peer, keys.parties))
-        self.handovers.settle(new, relayed=True, now_s=now_s)  # the SAE is served here: there is no way left to go
+        taken = self._taken(keys)
+        new = self.handovers.receive_keys(peer, keys, now_s=self.site.clock.now_s())
+        if self._is_served_here(keys.parties):
+            self._take(peer, keys, new, taken)
+        elif new:
+            self._carry_on(peer, keys, new)
         self.wake()
         return self.handovers.outcome(keys.key_ids)
+
+    def _is_served_here(self, parties: Parties) -> bool:
+        return all(self.site.policy.site_of.get(target) == self.site.name for target in parties.targets)
+
+    def _taken(self, keys: ExtKeys) -> dict[str, tuple[Secret, Extensions]]:
+        """What those of them that are new and end here are woven to, where that was agreed with their far end."""
+        new = [key for key in keys.keys if self.handovers.record(key.key_id) is None]
+        if not self._is_served_here(keys.parties):
+            return {}
+        try:
+            found = {key.key_id: self.ends.take(key, keys.parties) for key in new}
+        except BadRequest as problem:
+            kind = ProblemType.SERVER_ERROR if self.holds(keys.key_ids) else ProblemType.INVALID_PARAMETER
+            raise Refused(kind, str(problem), details={"extension": str(problem)}) from None
+        return {key_id: taken for key_id, taken in found.items() if taken is not None}
+
+    def _take(
+        self, peer: str, keys: ExtKeys, new: Sequence[str], taken: Mapping[str, tuple[Secret, Extensions]]
+    ) -> None:
+        """The SAE is served here: there is no way left to go."""
+        fresh, way, now_s = frozenset(new), self.border.way_of(peer, keys.optional), self.site.clock.now_s()
+        for key in (key for key in keys.keys if key.key_id in fresh):
+            said = self.border.said_here()
+            if key.key_id in taken:
+                material, signed = taken[key.key_id]
+                self.handovers.weave(key.key_id, material)
+                said = {**said, **signed}
+            seen = () if key.key_id in taken else way
+            enter(self.site, self.register, key.key_id, peer, keys.parties, key.material.length_bits, seen)
+            self.handovers.settle((key.key_id,), relayed=True, now_s=now_s, said=said)
+        if new:
+            self.site.record("key.reserved", **self._facts(new, peer, keys.parties))
+
+    def _carry_on(self, peer: str, keys: ExtKeys, new: Sequence[str]) -> None:
+        """Hand them to the next KME. From here until the outcome is known, they are in clear at this site."""
+        (target,) = keys.parties.targets
+        onward, now_s = self.domain_of(target), self.site.clock.now_s()
+        assert onward is not None
+        way = self.border.way_of(peer, keys.optional)
+        optional = self.border.carried(way, keys.optional)
+        self.handovers.carry(new, onward.kme_id, optional, now_s=now_s, deadline_s=now_s + self.timeout_s)
+        bits = sum(key.material.length_bits for key in keys.keys if key.key_id in new)
+        names = [stop.kme_id for stop in way]
+        self.site.record(
+            "key.carried", onward=onward.kme_id, way=names, bits=bits, **self._facts(new, peer, keys.parties)
+        )
+        self.site.emit("key.carried", peer=peer, onward=onward.kme_id, bits=bits)
 
     def _check_offer(self, peer: str, keys: ExtKeys) -> None:
         problem = self._why_not(peer, keys)
         if problem and self.holds(keys.key_ids):
             raise Refused(ProblemType.SERVER_ERROR, problem)  # 400 would say that nothing of it is held
         if problem:
-            raise Refused(ProblemType.KEY_ROUTING_ERROR, problem, details={"target_sae_ids": problem})
+            entry = "invalid_routing" if problem.startswith("invalid routing") else "target_sae_ids"
+            raise Refused(ProblemType.KEY_ROUTING_ERROR, problem, details={entry: problem})
         register, store = self.site.store.register, self.site.store
         new = [key_id for key_id in keys.key_ids if self.handovers.record(key_id) is None]
         if any(register.get(key_id) is not None or store.copies(key_id) for key_id in new):
@@ -218,20 +278,32 @@ class Interdomain:
         if domain is None or len(parties.targets) != 1:
             return "keys for one target SAE at a time"
         (target,) = parties.targets
-        if self.site.policy.site_of.get(target) != self.site.name:
-            return "the target SAE is not served here"
-        if target not in domain.saes.get(parties.initiator, ()):
+        if target not in domain.saes.get(parties.initiator, ()) and (
+            self._is_served_here(parties) or self.domain_of(target) is not None
+        ):
             return "these SAEs may not share keys"
         sizes = {key.material.length_bits for key in keys.keys}
-        return "" if min(sizes) >= limits.key_size_bits_min and max(sizes) <= limits.key_size_bits_max else "key size"
+        if min(sizes) < limits.key_size_bits_min or max(sizes) > limits.key_size_bits_max:
+            return "key size"
+        if self._is_served_here(parties):
+            return self.border.why_not(peer, keys.optional)
+        return self._why_not_onward(peer, keys, target)
+
+    def _why_not_onward(self, peer: str, keys: ExtKeys, target: str) -> str:
+        onward = self.domain_of(target)
+        if onward is None:
+            return "the target SAE is not served here"
+        if keys.parties.initiator not in onward.saes[target]:
+            return "these SAEs may not share keys"
+        return self.border.why_not(peer, keys.optional, onward.kme_id)
 
     def acknowledge(self, peer: str, acks: tuple[Ack, ...]) -> None:
         """What the other KME did with keys of ours."""
         key_ids = [key_id for ack in acks for key_id in ack.key_ids]
         self._watched(key_ids, lambda now_s: self.handovers.acknowledge(peer, acks, now_s=now_s))
 
-    def void_keys(self, peer: str, void: Void) -> tuple[Ack, ...]:
-        """The other KME takes keys back."""
+    def void_keys(self, peer: str, void: Void) -> tuple[Ack, ...] | None:
+        """The other KME takes keys back. None where the KME on the other side has to say first whether they can be."""
         meant = void.key_ids or [record.key_id for record in self.handovers.records() if record.peer == peer]
         return self._watched(meant, lambda now_s: self.handovers.void_keys(peer, void, now_s=now_s))
 
@@ -247,31 +319,34 @@ class Interdomain:
 
     def answered(self, outgoing: Outgoing, answer: Answered) -> None:
         """The answer to one of `due`."""
-        now_s = self.site.clock.now_s()
-        self._watched(outgoing.key_ids, lambda _: self.handovers.answered(outgoing, answer, now_s=now_s))
+        why = str(answer.refused) if answer.refused is not None else ""
+        self._watched(outgoing.key_ids, lambda now_s: self.handovers.answered(outgoing, answer, now_s=now_s), why)
 
-    def _watched(self, key_ids: Sequence[str], do: Callable[[float], T]) -> T:
+    def _watched(self, key_ids: Sequence[str], do: Callable[[float], T], why: str = "") -> T:
         """Do something to these keys, and see to what has become of them."""
         before = {key_id: self.handovers.stage(key_id) for key_id in key_ids}
         result = do(self.site.clock.now_s())
         for key_id, stage in before.items():
             now = self.handovers.stage(key_id)
             if now is not stage and stage is not None:
-                self._moved(key_id, stage)
+                self._moved(key_id, stage, why)
         self.wake()
         return result
 
-    def _moved(self, key_id: str, before: At) -> None:
+    def _moved(self, key_id: str, before: At, why: str) -> None:
         record = self.handovers.record(key_id)
         assert record is not None
-        if record.stage is At.READY and before is At.VOIDING:
+        if self.handovers.onward(key_id) is not None:
+            if record.stage is not At.VOIDING:
+                self.site.record("key.carry_ended", key_id=key_id, peer=record.peer, outcome=record.stage.value)
+        elif record.stage is At.READY and before is At.VOIDING:
             self._burn(record)
         elif record.stage is At.READY:
             self._ready(key_id)
         elif record.stage is At.VOIDING:
-            self._fail(key_id, "refused")
+            self._fail(key_id, why or "refused")
         elif record.stage is At.VOIDED:
-            self._fail(key_id, "void")
+            self._fail(key_id, why or "void")
             self._end("key.voided", key_id, f"agreed with {record.peer}")
 
     # how it ends ---------------------------------------------------------------------------------------------------
@@ -285,14 +360,35 @@ class Interdomain:
         records = [self.handovers.record(each) for each in draw.key_ids]
         if not all(record is not None and record.stage is At.READY for record in records):
             return
+        if problem := next(filter(None, map(self._finish, draw.key_ids)), ""):
+            self._fail(key_id, problem)
+            return
         keys = []
         for record in records:
             assert record is not None
             assert record.material is not None
             del self._draws[record.key_id]
-            self._enter(record.key_id, record.peer, record.parties, record.material.length_bits)
+            seen = () if record.woven else self.border.way_of(record.peer, record.said)
+            enter(
+                self.site, self.register, record.key_id, record.peer, record.parties, record.material.length_bits, seen
+            )
             keys.append(self._release(record, recipient=record.parties.initiator))
         self.site.outbox.append(Reply(draw.ticket, keys))
+
+    def _finish(self, key_id: str) -> str:
+        """Weave a key that began here and is at its far end; or why it must not be used."""
+        record = self.handovers.record(key_id)
+        assert record is not None
+        assert record.material is not None
+        if problem := self.border.why_not_back(record):
+            return problem
+        try:
+            woven = self.ends.finish(ExtKey(key_id=key_id, material=record.material), record.parties, record.said)
+        except BadRequest as error:
+            return str(error)
+        if woven is not None:
+            self.handovers.weave(key_id, woven)
+        return ""
 
     def _release(self, record: Handover, *, recipient: str) -> Key:
         """State and audit record change in this transaction; the runner lets the key out after it (I4, I5)."""
@@ -318,6 +414,7 @@ class Interdomain:
         now_s = self.site.clock.now_s()
         for each in draw.key_ids:
             self._draws.pop(each, None)
+            self.ends.forget(each)
             if self.handovers.stage(each) in LIVING:
                 self.handovers.give_up((each,), now_s=now_s)
         self.site.record("key.given_up", key_ids=draw.key_ids, reason=reason)
@@ -345,7 +442,8 @@ class Interdomain:
     def collect(self) -> int:
         """Give up keys that nobody fetched in time or that were revoked here; forget what ended long ago."""
         self.handovers.sweep(self.site.clock.now_s())
-        ready = [record for record in self.handovers.records() if record.stage is At.READY and not record.sends]
+        received = [record for record in self.handovers.records() if record.stage is At.READY and not record.sends]
+        ready = [record for record in received if self.handovers.onward(record.key_id) is None]
         over = [
             record for record in ready[:ENDED_PER_RUN_MAX] if self._is_over(record) and not self._may_resume(record)
         ]
@@ -369,31 +467,6 @@ class Interdomain:
             "strands": sorted(strand.value for strand in STRANDS),
             "protection": Protection.of(STRANDS).label,
         }
-
-    def _enter(self, key_id: str, peer: str, parties: Parties, size_bits: int) -> None:
-        """Both ends hold the key: it is active from now on."""
-        tenant, tags, period_s = self.register.terms(parties.initiator, parties.targets)
-        now_s = self.site.clock.now_s()
-        self.site.store.register.add(
-            KeyRecord(
-                key_id=key_id,
-                initiator=parties.initiator,
-                responders=parties.targets,
-                peer=peer,
-                link="",
-                first_sequence=-1,
-                last_sequence=-1,
-                strands=STRANDS,
-                size_bits=size_bits,
-                tenant=tenant,
-                tags=tags,
-                created_s=now_s,
-                activated_s=now_s,
-                expires_s=now_s + period_s,
-                stage=Stage.EXPIRE,
-                due_s=now_s + period_s,
-            )
-        )
 
 
 def check_key_ids(key_ids: Sequence[str], keys_max: int) -> None:

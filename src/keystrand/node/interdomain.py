@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -15,7 +16,10 @@ from keystrand.config import edges
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import KeystrandError
 from keystrand.core.events import Event, Sink
+from keystrand.crypto.sign import Signer, Verifier
+from keystrand.kme.border import Terms
 from keystrand.kme.bordering import BorderingKme
+from keystrand.kme.ends import Ends
 from keystrand.kme.interdomain import Domain, Interdomain
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Site
@@ -29,6 +33,8 @@ from keystrand.wire.handover import Answered, HandoverStore, Outgoing
 T = TypeVar("T")
 POLL_S: Final = 0.25  # between looks for what time has made due
 ANSWER_S: Final = 10.0
+SETTLED_S: Final = 0.8 * ANSWER_S  # a peer waits as long as we do
+SETTLE_POLL_S: Final = 0.03
 IN_FLIGHT_MAX: Final = 16  # requests to all peers together
 HTTPS_PORT: Final = 443
 
@@ -43,7 +49,21 @@ class EngineInterdomain:
         return await self._do(lambda border: border.holds(key_ids))
 
     async def receive_keys(self, peer: str, keys: ExtKeys, /) -> tuple[Ack, ...] | None:
-        return await self._do(lambda border: border.receive_keys(peer, keys))
+        acks = await self._do(lambda border: border.receive_keys(peer, keys))
+        if acks is None and keys.callback_url is None:
+            return await self._settled(keys.key_ids)
+        return acks
+
+    async def _settled(self, key_ids: tuple[str, ...]) -> tuple[Ack, ...] | None:
+        """The outcome of keys that are carried on, for a peer that waits for it; None if it takes too long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLED_S):
+                while True:
+                    await asyncio.sleep(SETTLE_POLL_S)
+                    acks = await self._do(lambda border: border.handovers.outcome(key_ids))
+                    if acks is not None:
+                        return acks
+        return None
 
     async def acknowledge(self, peer: str, acks: tuple[Ack, ...], /) -> None:
         await self._do(lambda border: border.acknowledge(peer, acks))
@@ -83,13 +103,16 @@ class Border:
         files = TlsFiles(tls.certificate, tls.private_key, section.trust or tls.trust, revoked)
         return TlsContexts(files, TlsPolicy(), rule=tls.identity, sink=self.sink)
 
-    def kme(self, site: Site, handovers: HandoverStore) -> StreamingKme:
+    def kme(self, site: Site, handovers: HandoverStore, signer: Signer) -> StreamingKme:
         """The service of the site, with this border."""
         if self.section is None:
             return StreamingKme(site)
         domains = [_domain(kme_id, peer, self.section.callback_url) for kme_id, peer in self.section.peers.items()]
-        timeout_s = self.section.timeout_ms / 1000
-        return BorderingKme(site, handovers, domains, timeout_s=timeout_s, wake=self._wake.set)
+        section = self.section
+        terms = Terms(operator=section.operator, kmes_max=section.kmes_max, forbidden=frozenset(section.forbidden))
+        verify = {sae: Verifier.parse(text).verify for sae, text in section.ends.items()}
+        ends, timeout_s = Ends(site.kem, signer.sign, verify), section.timeout_ms / 1000
+        return BorderingKme(site, handovers, domains, timeout_s=timeout_s, wake=self._wake.set, terms=terms, ends=ends)
 
     def app(self, engine: Engine) -> App:
         """What the listener for KMEs of other networks serves."""
@@ -175,4 +198,4 @@ class Border:
 def _domain(kme_id: str, peer: edges.InterdomainPeer, own_callback: str) -> Domain:
     callback = None if peer.synchronous else own_callback
     saes = {sae: frozenset(partners) for sae, partners in peer.saes.items()}
-    return Domain(kme_id=kme_id, own_callback=callback, saes=saes)
+    return Domain(kme_id=kme_id, own_callback=callback, saes=saes, operator=peer.operator)

@@ -113,6 +113,8 @@ class SiteNode:
         self.policy = self._first_policy()
         self.roll = roll_of(config.admin)
         self.border = Border(config, self.sink)
+        origin = AuditLog(self.store, self.clock, config.site.name).origin
+        self.signer = signer = Signer.load_or_create(origin, config.site.audit_key_file)
         place = self.replica
         self.engine = Engine(
             self._kme, self._perform, self._store_failed, self._store_back, turns=place.turns, disk=place.disk
@@ -124,8 +126,6 @@ class SiteNode:
         self.audit_sinks = self.engine.gate = audit_sinks(config, self.store, self.clock, self.sink)
         modules = {name: link.module for name, link in config.links.items() if link.module is not None}
         self.devices = Devices(modules, self.engine, config.limits, self.sink)
-        origin = AuditLog(self.store, self.clock, config.site.name).origin
-        signer = Signer.load_or_create(origin, config.site.audit_key_file)
         self.notary = self._notary(signer)
         self.lines = self._lines()
         self.notary.send = self.lines.send
@@ -184,7 +184,7 @@ class SiteNode:
             require_open=self.store.sealer.require_open,
         )
         self.replica.enter(site)
-        return self.border.kme(site, self.store.handovers)
+        return self.border.kme(site, self.store.handovers, self.signer)
 
     def _withdrawals(self) -> Withdrawals | None:
         if not self.config.kms:

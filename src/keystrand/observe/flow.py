@@ -16,10 +16,10 @@ from keystrand.observe.audit_verify import Row
 class Flow:
     """fills: bits of `link` come into the pool. gives: keys of `protection`, with bits of `link` ("": none), that
     `initiator` shares with `responder` of the site or network `peer`, come to `recipient` at this site. exports: a key is
-    known to the key manager `recipient`.
+    known to the key manager `recipient`. carries: keys that come from the KME `recipient` go on to the KME `peer`.
     """
 
-    kind: Literal["fills", "gives", "exports"]
+    kind: Literal["fills", "gives", "exports", "carries"]
     link: str = ""
     peer: str = ""
     initiator: str = ""
@@ -32,6 +32,9 @@ class Flow:
             return f"link {self.link} fills the pool"
         if self.kind == "exports":
             return f"keys are known to key manager {self.recipient}"
+        if self.kind == "carries":
+            pair = f"{self.initiator} -> {self.responder}"
+            return f"{self.protection} keys of {pair} from {self.recipient} are carried on to {self.peer}"
         way = f"link {self.link}" if self.link else "no QKD link"
         pair = f"{self.initiator} -> {self.responder}"
         return f"{self.protection} keys of {pair} over {way} with {self.peer} come to {self.recipient}"
@@ -77,6 +80,18 @@ def _flows(record: dict[str, Any]) -> Iterator[tuple[Flow, int]]:
         yield Flow(kind="fills", link=record["link"]), 1
     elif kind == "kms.told":
         yield Flow(kind="exports", recipient=record["kms"]), 1
+    elif kind == "key.carried":
+        yield (
+            Flow(
+                kind="carries",
+                peer=record["onward"],
+                initiator=record["initiator"],
+                responder=record["responders"][0],
+                recipient=record["peer"],
+                protection=record["protection"],
+            ),
+            len(record["key_ids"]),
+        )
     elif kind == "key.delivered":
         recipient, initiator = record.get("recipient", ""), record["initiator"]
         for responder in record["responders"] if recipient == initiator else [recipient]:

@@ -99,6 +99,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         "link",
         "seen",
     ),
+    _counter(
+        "border_exposure_bits_total",
+        "Key bits of other sites' applications that this KME had in clear, on their way between two others",
+        "peer",
+        "onward",
+    ),
     # transport
     _counter("transfers_finished_total", "Transfers that ended with every byte verified", "peer"),
     _counter("transfers_failed_total", "Transfers that ended otherwise", "peer"),

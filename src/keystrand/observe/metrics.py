@@ -96,6 +96,7 @@ _COUNTS: Final[dict[str, tuple[_Count, ...]]] = {
     "maintenance.draining": (_Count("maintenance_begun_total"),),
     "maintenance.short": (_Count("maintenance_short_total"), _Count("maintenance_short_bits_total", (), "bits")),
     "relay.documents_lapsed": (_Count("relay_documents_lapsed_total", ("site",)),),
+    "key.carried": (_Count("border_exposure_bits_total", ("peer", "onward"), "bits"),),
     "relay.saw": (_Count("relay_exposure_bits_total", ("link", "seen"), "bits"),),
     "source.block": (_Count("source_blocks_total", ("link",)), _Count("source_bits_total", ("link",), "bits")),
     "source.lost": (_Count("source_lost_bits_total", ("link",), "bits"),),

@@ -104,6 +104,21 @@ class RelayedLink:
         return max(self.ends)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crossing:
+    """Where keys go to another operator (ETSI GS QKD 020). sites: ours, whose applications share them; border: ours, whose KME
+
+    speaks to theirs; kmes: theirs in the order of the way, and who runs each; the last serves the far applications. signed: the
+    two ends know each other's audit key.
+    """
+
+    name: str
+    sites: tuple[str, ...]
+    border: str
+    kmes: Mapping[str, str]
+    signed: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Atlas:
     """The whole network on paper."""
@@ -111,6 +126,7 @@ class Atlas:
     sites: Mapping[str, SiteFacts]
     hops: tuple[tuple[str, str], ...]
     links: Mapping[str, RelayedLink] = field(default_factory=dict)
+    crossings: Mapping[str, Crossing] = field(default_factory=dict)
     _neighbours: dict[str, dict[str, None]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

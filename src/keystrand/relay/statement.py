@@ -12,6 +12,8 @@ from itertools import chain
 from typing import Any, Final
 
 from keystrand.relay.atlas import Atlas, RelayedLink, SiteFacts
+from keystrand.relay.crossings import lines as crossing_lines
+from keystrand.relay.crossings import passages
 from keystrand.relay.routes import Route
 
 UNDOCUMENTED: Final = "trust undocumented"
@@ -137,13 +139,16 @@ def document(atlas: Atlas, name: str, today: date, *, redacted: bool = False) ->
     sites = [_site(facts, today, letters if redacted else None) for facts in atlas.sites.values()]
     if redacted:
         shown = {name: replace(facts, owner=letters.get(facts.owner, "")) for name, facts in atlas.sites.items()}
-        atlas = Atlas(shown, atlas.hops, atlas.links)
+        atlas = Atlas(shown, atlas.hops, atlas.links, atlas.crossings)
     pairs = [trust.plain() for trust in trust_of(atlas, today)]
-    return {"network": name, "date": today.isoformat(), "redacted": redacted, "sites": sites, "pairs": pairs}
+    crossings = list(passages(atlas.crossings, atlas.sites, today, letters if redacted else None))
+    whole = {"network": name, "date": today.isoformat(), "redacted": redacted, "sites": sites, "pairs": pairs}
+    return whole | {"crossings": crossings}
 
 
 def _letters(atlas: Atlas) -> dict[str, str]:
     owners = dict.fromkeys(facts.owner for facts in atlas.sites.values() if facts.owner)
+    owners |= dict.fromkeys(whose for crossing in atlas.crossings.values() for whose in crossing.kmes.values())
     return {owner: f"Owner {number}" for number, owner in enumerate(owners, 1)}
 
 
@@ -188,5 +193,6 @@ def markdown(statement: Mapping[str, Any]) -> str:
             gaps = "; ".join(f"{site}: {', '.join(missing)}" for site, missing in pair["missing"].items())
             carries = "They may carry this link's blocks." if pair["carries_undocumented"] else "They carry none of it."
             lines += ["", f"**{UNDOCUMENTED.capitalize()}**: {gaps}. {carries}"]
+    lines += [line for passage in statement["crossings"] for line in crossing_lines(passage, UNDOCUMENTED)]
     lines += ["", "QKD protects how keys come to both ends of one hop. It does nothing for a site that is broken into."]
     return "\n".join(lines) + "\n"

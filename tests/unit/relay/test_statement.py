@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keystrand.core.way import Way
-from keystrand.relay.atlas import Atlas, Evidence, RelayedLink, SiteFacts, Terms
+from keystrand.relay.atlas import Atlas, Crossing, Evidence, RelayedLink, SiteFacts, Terms
 from keystrand.relay.statement import UNDOCUMENTED, document, markdown, trust_of
 
 TODAY = date(2030, 1, 1)
@@ -109,3 +109,33 @@ def test_who_must_join_forces() -> None:
     assert not way.is_open_to(("c", "e"))
     assert way.is_open_to(("b", "e"))
     assert not way.is_open_to(("a", "d"))
+
+
+def crossing(*, signed: bool) -> Atlas:
+    kmes = {"kme-w": "Operator Two", "kme-z": "Operator Two"}
+    whole = atlas(1)
+    sites = tuple(whole.sites)
+    over = Crossing(name="two", sites=sites[:2], border=sites[1], kmes=kmes, signed=signed)
+    return replace(whole, crossings={"two": over})
+
+
+@pytest.mark.proves("R036", "R038")
+def test_who_carries_keys_to_another_operator_is_told_and_has_them_in_clear_unless_the_ends_signed() -> None:
+    plain = document(crossing(signed=False), "n", TODAY)["crossings"]
+    behind, at_border = plain
+    border = at_border["pair"][0]
+    assert (behind["in_clear_at"], at_border["in_clear_at"]) == ([border, "kme-w"], ["kme-w"])
+    assert behind["missing"]["kme-w"] == ["facility", "jurisdiction", "evidence"], (
+        "of others the file has the operator only"
+    )
+    text = markdown(document(crossing(signed=False), "n", TODAY))
+    assert "has every such key in clear" in text
+    assert UNDOCUMENTED.capitalize() in text
+    signed = document(crossing(signed=True), "n", TODAY)["crossings"][0]
+    assert (signed["in_clear_at"], signed["missing"]) == ([], {})
+    assert "break ML-KEM" in " ".join(signed["statement"])
+
+
+def test_the_redacted_form_names_no_other_operator_and_none_of_its_kmes() -> None:
+    text = markdown(document(crossing(signed=False), "n", TODAY, redacted=True))
+    assert not [word for word in ("Operator Two", "kme-w", "kme-z") if word in text]

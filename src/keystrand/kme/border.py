@@ -1,0 +1,143 @@
+"""On which terms a KME takes keys of other networks in, and carries them on: the way that they state, who lies on it, and how
+that is kept with a key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from keystrand.core.errors import BadRequest
+from keystrand.core.protection import Strand
+from keystrand.core.register import KeyRecord, Origin, Stage
+from keystrand.core.way import Way
+from keystrand.kme.register import Register
+from keystrand.kme.site import Site
+from keystrand.wire.etsi020 import Extensions, Parties
+from keystrand.wire.etsi020_way import UNSTATED, Stop, Stops, read_way, with_way
+from keystrand.wire.handover import Handover
+
+STRANDS: Final = frozenset({Strand.PQC})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """operator: who runs this KME; "" states no way to others. kmes_max: that a key may pass, ends included.
+
+    forbidden: operators, or KMEs, that no key of this site may pass.
+    """
+
+    operator: str = ""
+    kmes_max: int = 8
+    forbidden: frozenset[str] = frozenset()
+
+
+ALONE = Terms()
+
+
+class Border:
+    """The terms of one KME. operators: of the KMEs that it speaks to, by KME ID."""
+
+    def __init__(self, kme_id: str, operators: Mapping[str, str], terms: Terms) -> None:
+        self.own = Stop(kme_id, terms.operator)
+        self.operators = operators
+        self.terms = terms
+
+    def said_here(self) -> Extensions:
+        """What goes with keys that begin here, and with acks of keys that end here."""
+        return with_way({}, (self.own,)) if self.terms.operator else {}
+
+    def passed(self, record: Handover) -> Extensions:
+        """What goes with our ack of a key that was carried on; record: its way out, with the ack of the next KME."""
+        return with_way(record.said, (self.own, *self.way_of(record.peer, record.said)))
+
+    def carried(self, way: Stops, optional: Extensions) -> Extensions:
+        """What goes with keys that are carried on; way: of those that they passed, as `way_of` gives it."""
+        return with_way(optional, (*reversed(way), self.own))
+
+    def way_of(self, peer: str, extensions: Extensions) -> Stops:
+        """The KMEs that are stated, the nearest first; where none are, or they cannot be read, `peer` and UNSTATED."""
+        nearest = Stop(peer, self.operators.get(peer, ""))
+        try:
+            stops = read_way(extensions) or ()
+        except BadRequest:
+            return nearest, UNSTATED
+        if stops and stops[-1].kme_id == peer:  # a request: they put themselves down as it came
+            stops = stops[::-1]
+        return stops if stops and stops[0].kme_id == peer else (nearest, UNSTATED)
+
+    def why_not(self, peer: str, optional: Extensions, onward: str = "") -> str:
+        """A word for the peer that offers keys, or "". onward: the KME that they would be carried on to."""
+        try:
+            stated = read_way(optional)
+        except BadRequest as error:
+            return str(error)
+        if onward == peer:
+            return "invalid routing: the target SAE lies where the key comes from"
+        if stated is not None and (problem := self._unsound(peer, stated)):
+            return problem
+        way = self.way_of(peer, optional)
+        passed = [stop.kme_id for stop in way if stop != UNSTATED]
+        if self.own.kme_id in passed or (onward and onward in passed):
+            return "invalid routing: the key was there before"
+        if len(passed) + 1 + bool(onward) > self.terms.kmes_max:
+            return f"invalid routing: more than {self.terms.kmes_max} KMEs on the way"
+        return self._forbidden(way)
+
+    def _unsound(self, peer: str, stated: Stops) -> str:
+        if stated[-1].kme_id != peer:
+            return "the way does not end at the KME that offers the key"
+        if len({stop.kme_id for stop in stated}) != len(stated):
+            return "invalid routing: the way has a KME twice"
+        known = self.operators.get(peer, "")
+        return "the way names another operator than is known here" if known not in ("", stated[-1].operator) else ""
+
+    def why_not_back(self, record: Handover) -> str:
+        """Why keys that began here must not be used, after the ack said which way they went; or ""."""
+        return self._forbidden(self.way_of(record.peer, record.said))
+
+    def _forbidden(self, way: Stops) -> str:
+        if self.terms.forbidden and UNSTATED in way:
+            return "the way is not stated whole"
+        on = {word for stop in way for word in (stop.kme_id, stop.operator)} & self.terms.forbidden
+        return f"forbidden: {', '.join(sorted(on))}" if on else ""
+
+
+def enter(site: Site, register: Register, key_id: str, peer: str, parties: Parties, size_bits: int, way: Stops) -> None:
+    """Both ends hold the key: it is active from now on. way: the KMEs between here and the far SAE, with its own."""
+    tenant, tags, period_s = register.terms(parties.initiator, parties.targets)
+    now_s = site.clock.now_s()
+    link, number = _note_way(site, peer, way)
+    site.store.register.add(
+        KeyRecord(
+            key_id=key_id,
+            initiator=parties.initiator,
+            responders=parties.targets,
+            peer=peer,
+            link=link,
+            first_sequence=number,
+            last_sequence=number,
+            strands=STRANDS,
+            size_bits=size_bits,
+            tenant=tenant,
+            tags=tags,
+            created_s=now_s,
+            activated_s=now_s,
+            expires_s=now_s + period_s,
+            stage=Stage.EXPIRE,
+            due_s=now_s + period_s,
+        )
+    )
+
+
+def _note_way(site: Site, peer: str, way: Stops) -> tuple[str, int]:
+    """Into the exposure ledger: KMEs between the two that serve the SAEs had the key in clear, as relays have a block."""
+    if len([stop for stop in way if stop != UNSTATED]) < 2:
+        return "", -1  # the other KME is the peer of the record
+    names = {kme_id: site for site, kme_id in site.peer_kme_ids.items()}
+    source = str(Way(1, ((site.name, *(names.get(stop.kme_id, stop.kme_id) for stop in way)),)))
+    link, number = f"over {peer}", int.from_bytes(sha256(source.encode()).digest()[:6])
+    if not site.store.register.origins(link, number, number):
+        site.store.register.add_origin(Origin(link, number, source, 0.0))  # of no time: each key has its own
+    return link, number

@@ -1,0 +1,207 @@
+"""Two operators with two sites each: a key drawn at a site behind one border is picked up at a site behind the other.
+
+Real programs: a and its border c of one operator, w and z behind it of another, four authorities. By ETSI GS QKD 014 at the
+ends and ETSI GS QKD 020 at each of the three legs between; either border is killed while keys are on their way.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keystrand.config.founding import append, found_site
+from keystrand.config.load import load_site
+from keystrand.core.errors import ConfigError, KeystrandError
+from keystrand.core.key import Key
+from keystrand.lab.pair import free_base_port
+from keystrand.lab.processes import Programs
+from keystrand.net.http_client import SyncHttpClient
+from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.node.interdomain import border_of
+from keystrand.node.site import SiteNode
+from keystrand.observe.audit_verify import custody, rows_of
+from keystrand.testing.borders import Plan
+from keystrand.wire import etsi014
+from keystrand.wire.handover import Stage
+
+OPERATORS = {"a": "Operator One", "c": "Operator One", "w": "Operator Two", "z": "Operator Two"}
+PLAN = Plan(routes=(("a", "c", "w", "z"), ("c", "w", "z")), operators=OPERATORS)
+ENDS = {"a": "z", "z": "a"}  # these two know each other's audit key
+PORTS_EACH = 9
+READY_S = 60
+
+
+class Carriers:
+    def __init__(self, folder: Path) -> None:
+        base = free_base_port(len(OPERATORS) * PORTS_EACH, start=28_000)
+        bases = {name: base + PORTS_EACH * place for place, name in enumerate(OPERATORS)}
+        self.files = {name: found_site(folder / name, name, base_port=port) for name, port in bases.items()}
+        self.ports = {name: port + PORTS_EACH - 1 for name, port in bases.items()}
+        for name in self.files:
+            self._join(name)
+        self.programs = Programs(folder)
+
+    def _join(self, name: str) -> None:
+        """What the operator of a site writes: its neighbours, by name, and who may share keys with whom behind them."""
+        folder = self.files[name].parent
+        tables = PLAN.tables(name)
+        authorities = "".join((self.files[there].parent / "pki" / "ca.pem").read_text() for there in tables)
+        (folder / "neighbours.pem").write_text(authorities)
+        text = f"""
+[interdomain]
+listen = "127.0.0.1:{self.ports[name]}"
+callback_url = "https://127.0.0.1:{self.ports[name]}/kmapi/v1/ext_keys/ack"
+trust = "neighbours.pem"
+operator = "{OPERATORS[name]}"
+"""
+        if name in ENDS:
+            key = (self.files[ENDS[name]].parent / "audit.pub").read_text().strip()
+            text += f'ends = {{ gateway-{ENDS[name]} = "{key}" }}\n'
+        for there, saes in tables.items():
+            lists = ", ".join(f"{sae} = {sorted(partners)}" for sae, partners in sorted(saes.items()))
+            text += f"""
+[interdomain.peers."kme-{there}"]
+url = "https://127.0.0.1:{self.ports[there]}"
+callback_url = "https://127.0.0.1:{self.ports[there]}/kmapi/v1/ext_keys/ack"
+operator = "{OPERATORS[there]}"
+protection = "pqc"
+synchronous = {str(name == "a").lower()}
+saes = {{ {lists} }}
+""".replace("sae-", "gateway-").replace("'", '"')
+        append(self.files[name], text)
+
+    def start(self, *names: str) -> None:
+        for name in names:
+            self.programs.start(name, "serve", str(self.files[name]))
+
+    def ask(self, name: str, path: str, body: bytes) -> list[Key]:
+        config = load_site(self.files[name])
+        assert config.gateway is not None
+        own = TlsFiles(config.gateway.certificate, config.gateway.private_key, config.tls.trust)
+        listen, expect = config.etsi014.listen, ("kme", config.site.kme_id)
+        with SyncHttpClient(listen.host, listen.port, TlsContexts(own, TlsPolicy()), expect=expect) as client:
+            answer = client.request("POST", f"/api/v1/keys/{path}", body)
+        if answer.status != 200:
+            raise etsi014.error_of(answer.status, answer.body)
+        return etsi014.parse_container(answer.body)
+
+    def draw(self, name: str, other: str, number: int = 1) -> list[Key]:
+        body = etsi014.print_key_request(etsi014.KeyRequest(number=number, size_bits=256))
+        return self.ask(name, f"gateway-{other}/enc_keys", body)
+
+    def draw_soon(self, name: str, other: str, number: int = 1) -> list[Key]:
+        """Waits for programs that just started."""
+        deadline_s = time.monotonic() + READY_S
+        while True:
+            try:
+                return self.draw(name, other, number)
+            except KeystrandError:
+                self.programs.check()
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.2)
+
+    def fetch(self, name: str, other: str, key_id: str) -> Key:
+        (key,) = self.ask(name, f"gateway-{other}/dec_keys", etsi014.print_key_ids([key_id]))
+        return key
+
+
+@pytest.fixture(scope="module")
+def carriers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Carriers]:
+    made = Carriers(tmp_path_factory.mktemp("carriers"))
+    try:
+        made.start(*OPERATORS)
+        yield made
+    finally:
+        made.programs.stop()
+
+
+def told(*words: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "keystrand", *words], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+
+
+@pytest.mark.proves("R010")
+def test_I1_I2_I10_a_key_passes_two_borders_and_either_may_be_killed(carriers: Carriers) -> None:
+    """Drawn by plain Get key at one end, had by Get key with key IDs at the other, in both directions, once."""
+    for one, other in (("a", "z"), ("z", "a"), ("c", "z")):
+        for key in carriers.draw_soon(one, other, number=3):
+            got = carriers.fetch(other, one, key.key_id)
+            assert got.material.matches(key.material)
+            assert {strand.value for strand in key.strands} == {"pqc"}, (
+                "no QKD lies between two KMEs of ETSI GS QKD 020"
+            )
+            with pytest.raises(KeystrandError, match="not found"):
+                carriers.fetch(other, one, key.key_id)
+    drawn: list[Key] = []
+    for victim in ("c", "w"):
+        deadline_s = time.monotonic() + READY_S
+        carriers.programs.kill(victim)
+        with pytest.raises(KeystrandError):
+            carriers.draw("a", "z")
+        carriers.start(victim)
+        drawn += carriers.draw_soon("a", "z", number=2)
+        assert time.monotonic() < deadline_s + READY_S
+    for key in drawn:
+        assert carriers.fetch("z", "a", key.key_id).material.matches(key.material)
+
+
+@pytest.mark.proves("R032", "R035", "R038")
+def test_logs_maps_and_words_of_the_borders_say_what_they_carried(carriers: Carriers) -> None:
+    (far,) = carriers.draw_soon("a", "z")
+    (near,) = carriers.draw_soon("c", "z")
+    carriers.fetch("z", "c", near.key_id)
+    assert "has them in clear meanwhile" in told("config", "show", str(carriers.files["c"]))
+    flow = told("policy", "flow", "--config", str(carriers.files["c"]), "--observed")
+    assert "pqc keys of gateway-a -> gateway-z from kme-a are carried on to kme-w" in flow
+    carriers.programs.stop()
+    nodes = {name: SiteNode(load_site(file)) for name, file in carriers.files.items()}
+    try:
+        for name in ("c", "w"):
+            kinds = [record["kind"] for record in custody(rows_of(nodes[name].store), far.key_id)]
+            assert kinds == ["key.carried", "key.carry_ended"]
+            rows = nodes[name].store._db.rows("SELECT count(*) FROM handovers WHERE material IS NOT NULL")
+            assert rows == [(0,)], "what was carried is let go"
+        records = {record.key_id: record for record in border_of(nodes["z"].engine.kme).handovers.records()}
+        assert records[far.key_id].stage is Stage.READY
+        source = nodes["z"].store.register.get(near.key_id)
+        assert source is not None
+        (origin,) = nodes["z"].store.register.origins(source.link, source.first_sequence, source.last_sequence)
+        assert origin.source == "relay 1/1: z>kme-w>kme-c", "its relay, w, had this key in clear"
+    finally:
+        for node in nodes.values():
+            node.store.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "word"),
+    [
+        ("c", '\noperator = "Operator One"\n\n', "\n\n", "does not say who runs this KME"),
+        ("c", 'operator = "Operator Two"\n', "", "nobody says who runs it"),
+        ("c", 'gateway-a = ["gateway-z"]', "gateway-a = []", "gateway-a is not an SAE of this site"),
+        (
+            "c",
+            'gateway-z = ["gateway-a", "gateway-c"]',
+            'gateway-z = ["gateway-c"]',
+            "gateway-z is not an SAE of this site",
+        ),
+        ("a", "ends = { gateway-z", "ends = { gateway-w", "is no SAE of another network"),
+        ("a", "+", "-", "not an Ed25519 note verifier key"),
+    ],
+)
+def test_a_border_that_cannot_carry_is_refused_at_start_with_the_line(
+    carriers: Carriers, name: str, old: str, new: str, word: str
+) -> None:
+    file = carriers.files[name]
+    head, section, tail = file.read_text().partition("[interdomain]")
+    assert old in tail
+    broken = file.with_name("broken.toml")
+    broken.write_text(head + section + tail.replace(old, new))
+    with pytest.raises(ConfigError, match=word):
+        load_site(broken)
