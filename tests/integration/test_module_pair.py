@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from keystrand.node.meeting import Frames
 from keystrand.node.module import run_module
 from keystrand.qkd.optics_attacks import Attack, InterceptResend, TrojanHorse
 from keystrand.qkd.profile import Distillation, Fibre
+from keystrand.qkd.session import Receiver
 from keystrand.testing.sinks import Ears
 from keystrand.wire import device
 
@@ -179,6 +181,22 @@ async def test_I1_killing_and_restarting_one_end_never_uses_a_number_twice(link,
     link.start(victim)
     await link.until(lambda: max(link.common) > before + 1)
     link.check()
+
+
+async def test_a_run_that_fell_leaves_nothing_behind(link):
+    """Blocks in work when a run broke off do not stay in the memory of the end that lives on."""
+    for role in link.kmes:
+        link.start(role)
+    gc.disable()
+    try:
+        await link.until(lambda: len(link.common) >= 1)
+        await link.kill("transmitter")
+        before = max(link.common)
+        link.start("transmitter")
+        await link.until(lambda: max(link.common) > before)
+        assert sum(isinstance(each, Receiver) for each in gc.get_objects()) <= 1
+    finally:
+        gc.enable()
 
 
 @pytest.mark.proves("R025")

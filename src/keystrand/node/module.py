@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -191,6 +192,7 @@ class Module:
                 self._end(error)
             pause_s = PAUSE_FIRST_S if self._delivered > before else min(2 * pause_s, PAUSE_LAST_S)
             await asyncio.sleep(pause_s)
+            gc.collect()  # the tracebacks of a fallen run hold the blocks in work, tens of megabytes each, in cycles
 
     def _end(self, error: Exception) -> None:
         """Book the end of a run: an alarm where a block was lost to more than a broken connection."""
