@@ -12,7 +12,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,16 @@ from keystrand.lab.processes import Programs, read_status
 from keystrand.testing.feeder import Feeder
 
 C_CLIENT = os.environ.get("KEYSTRAND_INTEROP_C", "")  # a build of the C wrapper: scripts/interop sets it
+
+ARNIKA = os.environ.get(
+    "KEYSTRAND_INTEROP_ARNIKA", ""
+)  # a build of arnika, likewise; in a network namespace of its own
+WIREGUARD_END = """
+mount -t tmpfs tmpfs /run/wireguard
+wireguard-go -f {name} & until [ -S /run/wireguard/{name}.sock ]; do sleep 0.1; done
+wg set {name} private-key {folder}/{name}.key peer {peer}
+{program} & while sleep 0.3; do wg show {name} preshared-keys | cut -f 2 >> {folder}/{name}.psk; done
+"""
 
 
 @dataclass
@@ -148,3 +158,53 @@ if C_CLIENT:
             )
             assert done.returncode == 0, done.stdout + done.stderr
             assert "[FAIL]" not in done.stdout, done.stdout
+
+
+if ARNIKA:
+
+    def test_arnika_keys_wireguard_at_both_ends(ends: Ends, tmp_path: Path) -> None:
+        """It draws a key, tells the key ID to its other end, which picks it up, and both set it as `preshared_key`."""
+        names, ports, started = {"alpha": "wgi-alpha", "bravo": "wgi-bravo"}, {"alpha": 28_501, "bravo": 28_502}, []
+        public = {}
+        for site, name in names.items():
+            key = subprocess.run(["wg", "genkey"], capture_output=True, check=True).stdout
+            (tmp_path / f"{name}.key").write_bytes(key)
+            public[site] = subprocess.run(["wg", "pubkey"], input=key, capture_output=True, check=True).stdout.decode()
+        Path("/run/wireguard").mkdir(exist_ok=True)
+        try:
+            for site, peer in (("alpha", "bravo"), ("bravo", "alpha")):
+                certificate, key_file, trust = ends.files(site)
+                settings = {
+                    "LISTEN_ADDRESS": f"127.0.0.1:{ports[site]}",
+                    "SERVER_ADDRESS": f"127.0.0.1:{ports[peer]}",
+                    "CERTIFICATE": certificate,
+                    "PRIVATE_KEY": key_file,
+                    "CA_CERTIFICATE": trust,
+                    "KMS_URL": f"https://{ends.place(site)}/api/v1/keys/gateway-{peer}",
+                    "INTERVAL": "2s",
+                    "WIREGUARD_INTERFACE": names[site],
+                    "WIREGUARD_PEER_PUBLIC_KEY": public[peer].strip(),
+                }
+                text = WIREGUARD_END.format(
+                    name=names[site], folder=tmp_path, peer=public[peer].strip(), program=ARNIKA
+                )
+                with (tmp_path / f"{site}.log").open("wb") as log:
+                    words = ["setsid", "unshare", "--mount", "sh", "-c", text]
+                    started.append(subprocess.Popen(words, env=os.environ | settings, stdout=log, stderr=log))
+            deadline_s = time.monotonic() + 60
+            while len(common := keys_set(tmp_path, names.values())) < 5:
+                logs = [(tmp_path / f"{site}.log").read_text()[-1500:] for site in names]
+                assert time.monotonic() < deadline_s, "\n".join(logs)
+                time.sleep(0.5)
+            print(f"{len(common)} keys came into use at both ends")
+        finally:
+            for process in started:
+                os.killpg(process.pid, 15)
+                process.wait(10)
+
+
+def keys_set(folder: Path, names: Iterable[str]) -> set[str]:
+    """Preshared keys that both ends have had."""
+    files = [folder / f"{name}.psk" for name in names]
+    seen = [set(file.read_text().split()) - {"(none)"} if file.exists() else set[str]() for file in files]
+    return set.intersection(*seen)
