@@ -25,6 +25,7 @@ from keystrand.api.exchange import (
     Refusal,
     Scope,
     Send,
+    fingerprint_of,
     header,
     path_parts,
     query_params,
@@ -291,7 +292,7 @@ async def _refuse(edge: _Edge, who: Principal | None, operation: str, scope: Sco
             "admin.refused",
             actor=who.name if who else holder_of(scope),
             by=who.method if who else "",
-            certificate=who.fingerprint if who else _fingerprint(scope),
+            certificate=who.fingerprint if who else fingerprint_of(scope),
             operation=operation,
             method=str(scope["method"])[:16],
             target=str(scope["path"])[:256],
@@ -304,11 +305,6 @@ async def _refuse(edge: _Edge, who: Principal | None, operation: str, scope: Sco
     except KeystrandError as unrecorded:
         return _problem(who, unrecorded)
     return answer
-
-
-def _fingerprint(scope: Scope) -> str:
-    peer = (scope.get("extensions") or {}).get("keystrand.tls")
-    return str(getattr(peer, "fingerprint", ""))
 
 
 def _problem(who: Principal | None, error: Exception) -> Answer:

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from keystrand.api.exchange import TLS_EXTENSION, Scope
+from keystrand.api.exchange import Scope, fingerprint_of, identity_of
 from keystrand.core.clock import Clock
 from keystrand.core.errors import NotPermitted
-from keystrand.core.identity import Identity
 from keystrand.govern.roles import Grant, Principal
 
 TOKEN_BYTES_MAX = 8192
@@ -58,11 +57,10 @@ class Door:
 
     async def principal(self, scope: Scope) -> Principal:
         """Raises NotPermitted, and Unavailable where tokens cannot be judged now."""
-        peer = (scope.get("extensions") or {}).get(TLS_EXTENSION)
-        identity: Identity | None = getattr(peer, "identity", None)
+        identity = identity_of(scope)
         if identity is None or identity.kind != "admin" or not identity.name:
             raise NotPermitted("no administrator's certificate")
-        fingerprint = str(getattr(peer, "fingerprint", ""))
+        fingerprint = fingerprint_of(scope)
         token = _token(scope)
         if token is None:
             grants = self.roll.of_name(identity.name)
@@ -94,8 +92,7 @@ class Strangers:
 
 def holder_of(scope: Scope) -> str:
     """Whom the certificate names, for a record of a refusal; "" without one."""
-    peer = (scope.get("extensions") or {}).get(TLS_EXTENSION)
-    identity = getattr(peer, "identity", None)
+    identity = identity_of(scope)
     return f"{identity.kind or ''}:{identity.name}"[:128] if identity is not None else ""
 
 

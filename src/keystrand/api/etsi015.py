@@ -10,7 +10,6 @@ from uuid import UUID
 
 from keystrand.api.etsi015_stream import STREAM, Stream, streams
 from keystrand.api.exchange import (
-    TLS_EXTENSION,
     App,
     PeerIdentity,
     Receive,
@@ -18,6 +17,7 @@ from keystrand.api.exchange import (
     Scope,
     Send,
     header,
+    identity_of,
     path_parts,
     read_body,
 )
@@ -169,8 +169,7 @@ async def _answer(source: NodeSource, scope: Scope) -> dict[str, Any] | None:
 
 def _check_caller(scope: Scope, may_read: Callable[[PeerIdentity], bool]) -> PeerIdentity:
     """Before anything else, so that a stranger cannot even learn which paths exist."""
-    peer = (scope.get("extensions") or {}).get(TLS_EXTENSION)
-    identity: PeerIdentity | None = getattr(peer, "identity", None)
+    identity = identity_of(scope)
     if identity is None or not may_read(identity):
         raise _Refused(401, "no permission")
     return identity

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from keystrand.api.exchange import (
-    TLS_EXTENSION,
     Answer,
     App,
-    PeerIdentity,
     Receive,
     Refusal,
     Scope,
     Send,
+    identity_of,
     message,
     path_parts,
     read_body,
@@ -139,8 +138,7 @@ async def _answer(edge: _Edge, scope: Scope, receive: Receive) -> Answer:
 
 
 def _peer_of(edge: _Edge, scope: Scope) -> InterdomainPeer:
-    tls = (scope.get("extensions") or {}).get(TLS_EXTENSION)
-    identity: PeerIdentity | None = getattr(tls, "identity", None)
+    identity = identity_of(scope)
     peer = edge.peers.get(identity.name) if identity is not None and identity.kind == "kme" else None
     if peer is None:
         raise NotPermitted("only KMEs of other networks are served here")

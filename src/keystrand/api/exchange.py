@@ -51,10 +51,23 @@ class Refusal(Exception):
         self.answer = answer
 
 
+def _peer(scope: Scope) -> object:
+    return (scope.get("extensions") or {}).get(TLS_EXTENSION)
+
+
+def identity_of(scope: Scope) -> PeerIdentity | None:
+    """Whom the client certificate names; None without one."""
+    return getattr(_peer(scope), "identity", None)
+
+
+def fingerprint_of(scope: Scope) -> str:
+    """SHA-256 of the client certificate, hex; "" without one."""
+    return str(getattr(_peer(scope), "fingerprint", ""))
+
+
 def caller_of(scope: Scope) -> str:
     """The SAE that the client certificate names. Raises NotPermitted for anybody else, or without a certificate."""
-    peer = (scope.get("extensions") or {}).get(TLS_EXTENSION)
-    identity: PeerIdentity | None = getattr(peer, "identity", None)
+    identity = identity_of(scope)
     if identity is None or identity.kind != "sae" or not identity.name:
         raise NotPermitted("only SAEs are served here")
     return identity.name

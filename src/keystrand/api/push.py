@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from keystrand.api.exchange import (
-    TLS_EXTENSION,
     Answer,
     App,
-    PeerIdentity,
     Receive,
     Refusal,
     Scope,
     Send,
+    identity_of,
     message,
     path_parts,
     read_body,
@@ -93,8 +92,7 @@ async def _answer(
 
 
 def _is(scope: Scope, module: str) -> bool:
-    peer = (scope.get("extensions") or {}).get(TLS_EXTENSION)
-    identity: PeerIdentity | None = getattr(peer, "identity", None)
+    identity = identity_of(scope)
     return identity is not None and identity.kind in (None, "module") and identity.name == module
 
 
