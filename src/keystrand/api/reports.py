@@ -13,6 +13,7 @@ import msgspec
 from keystrand.core.errors import BadRequest
 from keystrand.core.events import Event, Scalar
 from keystrand.core.identity import check_key_id, check_name
+from keystrand.wire.decoding import UNREADABLE
 from keystrand.wire.tunnelreport import TunnelReport, parse_report
 
 _COUNT_MAX: Final = 2**53 - 1  # what a browser can count
@@ -47,7 +48,7 @@ def transfer_event(caller: str, transfer_id: str, body: bytes, *, at_s: float) -
     check_name(transfer_id, what="transfer ID")
     try:
         report = _DECODER.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         raise BadRequest("the report has a member that is missing, of another type or out of bounds") from None
     check_name(report.peer, what="peer")
     if report.key_id:

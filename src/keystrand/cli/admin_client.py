@@ -151,6 +151,8 @@ class AdminClient:
     ) -> tuple[Any, Response]:
         import msgspec
 
+        from keystrand.wire.decoding import UNREADABLE
+
         sent = dict(headers or {})
         if self._token:
             sent["Authorization"] = f"Bearer {self._token}"
@@ -158,7 +160,7 @@ class AdminClient:
         answer = self._http.request(method, f"/admin/v1{path}", raw, headers=sent)
         try:
             value = msgspec.json.decode(answer.body)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             raise PeerFault("the answer is not JSON") from None
         if answer.status >= 400:
             kind = _ERRORS.get(answer.status, BadRequest)

@@ -25,6 +25,7 @@ from keystrand.govern.roles import ROLES
 from keystrand.node.bundle import plain, versions
 from keystrand.node.replicas import open_audit
 from keystrand.observe.audit_verify import Report, Row, export_jsonl, rows_of, verify
+from keystrand.wire.decoding import UNREADABLE
 
 WAIVED: Final = ("downgrade.waived", "downgrade.fallback")
 GIVEN: Final = "key.delivered"
@@ -47,7 +48,7 @@ class Gathered:
     def take(self, number: int, record: bytes) -> None:
         try:
             fields = msgspec.json.decode(record, type=dict[str, Any])
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return  # the verification says so
         kind = str(fields.get("kind", ""))
         for key_id in dict.fromkeys([*fields.get("key_ids", ()), *filter(None, [fields.get("key_id")])]):

@@ -22,6 +22,7 @@ import msgspec
 from keystrand.core.errors import BadRequest, Tampered
 from keystrand.core.files import drafted
 from keystrand.crypto.seal import RootKey, Sealer, Stretch
+from keystrand.wire.decoding import UNREADABLE
 
 MAGIC: Final = b"keystrand backup 1\n"
 CHUNK_BYTES: Final = 1 << 20
@@ -135,7 +136,7 @@ class BackupReader:
     def _manifest(self) -> Manifest:
         try:
             return msgspec.json.decode(self._chunk(), type=Manifest)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             raise Tampered(_CUT) from None
 
     def _chunk(self) -> bytes:
@@ -177,7 +178,7 @@ class BackupReader:
 def _parsed(line: bytes) -> Header:
     try:
         return msgspec.json.decode(line, type=Header)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         raise Tampered(_CUT) from None
 
 

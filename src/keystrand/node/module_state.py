@@ -13,6 +13,7 @@ from keystrand.core.errors import ConfigError, StoreUnavailable
 from keystrand.core.files import write_whole
 from keystrand.core.secret import Secret
 from keystrand.qkd.distill.authenticate import Segment, found
+from keystrand.wire.decoding import UNREADABLE
 
 FILE_NAME = "link.state"
 
@@ -54,7 +55,7 @@ class LinkStateFile:
     def _read(self, link: str) -> _State:
         try:
             state = msgspec.msgpack.decode(self._path.read_bytes(), type=_State)
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise ConfigError(f"the state of the module cannot be read: {error}", path=str(self._path)) from None
         if state.link != link:
             raise ConfigError(f"this is the state of link {state.link}, not of {link}", path=str(self._path))

@@ -27,6 +27,7 @@ from keystrand.net.frames import connect_frames
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.observe.audit import GENESIS, Head, origin
 from keystrand.wire import peer as wire
+from keystrand.wire.decoding import UNREADABLE
 from keystrand.wire.peer import Checkpoint, Cosignature
 
 MARK_FILE: Final = "high-water.json"
@@ -75,7 +76,7 @@ def read_mark(config: SiteConfig) -> Mark | None:
         return msgspec.json.decode(path.read_bytes(), type=Mark)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise Tampered(f"{path}: {error}", hint=HINT) from None
 
 

@@ -17,6 +17,7 @@ import msgspec
 from keystrand.core.errors import BadRequest, Tampered
 from keystrand.crypto.sign import Verifier, signers_of
 from keystrand.observe.audit import GENESIS, Head, canonical, link, origin
+from keystrand.wire.decoding import UNREADABLE
 
 ROWS_PER_READ: Final = 1000
 FINDINGS_MAX: Final = 1000
@@ -95,7 +96,7 @@ def _inner_problem(record: bytes, number: int, site: str) -> str:
     """What is wrong with the record by itself; empty if nothing."""
     try:
         fields = msgspec.json.decode(record)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return "bytes that are no record (edited)"
     if not isinstance(fields, dict) or canonical(fields) != record:
         return "a record that is not in canonical form (edited)"

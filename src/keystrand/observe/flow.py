@@ -10,6 +10,7 @@ import msgspec
 
 from keystrand.core.errors import Tampered
 from keystrand.observe.audit_verify import Row
+from keystrand.wire.decoding import UNREADABLE
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
@@ -64,7 +65,7 @@ def observed(rows: Iterable[Row]) -> dict[Flow, Seen]:
         try:
             for flow, times in _flows(msgspec.json.decode(record, type=dict[str, Any])):
                 seen.setdefault(flow, Seen(number)).times += times
-        except (msgspec.MsgspecError, KeyError, TypeError):
+        except (*UNREADABLE, KeyError, TypeError):
             raise Tampered(f"record {number} is none of ours", hint="keystrand audit verify") from None
     return seen
 

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 import msgspec
 
 from keystrand.core.errors import PeerFault
+from keystrand.wire.decoding import UNREADABLE
 
 VERSION: Final = 3
 BLOB_BYTES_MAX: Final = 4_000_000
@@ -165,7 +166,6 @@ AnyLight = Run | Train
 _encoder: Final = msgspec.msgpack.Encoder()
 _classical: Final[msgspec.msgpack.Decoder[AnyClassical]] = msgspec.msgpack.Decoder(AnyClassical)
 _light: Final[msgspec.msgpack.Decoder[AnyLight]] = msgspec.msgpack.Decoder(AnyLight)
-_BAD: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def encode(message: AnyClassical | AnyLight) -> bytes:
@@ -177,7 +177,7 @@ def decode(frame: bytes | memoryview) -> AnyClassical:
     """The message of one classical frame. Raises PeerFault for anything else, whatever the bytes are."""
     try:
         return _classical.decode(frame)
-    except _BAD as error:
+    except UNREADABLE as error:
         raise PeerFault(f"the other module sent a frame that does not parse: {error}") from None
 
 
@@ -185,5 +185,5 @@ def decode_light(frame: bytes | memoryview) -> AnyLight:
     """The message of one frame of the simulated quantum channel. Raises PeerFault for anything else."""
     try:
         return _light.decode(frame)
-    except _BAD as error:
+    except UNREADABLE as error:
         raise PeerFault(f"the quantum channel sent a frame that does not parse: {error}") from None

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from keystrand.core.errors import PeerFault
+from keystrand.wire.decoding import UNREADABLE
 
 VERSION: Final = 1
 
@@ -92,5 +93,5 @@ def decode(frame: bytes | memoryview) -> AnyDeviceMessage:
     """The message of one frame. Raises PeerFault for anything else, whatever the bytes are."""
     try:
         return _decoder.decode(frame)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise PeerFault(f"module sent a frame that does not parse: {error}") from None

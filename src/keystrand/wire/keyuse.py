@@ -12,6 +12,7 @@ import msgspec
 
 from keystrand.core.errors import BadRequest, PeerFault
 from keystrand.core.states import State
+from keystrand.wire.decoding import UNREADABLE
 
 _COUNT_MAX: Final = 2**53 - 1
 Count = Annotated[int, msgspec.Meta(ge=0, le=_COUNT_MAX)]
@@ -51,7 +52,7 @@ def parse_use(body: bytes) -> UseReport:
     """Raises BadRequest."""
     try:
         return _REPORT.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         raise BadRequest("the report has a member that is missing, unknown, of another type or out of bounds") from None
 
 
@@ -63,5 +64,5 @@ def parse_stand(body: bytes) -> KeyStand:
     """Raises PeerFault."""
     try:
         return _STAND.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         raise PeerFault("the KME's answer to a report of use is none") from None

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from keystrand.core.errors import PeerFault
+from keystrand.wire.decoding import UNREADABLE
 
 VERSION: Final = 1
 
@@ -308,5 +309,5 @@ def decode(frame: bytes | memoryview) -> list[AnyMessage]:
     """The messages of one frame. Raises PeerFault for anything else, whatever the bytes are."""
     try:
         return _decoder.decode(frame)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise PeerFault(f"peer sent a frame that does not parse: {error}") from None

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from keystrand.core.errors import PeerFault
+from keystrand.wire.decoding import UNREADABLE
 
 SITES_MAX: Final = 64  # of one route
 PARTS_MAX: Final = 16
@@ -148,7 +149,7 @@ def decode(frame: bytes | memoryview) -> AnyRelayMessage:
     """The message of one frame. Raises PeerFault for anything else, whatever the bytes are."""
     try:
         return _decoder.decode(frame)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise PeerFault(f"relay sent a frame that does not parse: {error}") from None
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from keystrand.core.errors import BadRequest
+from keystrand.wire.decoding import UNREADABLE
 
 _COUNT_MAX: Final = 2**53 - 1
 Count = Annotated[int, msgspec.Meta(ge=0, le=_COUNT_MAX)]
@@ -63,5 +64,5 @@ def parse_report(body: bytes) -> TunnelReport:
     """Raises BadRequest."""
     try:
         return _DECODER.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         raise BadRequest("the report has a member that is missing, unknown, of another type or out of bounds") from None

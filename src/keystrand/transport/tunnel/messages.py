@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from keystrand.core.errors import PeerFault
+from keystrand.wire.decoding import UNREADABLE
 
 VERSION = 1
 KEY_ID_CHARACTERS_MAX = 64
@@ -67,7 +68,7 @@ def decode(frame: bytes) -> Message:
     """Raises PeerFault for anything else than one message of this version."""
     try:
         message = _decoder.decode(frame)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise PeerFault(f"not a message between tunnel ends: {error}") from None
     if not 0 <= message.number <= NUMBER_MAX or (
         isinstance(message, Propose) and len(message.key_id) > KEY_ID_CHARACTERS_MAX

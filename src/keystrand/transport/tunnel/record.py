@@ -12,6 +12,7 @@ import msgspec
 
 from keystrand.core.errors import ConfigError, StoreUnavailable, Unavailable
 from keystrand.core.files import write_whole
+from keystrand.wire.decoding import UNREADABLE
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +33,7 @@ def read_record(file: Path) -> Record:
         return msgspec.json.decode(file.read_bytes(), type=Record)
     except FileNotFoundError:
         return Record()
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNREADABLE) as error:
         hint = "remove it at both ends of the tunnel, while both are stopped"
         raise ConfigError(f"cannot be read: {error}", path=str(file), hint=hint) from None
 
