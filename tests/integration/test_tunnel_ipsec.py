@@ -23,7 +23,7 @@ from keystrand.lab.stage import Stage
 from keystrand.lab.wires import SIDES, Side, Wires, why_not
 from keystrand.testing.daemon_conformance import DAEMON_CHECKS, DaemonCheck, DaemonRig
 from keystrand.testing.keyfolder import KeyFolder
-from keystrand.testing.tunnels import SAES, SIDE, TunnelPair, generation, place_of
+from keystrand.testing.tunnels import SAES, SIDE, TunnelPair, bring_up, generation, place_of
 from keystrand.transport.ipsec import connector
 from keystrand.transport.ipsec.barrier import Barrier
 from keystrand.transport.ipsec.connector import KIND, Ipsec
@@ -54,12 +54,8 @@ def ends_of(folder: Path, wires: Wires) -> dict[Role, Ipsec]:
     return {role: Ipsec(place_of(folder, role), staged.settings(KIND, side)) for role, side in SIDE.items()}
 
 
-async def bring_up(ends: dict[Role, Ipsec], number: int) -> None:
-    material = os.urandom(32)
-    for role in ("responder", "initiator"):
-        await ends[role].prepare(generation(number, material))  # type: ignore[index]
-    await ends["initiator"].activate(number)
-    await ends["responder"].confirm(number)
+async def change_to(ends: dict[Role, Ipsec], number: int) -> None:
+    await bring_up(ends, number)
     for end in ends.values():
         await end.retire(number)
 
@@ -138,8 +134,8 @@ async def test_the_daemon_holds_no_key_once_it_is_in_use_and_keeps_what_others_l
     theirs = {"id": "keystrand/other/7", "type": "PPK", "data": b"x" * 32, "owners": ["them@example"]}
     await daemon.call("load-shared", theirs)
     await daemon.call("load-conn", {"keystrand-t-of-others-3": {"version": "2", "remote_addrs": ["192.0.2.9"]}})
-    await bring_up(ends, 1)
-    await bring_up(ends, 2)
+    await change_to(ends, 1)
+    await change_to(ends, 2)
     assert texts(await daemon.call("get-shared"), "keys") == ["keystrand/other/7"]
     conns = texts(await daemon.call("get-conns"), "conns")
     assert conns == ["keystrand-t-of-others-3", "keystrand-t-2"]
@@ -164,7 +160,7 @@ async def test_an_end_without_the_key_is_refused_and_every_step_may_be_repeated(
         await ends["initiator"].activate(1)
     with pytest.raises(Unavailable, match="within"):
         await ends["responder"].confirm(1)
-    await bring_up(ends, 2)
+    await change_to(ends, 2)
     for end in ends.values():
         await end.drop(1)
         await end.retire(2)
@@ -190,7 +186,7 @@ async def test_ends_may_know_each_other_by_a_shared_secret_which_alone_opens_not
         settings: IpsecSettings = staged.settings(KIND, side)
         named = msgspec.structs.replace(settings, psk_file=psk, certificate=None, private_key=None, trust=None)
         ends[role] = Ipsec(place_of(tmp_path, role), named)
-    await bring_up(ends, 1)
+    await change_to(ends, 1)
     assert await reaches(wires)
     for role, material in (("responder", b"a"), ("initiator", b"b")):
         await ends[role].prepare(generation(2, material * 32))  # type: ignore[index]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import msgspec
@@ -12,10 +11,9 @@ import pytest
 from keystrand.core.errors import Unavailable
 from keystrand.lab import ipsec as lab
 from keystrand.lab.wires import SIDES, Side, Wires, why_not
-from keystrand.testing.tunnels import SIDE, generation, place_of
+from keystrand.testing.tunnels import SIDE, bring_up, place_of
 from keystrand.transport.ipsec.connector import KIND, Ipsec
 from keystrand.transport.ipsec.vici import Vici, section, texts
-from keystrand.transport.tunnel.contract import Role
 
 REASON = why_not() or lab.why_not()
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
@@ -24,14 +22,6 @@ pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 async def has_ml_kem(wires: Wires, side: Side) -> bool:
     algorithms = await Vici(lab.socket_of(wires, side)).call("get-algorithms")
     return any("ML_KEM_768" in section(algorithms, kind) for kind in ("ke", "dh"))
-
-
-async def bring_up(ends: dict[Role, Ipsec]) -> None:
-    material = os.urandom(32)
-    for end in ends.values():
-        await end.prepare(generation(1, material))
-    await ends["initiator"].activate(1)
-    await ends["responder"].confirm(1)
 
 
 async def test_a_daemon_with_ml_kem_uses_it_and_one_without_refuses_where_it_is_required(
@@ -44,12 +34,12 @@ async def test_a_daemon_with_ml_kem_uses_it_and_one_without_refuses_where_it_is_
     }
     if not await has_ml_kem(wires, "a"):
         with pytest.raises(Unavailable, match="does not have it"):
-            await bring_up(required)
+            await bring_up(required, 1)
         offered = {role: Ipsec(place_of(tmp_path, role), staged.settings(KIND, side)) for role, side in SIDE.items()}
-        await bring_up(offered)
+        await bring_up(offered, 1)
         assert (await offered["initiator"].health()).facts["ml_kem"] == "no"
         return
-    await bring_up(required)
+    await bring_up(required, 1)
     for role, side in SIDE.items():
         health = await required[role].health()
         assert health.up

@@ -15,7 +15,7 @@ from keystrand.lab.macsec import stage
 from keystrand.lab.stage import Stage
 from keystrand.lab.wires import Wires, why_not
 from keystrand.testing.connector_conformance import CHECKS, Check
-from keystrand.testing.tunnels import SIDE, TunnelPair, generation, place_of
+from keystrand.testing.tunnels import SIDE, TunnelPair, generation, place_of, prepare
 from keystrand.transport.macsec import proof
 from keystrand.transport.macsec.connector import KIND
 from keystrand.transport.tunnel.agreement import Pace
@@ -80,13 +80,7 @@ async def test_rotations_under_a_thousand_packets_a_second_lose_none(wires: Wire
 async def test_a_number_whose_association_carries_traffic_is_refused(wires: Wires, tmp_path: Path) -> None:
     staged = stage(wires, tmp_path)
     ends = {role: opening(staged, place_of(tmp_path, role)) for role in SIDE}
-
-    async def prepare(number: int) -> None:
-        given = generation(number)
-        for role in ("responder", "initiator"):
-            await ends[role].prepare(given)  # type: ignore[index]
-
-    await prepare(4)  # association 0, where an interface sends at first: it must not, before the proof
+    await prepare(ends, 4)  # association 0, where an interface sends at first: it must not, before the proof
     assert not await reaches(wires)
     await ends["initiator"].activate(4)
     await ends["responder"].confirm(4)

@@ -15,7 +15,7 @@ import pytest
 from tcp_rig import HERE, ROLES, Rig, serving, socket_of
 
 from keystrand.core.protection import Protection
-from keystrand.testing.tunnels import TunnelPair, generation
+from keystrand.testing.tunnels import TunnelPair, bring_up
 from keystrand.transport.tls.connector import KIND
 from keystrand.transport.tls.control import Order, tell
 from keystrand.transport.tunnel.agreement import Pace
@@ -90,11 +90,7 @@ async def test_connections_under_a_replaced_key_are_closed_after_drain_s(rig: Ri
     ends = {role: rig.open(role) for role in ROLES}
     held = []
     for number in (1, 2):
-        key = generation(number)
-        for end in ends.values():
-            await end.prepare(key)
-        await ends["initiator"].activate(number)
-        await ends["responder"].confirm(number)
+        await bring_up(ends, number)
         held.append(await asyncio.open_connection(HERE, rig.base))
         held[-1][1].write(b"a")
         assert await held[-1][0].readexactly(1) == b"a"
@@ -117,11 +113,7 @@ async def test_others_are_refused(rig: Rig) -> None:
     if program is None:
         pytest.skip("needs the openssl program")
     ends = {role: rig.open(role) for role in ROLES}
-    key = generation(1)
-    for end in ends.values():
-        await end.prepare(key)
-    await ends["initiator"].activate(1)
-    await ends["responder"].confirm(1)
+    await bring_up(ends, 1)
     words = ["s_client", "-connect", f"{HERE}:{rig.base + 1}", "-tls1_3"]
     for more in ([], ["-psk_identity", "nobody", "-psk", "00" * 32]):
         run = [program, *words, *more]
@@ -135,22 +127,14 @@ async def test_others_are_refused(rig: Rig) -> None:
 async def test_more_connections_than_allowed_are_refused_and_the_others_go_on(rig: Rig) -> None:
     rig.settings["connections_max"] = 50
     ends = {role: rig.open(role) for role in ROLES}
-    key = generation(1)
-    for end in ends.values():
-        await end.prepare(key)
-    await ends["initiator"].activate(1)
-    await ends["responder"].confirm(1)
+    await bring_up(ends, 1)
     held = []
     for _ in range(50):
         held.append(await asyncio.open_connection(HERE, rig.base))
         held[-1][1].write(b"a")
         assert await held[-1][0].readexactly(1) == b"a"
     assert not await rig.passes()
-    fresh = generation(2)
-    for end in ends.values():
-        await end.prepare(fresh)
-    await ends["initiator"].activate(2)
-    await ends["responder"].confirm(2)
+    await bring_up(ends, 2)
     for reader, writer in held:
         writer.write(b"b")
         assert await reader.readexactly(1) == b"b"
@@ -190,11 +174,7 @@ async def test_a_reader_that_does_not_read_stops_the_writer_not_the_memory(rig: 
     async with await asyncio.start_server(deaf, HERE, 0, limit=1) as service:
         rig.service = service.sockets[0].getsockname()[1]
         ends = {role: rig.open(role) for role in ROLES}
-        key = generation(1)
-        for end in ends.values():
-            await end.prepare(key)
-        await ends["initiator"].activate(1)
-        await ends["responder"].confirm(1)
+        await bring_up(ends, 1)
         sent = await asyncio.gather(*(pour(rig.base) for _ in range(8)))
         assert max(sent) < 1 << 26, "buffers of the system, and ours, but not 64 MiB"
         assert all(rss_mib(rig, role) < 120 for role in ROLES)

@@ -22,7 +22,7 @@ from keystrand.lab.wireguard import stage
 from keystrand.lab.wires import SIDES, Side, Wires, why_not
 from keystrand.testing.connector_conformance import CHECKS, Check
 from keystrand.testing.daemon_conformance import DAEMON_CHECKS, DaemonCheck, DaemonRig
-from keystrand.testing.tunnels import SIDE, TunnelPair, generation, place_of
+from keystrand.testing.tunnels import SIDE, TunnelPair, bring_up, generation, place_of, prepare
 from keystrand.transport.tunnel.agreement import Pace
 from keystrand.transport.tunnel.contract import Connector, Place, Role
 from keystrand.transport.tunnel.runner import Terms
@@ -80,11 +80,7 @@ async def test_a_wrong_key_at_one_end_never_comes_into_use(
     monkeypatch.setattr(connector, "HANDSHAKE_S", 1.5)
     staged = stage(wires, tmp_path)
     ends = {role: opening(staged, place_of(tmp_path, role)) for role in SIDE}
-    right = generation(1)
-    for end in (ends["responder"], ends["initiator"]):
-        await end.prepare(right)
-    await ends["initiator"].activate(1)
-    await ends["responder"].confirm(1)
+    await bring_up(ends, 1)
     assert await reaches(wires)
     await ends["responder"].prepare(generation(2, b"a" * 32))
     await ends["initiator"].prepare(generation(2, b"b" * 32))
@@ -105,8 +101,7 @@ async def test_while_the_ends_send_over_different_lanes_neither_lane_is_taken(wi
     staged = stage(wires, tmp_path)
     ends = {role: opening(staged, place_of(tmp_path, role)) for role in SIDE}
     for number in (1, 2):
-        for end in (ends["responder"], ends["initiator"]):
-            await end.prepare(replace(generation(number), material=Secret(bytes([number] * 32))))
+        await prepare(ends, number)
         await ends["initiator"].activate(number)
         if number == 1:
             await ends["responder"].confirm(1)
@@ -116,10 +111,7 @@ async def test_while_the_ends_send_over_different_lanes_neither_lane_is_taken(wi
         with pytest.raises(Unavailable, match="still carries traffic"):
             await ends["responder"].prepare(generation(number))
     assert await reaches(wires)
-    for end in (ends["responder"], ends["initiator"]):
-        await end.prepare(replace(generation(7), material=Secret(bytes(32))))
-    await ends["initiator"].activate(7)
-    await ends["responder"].confirm(7)
+    await bring_up(ends, 7)
     for end in ends.values():
         await end.retire(7)
     assert await reaches(wires)
@@ -131,15 +123,10 @@ async def test_one_interface_comes_up_at_once_and_a_key_that_waits_disturbs_noth
 ) -> None:
     staged = stage(wires, tmp_path, "natural")
     ends = {role: opening(staged, place_of(tmp_path, role)) for role in SIDE}
-    first, second = generation(1), generation(2)
-    for end in (ends["responder"], ends["initiator"]):
-        await end.prepare(first)
-    await ends["initiator"].activate(1)
-    await ends["responder"].confirm(1)
+    await bring_up(ends, 1)
     assert await reaches(wires)
     load = wires.load(seconds=3.0)
-    for end in (ends["responder"], ends["initiator"]):
-        await end.prepare(second)
+    await prepare(ends, 2)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1.0):  # the session lives on: its next handshake is up to two minutes away
             await ends["initiator"].activate(2)

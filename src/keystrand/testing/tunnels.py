@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,19 @@ def place_of(folder: Path, role: Role, tunnel: str = "t") -> Place:
 def generation(number: int, material: bytes = b"") -> Generation:
     key = Secret(material or secrets.token_bytes(32))
     return Generation(number=number, key_id=f"key-{number}", material=key, protection=Protection.HYBRID)
+
+
+async def prepare(ends: Mapping[Role, Connector], number: int) -> None:
+    key = generation(number)
+    for role in ROLES:
+        await ends[role].prepare(key)
+
+
+async def bring_up(ends: Mapping[Role, Connector], number: int) -> None:
+    """The steps of an agreement, by hand, up to the one that retires the key before."""
+    await prepare(ends, number)
+    await ends["initiator"].activate(number)
+    await ends["responder"].confirm(number)
 
 
 @dataclass

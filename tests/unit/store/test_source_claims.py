@@ -16,24 +16,9 @@ from keystrand.store import sources as module
 from keystrand.store.sources import BURNT, Claim
 from keystrand.store.sql import SqlStore
 from keystrand.store.sqlite import SqliteStore
-from keystrand.testing.postgres import postgres_server, why_not
 
 Opening = Callable[[], SqlStore]
 LINK = "fibre"
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Opening:
-    """Opens the same store again each time it is called."""
-    root = RootKey.generate()
-    if request.param == "sqlite":
-        return lambda: SqliteStore(tmp_path / "site.db", Sealer(root))
-    if reason := why_not():
-        pytest.skip(reason)
-    from keystrand.store.postgres import PostgresDatabase
-
-    address = postgres_server().new_database()
-    return lambda: SqlStore(PostgresDatabase(address, "alpha"), Sealer(root))
 
 
 def key(name: str, bits: str = "") -> DeviceKey:

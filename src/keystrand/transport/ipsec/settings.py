@@ -9,6 +9,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from keystrand.transport.tunnel.faults import address_faults
+
 _NAMESPACE: Final = r"^[a-zA-Z0-9_.-]{1,14}$"
 _IDENTITY: Final = r"^[^\x00-\x1f]{1,200}$"
 
@@ -63,11 +65,10 @@ class IpsecSettings(msgspec.Struct, frozen=True, kw_only=True):
 def faults_of(settings: IpsecSettings) -> list[tuple[str, str]]:
     """(field, what is wrong)"""
     found = [*_authentication_faults(settings)]
-    for field in ("local_networks", "remote_networks"):
-        for network in getattr(settings, field):
-            found += _address_fault(field, network, ipaddress.ip_network)
-    for field in ("local_address", "remote_address"):
-        found += _address_fault(field, getattr(settings, field), ipaddress.ip_address)
+    network, address = ipaddress.ip_network, ipaddress.ip_address
+    found += address_faults(
+        settings, local_networks=network, remote_networks=network, local_address=address, remote_address=address
+    )
     if not found:
         peer = ipaddress.ip_address(settings.remote_address)
         inside = [network for network in settings.remote_networks if peer in ipaddress.ip_network(network)]
@@ -101,13 +102,4 @@ def _file_fault(field: str, file: Path, *, secret: bool, least_bytes: int = 1) -
         return [(field, f"{file}: others may read or change this secret")]
     if length_bytes < least_bytes:
         return [(field, f"{file}: {length_bytes} bytes are too few")]
-    return []
-
-
-def _address_fault(field: str, text: str, reading: object) -> list[tuple[str, str]]:
-    assert callable(reading)
-    try:
-        reading(text)
-    except ValueError as error:
-        return [(field, str(error))]
     return []

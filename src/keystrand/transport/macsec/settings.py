@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
+
+from keystrand.transport.tunnel.faults import address_faults
 
 _NAME: Final = r"^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,14}$"
 _NAMESPACE: Final = r"^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,63}$"
@@ -98,13 +99,10 @@ def faults_of(settings: MacsecSettings) -> list[tuple[str, str]]:
                 f"at {settings.link_mbps} Mbit/s packet numbers end after {exhausted_s(settings):.0f} s: use an xpn suite",
             )
         )
-    for name, reading in (("addresses", ipaddress.ip_interface), ("networks", ipaddress.ip_network)):
-        for text in getattr(settings, name):
-            found += _address_fault(name, text, reading)
-    for name in ("gateway", "source"):
-        if getattr(settings, name) is not None:
-            found += _address_fault(name, getattr(settings, name), ipaddress.ip_address)
-    return found
+    address = ipaddress.ip_address
+    return found + address_faults(
+        settings, addresses=ipaddress.ip_interface, networks=ipaddress.ip_network, gateway=address, source=address
+    )
 
 
 def exhausted_s(settings: MacsecSettings) -> float:
@@ -121,11 +119,3 @@ def _mka_faults(settings: MacsecSettings) -> list[tuple[str, str]]:
     if settings.extended:
         found.append(("cipher", "wpa_supplicant offers no suite with extended packet numbers"))
     return found
-
-
-def _address_fault(field: str, text: str, reading: Callable[[str], object]) -> list[tuple[str, str]]:
-    try:
-        reading(text)
-    except ValueError as error:
-        return [(field, str(error))]
-    return []

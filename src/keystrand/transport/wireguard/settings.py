@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from keystrand.core.errors import ConfigError
+from keystrand.transport.tunnel.faults import address_fault, address_faults
 from keystrand.transport.wireguard.door import key_of
 
 LANES: Final = 4  # interfaces that dual lanes take turns on; two at most are up at a time, three after a lost word
@@ -68,22 +69,10 @@ def faults_of(settings: WireGuardSettings) -> list[tuple[str, str]]:
     else:
         if settings.private_key.stat().st_mode & 0o077:
             found.append(("private_key", f"{settings.private_key}: others may read or change this secret"))
-    for network in settings.allowed_ips:
-        found += _address_fault("allowed_ips", network, ipaddress.ip_network)
-    if settings.source is not None:
-        found += _address_fault("source", settings.source, ipaddress.ip_address)
+    found += address_faults(settings, allowed_ips=ipaddress.ip_network, source=ipaddress.ip_address)
     if settings.endpoint is not None:
         host, colon, port = settings.endpoint.rpartition(":")
-        found += _address_fault("endpoint", host.removeprefix("[").removesuffix("]"), ipaddress.ip_address)
+        found += address_fault("endpoint", host.removeprefix("[").removesuffix("]"), ipaddress.ip_address)
         if not colon or not port.isdecimal() or not 0 < int(port) <= 65_532:
             found.append(("endpoint", f"{settings.endpoint!r} is not ADDRESS:PORT"))
     return found
-
-
-def _address_fault(field: str, text: str, reading: object) -> list[tuple[str, str]]:
-    assert callable(reading)
-    try:
-        reading(text)
-    except ValueError as error:
-        return [(field, str(error))]
-    return []
