@@ -20,7 +20,7 @@ QUICK = GatewayLimits(
     beat_s=0.1,
     key_wait_s=2.0,
     reconnect_s=3.0,
-    opening_s=2.0,
+    opening_s=20.0,
 )
 
 
