@@ -10,6 +10,8 @@ from typing import ClassVar
 import pytest
 
 from keystrand.core.key import Key
+from keystrand.core.pool import Account
+from keystrand.core.register import Scope
 from keystrand.core.secret import Secret
 from keystrand.core.way import Way
 from keystrand.crypto import field
@@ -18,6 +20,7 @@ from keystrand.relay.atlas import Atlas, RelayedLink, SiteFacts, Terms
 from keystrand.relay.relay import Relay
 from keystrand.testing.network.liars import LIARS
 from keystrand.testing.network.maps import drawn_atlas
+from keystrand.testing.network.post import FILL
 from keystrand.testing.network.world import DAY_S, SLOW, SLOW_FAULTS, SLOW_LIMITS, Network
 from keystrand.testing.world.faults import Faults
 from keystrand.wire.relay import Carry, Place, context_of, decode
@@ -48,6 +51,26 @@ def test_months_of_a_small_network_pass_in_seconds() -> None:
     assert tally.crashes > 30
     assert tally.cuts > 60
     assert tally.fetched > 40
+
+
+@pytest.mark.proves("R040", "R037")
+def test_a_pool_that_was_quarantined_whole_fills_again() -> None:
+    """After a compromise consumers have keys again: what is quarantined does not count as stock, however much it is."""
+    network = Network(7, ladder(paths=1), faults=Faults())
+    network.begin()
+    network.schedule.run_until(200.0)
+    lost = Scope(link="a-d")
+    network.posts["a"].sitting.run(lambda kme: kme.lifecycle.compromise(lost, actor="ann", reason="break-in"))
+    network.schedule.run_until(210.0)
+    for site in "ad":
+        store = network.posts[site].sitting.store
+        assert store.ledger("a-d")[Account.QUARANTINED] > FILL.floor_bits / 2
+        assert store.ledger("a-d")[Account.AVAILABLE] < FILL.floor_bits / 2
+    fetched = network.tally.fetched
+    network.schedule.run_until(600.0)
+    assert network.posts["a"].sitting.store.ledger("a-d")[Account.AVAILABLE] > FILL.floor_bits / 2
+    assert network.tally.fetched > fetched + 5
+    assert network.judge.violations == []
 
 
 def test_one_seed_is_one_history() -> None:

@@ -198,9 +198,11 @@ class Pool:
         return self.site.store.free_bits(link, self.site.name)
 
     def held_bits(self, link: str) -> int:
-        """Bits of this link that are key or wait to be confirmed, whoever owns them."""
-        ledger = self.site.store.ledger(link)
-        return ledger[Account.AVAILABLE] + ledger[Account.QUARANTINED]
+        """Bits of this link that are key or wait to be confirmed, whoever owns them; none that are quarantined for good."""
+        ledger, waiting = self.site.store.ledger(link), 0
+        if ledger[Account.QUARANTINED]:
+            waiting = sum(block.free_bits for block in self.site.store.blocks(link=link, state=BlockState.PENDING))
+        return ledger[Account.AVAILABLE] + waiting
 
     def allocate(self, link: str, number: int, size_bits: int) -> list[tuple[tuple[Segment, ...], Secret]]:
         """Take `number` × `size_bits` from our own blocks, oldest first; the store keeps zeros in their place.

@@ -238,9 +238,8 @@ class Relaying:
 
 def _level(kme: Kme, link: str) -> tuple[int, int, int]:
     """Bits that a relayed link holds, the block that its KME expects next, and bits that were drawn from it, ever."""
-    ledger = kme.site.store.ledger(link)
-    held = ledger[Account.AVAILABLE] + ledger[Account.QUARANTINED]
-    return held, kme.site.store.next_sequence(link), _drawn(ledger)
+    store = kme.site.store
+    return kme.pool.held_bits(link), store.next_sequence(link), _drawn(store.ledger(link))
 
 
 def _drawn(ledger: Mapping[Account, int]) -> int:

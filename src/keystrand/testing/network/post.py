@@ -12,7 +12,6 @@ from typing import Final
 
 from keystrand.core.errors import KeystrandError, PeerFault, Tampered
 from keystrand.core.key import Block, Provenance
-from keystrand.core.pool import Account
 from keystrand.core.secret import Secret
 from keystrand.crypto.onetime import pad_bytes
 from keystrand.kme.site import Refuse, Reply
@@ -110,8 +109,7 @@ class Post:
             else:
                 relay.down(name)
         for link in relay.supplies:
-            level = self.sitting.store.ledger(link)
-            held = level[Account.AVAILABLE] + level[Account.QUARANTINED]
+            held = kme.pool.held_bits(link)
             following = self.sitting.store.next_sequence(link)
             relay.supply(link, held_bits=held, next_sequence=following, demand_bps=self._demand_bps(link))
         relay.maintenance.windows = self.windows
