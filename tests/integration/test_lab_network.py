@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -182,6 +185,41 @@ def test_a_controller_takes_a_hop_out_of_use_and_back(ring: NetworkLab) -> None:
     assert json.loads(controller(ring, "GET", link).body) == {"etsi-qkd-sdn-node:qkdl_enable": False}
     assert enable("true") == 204
     assert json.loads(controller(ring, "GET", link).body) == {"etsi-qkd-sdn-node:qkdl_enable": True}
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.proves("R061")
+def test_another_process_hears_what_changes_as_it_changes(ring: NetworkLab) -> None:
+    """The notifications of ETSI GS QKD 015, over the socket, by a client that is not ours."""
+    link = str(entity_id("link", "a~c"))
+    enable = f"{NODE}/qkd_links/qkd_link={link}/qkdl_enable"
+    config, home, sae = ring.configs["c"], ring.folder / "c" / "pki", app_of("b-c", "c")
+    assert config.sdn is not None
+    words = ["curl", "--silent", "--no-buffer", "--cacert", str(config.tls.trust)]
+    words += ["--cert", str(home / f"sae-{sae}.pem"), "--key", str(home / f"sae-{sae}.key")]
+    url = f"https://localhost:{config.sdn.listen.port}/restconf/streams/etsi-qkd-sdn-node"
+    told: list[str] = []
+    listener = subprocess.Popen([*words, url], stdout=subprocess.PIPE, text=True)
+    try:
+        assert listener.stdout is not None
+        threading.Thread(target=lambda out=listener.stdout: told.extend(out), daemon=True).start()
+        wait("it listens", lambda: ": listening\n" in told)
+        for word, message in (("false", "disabled"), ("true", "enabled")):
+            body = b'{"etsi-qkd-sdn-node:qkdl_enable": %s}' % word.encode()
+            wait("pools suffice", lambda body=body: controller(ring, "PATCH", enable, body).status == 204)
+            wait(f"it is told: {message}", lambda message=message: (link, message) in heard(told))
+    finally:
+        listener.kill()
+        listener.wait()
+
+
+def heard(told: list[str]) -> set[tuple[str, str]]:
+    """Links, and what events say of them."""
+    messages = [json.loads(line.removeprefix("data: ")) for line in list(told) if line.startswith("data: ")]
+    bodies = [message["ietf-restconf:notification"] for message in messages]
+    assert all("eventTime" in body for body in bodies)
+    links = [body["etsi-qkd-sdn-node:event"]["link"] for body in bodies if "etsi-qkd-sdn-node:event" in body]
+    return {(one["qkdl_id"], one["message"]) for one in links}
 
 
 NODE = "/restconf/data/etsi-qkd-sdn-node:qkd_node"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import tempfile
 import textwrap
 import time
@@ -109,15 +110,27 @@ def _drawing(site_file: Path) -> Iterator[KeySource]:
     "--rate-bps", default=200_000.0, show_default=True, type=click.FloatRange(1000), help="Key rate of a hop."
 )
 @click.option("--once", is_flag=True, help="Draw keys over every relayed link, compare both ends, and stop.")
+@click.option("--compromise", "relay", metavar="SITE", default=None, help="Drill: SITE is broken into; see how long.")
 @json_option
-def up(network_file: Path, folder: Path, rate_bps: float, once: bool, as_json: bool) -> int:
+def up(network_file: Path, folder: Path, rate_bps: float, once: bool, relay: str | None, as_json: bool) -> int:
     """Run every site of NETWORK on this machine, with keys over relays between sites that are no neighbours.
 
-    The keys of the hops come from a feeder that stands for QKD modules; all behind the device interface is real.
+    The keys of the hops come from a feeder that stands for QKD modules; all behind the device interface is real. With
+    --compromise both security officers of every site take back what SITE saw, and the time until keys come over another path is
+    told.
     """
-    from keystrand.lab.network import run_network
+    from keystrand.cli.admin_client import AdminClient
+    from keystrand.lab.break_in import break_in
+    from keystrand.lab.network import NetworkLab, run_network
 
-    proven, facts = run_network(network_file, folder.absolute(), say, rate_bps=rate_bps, once=once)
+    def drill(lab: NetworkLab) -> bool:
+        return break_in(lab, relay or "", lambda file, name: AdminClient(file, name, None))
+
+    place = folder.absolute()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its sites end with it
+    proven, facts = run_network(
+        network_file, place, say, rate_bps=rate_bps, once=once, drill=drill if relay is not None else None
+    )
     if as_json:
         print_json(facts)
     return exits.OK if proven else exits.REFUSED

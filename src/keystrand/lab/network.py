@@ -267,9 +267,15 @@ def _sets_key(lines: list[str], n: int, head: int) -> bool:
 
 
 def run_network(
-    source: Path, folder: Path, say: Callable[[str], None], *, rate_bps: float, once: bool
+    source: Path,
+    folder: Path,
+    say: Callable[[str], None],
+    *,
+    rate_bps: float,
+    once: bool,
+    drill: Callable[[NetworkLab], bool] | None = None,
 ) -> tuple[bool, dict[str, Any]]:
-    """Found, start and prove a network; then, unless `once`, show how its links are until interrupted."""
+    """Found, start and prove a network, and run the drill; then, unless `once`, show how its links are until interrupted."""
     lab = NetworkLab(source, folder, say, rate_bps)
     for lack in LACKS:
         say(f"not safe: {lack}")
@@ -283,6 +289,8 @@ def run_network(
             one, other = entry.ends
             config = lab.files[one]
             say(f"try: keystrand key get --sae {app_of(link, one)} --to {app_of(link, other)} --config {config}")
+        if drill is not None:
+            proven = drill(lab) and proven
         while not once:
             lab.watch()
             time.sleep(5.0)
