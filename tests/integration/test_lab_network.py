@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -187,22 +188,43 @@ def test_a_controller_takes_a_hop_out_of_use_and_back(ring: NetworkLab) -> None:
     assert json.loads(controller(ring, "GET", link).body) == {"etsi-qkd-sdn-node:qkdl_enable": True}
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+CONTROLLER = """\
+import socket, sys
+from OpenSSL import SSL
+trust, cert, key, port, path = sys.argv[1:]
+context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+context.set_verify(SSL.VERIFY_PEER)
+context.load_verify_locations(trust)
+context.use_certificate_chain_file(cert)
+context.use_privatekey_file(key)
+stream = SSL.Connection(context, socket.create_connection(("127.0.0.1", int(port))))
+stream.set_connect_state()
+stream.do_handshake()
+stream.sendall(f"GET {path} HTTP/1.1\\r\\nHost: localhost\\r\\nAccept: text/event-stream\\r\\n\\r\\n".encode())
+while True:
+    print(stream.recv(65536).decode(), end="", flush=True)
+"""
+
+
 @pytest.mark.proves("R061")
 def test_another_process_hears_what_changes_as_it_changes(ring: NetworkLab) -> None:
-    """The notifications of ETSI GS QKD 015, over the socket, by a client that is not ours."""
+    """The notifications of ETSI GS QKD 015, over the socket, by a process with no code of ours."""
     link = str(entity_id("link", "a~c"))
     enable = f"{NODE}/qkd_links/qkd_link={link}/qkdl_enable"
     config, home, sae = ring.configs["c"], ring.folder / "c" / "pki", app_of("b-c", "c")
     assert config.sdn is not None
-    words = ["curl", "--silent", "--no-buffer", "--cacert", str(config.tls.trust)]
-    words += ["--cert", str(home / f"sae-{sae}.pem"), "--key", str(home / f"sae-{sae}.key")]
-    url = f"https://localhost:{config.sdn.listen.port}/restconf/streams/etsi-qkd-sdn-node"
+    files = [str(path) for path in (config.tls.trust, home / f"sae-{sae}.pem", home / f"sae-{sae}.key")]
+    words = [sys.executable, "-c", CONTROLLER, *files, str(config.sdn.listen.port)]
     told: list[str] = []
-    listener = subprocess.Popen([*words, url], stdout=subprocess.PIPE, text=True)
+    listener = subprocess.Popen([*words, "/restconf/streams/etsi-qkd-sdn-node"], stdout=subprocess.PIPE, text=True)
+
+    def gather(out: IO[str]) -> None:
+        for line in out:
+            told.append(line)
+
     try:
         assert listener.stdout is not None
-        threading.Thread(target=lambda out=listener.stdout: told.extend(out), daemon=True).start()
+        threading.Thread(target=gather, args=(listener.stdout,), daemon=True).start()
         wait("it listens", lambda: ": listening\n" in told)
         for word, message in (("false", "disabled"), ("true", "enabled")):
             body = b'{"etsi-qkd-sdn-node:qkdl_enable": %s}' % word.encode()
