@@ -216,7 +216,7 @@ def _devices(config: NetworkConfig, names: tuple[str, str], where: Where) -> Ite
         return
     one, other = (config.devices[name].capabilities() for name in names)
     for reason in apart(one, other):
-        hint = "put devices there that have one interface in common, or take the hop out"
+        hint = "put devices there that can feed one link together, or take the hop out"
         yield Fault(where, f"{' and '.join(names)}: {reason}", hint)
 
 

@@ -121,6 +121,12 @@ class Reader:
                 return Protection.parse(raw if isinstance(raw, str) else repr(raw))
             if get_origin(plain) is Literal and raw not in get_args(plain):
                 raise ValueError(f"is {raw!r}, none of {', '.join(map(repr, get_args(plain)))}")
+            if (
+                get_origin(plain) is tuple
+                and get_origin(word := get_args(plain)[0]) is Literal
+                and isinstance(raw, list)
+            ) and (odd := [one for one in raw if one not in get_args(word)]):
+                raise ValueError(f"has {odd[0]!r}, none of {', '.join(map(repr, get_args(word)))}")
             if isinstance(plain, type) and issubclass(plain, Enum) and raw not in list(plain):
                 raise ValueError(f"is {raw!r}, none of {', '.join(repr(word.value) for word in plain)}")
             return msgspec.convert(raw, _bounded(kind, plain), dec_hook=self.custom, builtin_types=(datetime, date))

@@ -151,15 +151,18 @@ def check_sources(config: SiteConfig) -> Iterator[Fault]:
 
 
 def _on_paper(config: SiteConfig, name: str, source: SourceEntry) -> Iterator[Fault]:
-    """Whether the device that the network's file puts at our end of this link can serve this source."""
+    """Whether the devices that the network's file puts at the ends of this link can serve this source and the far one."""
     network, link, here = config.network, config.links.get(name), config.site.name
     for hop in network.hops if network is not None and link is not None else ():
         if hop.devices is None or link is None or set(hop.ends) != {here, link.peer}:
             continue
-        device = hop.devices[hop.ends.index(here)]
-        entry = network.devices.get(device) if network is not None else None
-        for reason in entry.capabilities().lacks(source.kind, source.key_bits) if entry is not None else ():
-            yield Fault(("sources", name, "kind"), f"the network's file has {device} here, which {reason}")
+        for site, device in zip(hop.ends, hop.devices, strict=True):
+            entry, place = (
+                network.devices.get(device) if network is not None else None,
+                "here" if site == here else f"at {site}",
+            )
+            for reason in entry.capabilities().lacks(source.kind, source.key_bits) if entry is not None else ():
+                yield Fault(("sources", name, "kind"), f"the network's file has {device} {place}, which {reason}")
 
 
 def _source(source: SourceEntry, where: Where, limits: Limits) -> Iterator[Fault]:
@@ -171,8 +174,14 @@ def _source(source: SourceEntry, where: Where, limits: Limits) -> Iterator[Fault
     for reason in here.lacks(source.kind, source.key_bits):
         yield Fault((*where, "device"), f"{source.device.maker} {source.device.model}: {reason}".replace(" :", ":"))
     if source.far_device is not None:
-        for reason in apart(here, source.far_device.capabilities()):
-            yield Fault((*where, "far_device"), reason, "a link needs one interface that both devices have")
+        far = source.far_device.capabilities()
+        reasons = [*apart(here, far)] or [
+            f"the far device {reason}" for reason in far.lacks(source.kind, source.key_bits)
+        ]
+        for reason in reasons:
+            yield Fault(
+                (*where, "far_device"), reason, "both devices of a link deliver by its kind, keys of one length"
+            )
 
 
 def _settings(config: SiteConfig, settings: object, where: Where) -> Iterator[Fault]:

@@ -40,12 +40,13 @@ def departs(status: PoolStatus, device: Capabilities, key_bits: int, number: int
 
 def apart(one: Capabilities, other: Capabilities) -> Iterator[str]:
     """Why these two cannot feed one link; nothing where they can."""
-    if not set(one.interfaces) & set(other.interfaces):
+    share_one = bool(set(one.interfaces) & set(other.interfaces))
+    if not share_one:
         yield f"no common interface: {' and '.join(one.interfaces)} here, {' and '.join(other.interfaces)} there"
     if one.key_bits_min > other.key_bits_max or other.key_bits_min > one.key_bits_max:
         yield (
             f"no common key length: {one.key_bits_min} to {one.key_bits_max} bits here, "
             f"{other.key_bits_min} to {other.key_bits_max} there"
         )
-    if one.key_ids != other.key_ids:
+    if share_one and one.key_ids != other.key_ids:  # without one, the names differ for that reason
         yield f"keys are named by {one.key_ids} here and by {other.key_ids} there, so the ends cannot tell them apart"

@@ -97,6 +97,7 @@ def test_each_fault_is_told_with_its_line(file: Path, change: tuple[str, str], w
         ('interfaces = ["etsi004"]\n', "no common interface: etsi014 here, etsi004 there"),
         ('interfaces = ["etsi014"]\nkey_bits_min = 512\nkey_bits_max = 512\n', "no common key length"),
         ('interfaces = ["etsi014"]\nkey_ids = "place"\n', "keys are named by uuid here and by place there"),
+        ('interfaces = ["etsi004"]\nkey_ids = "place"\n', "no common interface: etsi014 here, etsi004 there"),
     ],
 )
 def test_devices_without_a_common_interface_are_refused_at_start(file: Path, facts: str, words: str) -> None:
@@ -105,6 +106,19 @@ def test_devices_without_a_common_interface_are_refused_at_start(file: Path, fac
         append(file, far)
     assert words in str(refused.value)
     append(file, far.replace(facts, 'interfaces = ["etsi014"]\n'))
+
+
+def test_both_devices_have_to_deliver_by_the_kind_of_the_source(file: Path) -> None:
+    text = file.read_text().replace('interfaces = ["etsi014"]', 'interfaces = ["etsi014", "etsi004"]', 1)
+    file.write_text(text + '\n[sources.fibre.far_device]\nmaker = "Other"\ninterfaces = ["etsi004"]\n')
+    (fault,) = site_faults(file)
+    assert "the far device delivers by etsi004, not by etsi014" in str(fault)
+
+
+def test_an_interface_that_nobody_knows_is_refused_with_those_that_are(file: Path) -> None:
+    file.write_text(file.read_text().replace('interfaces = ["etsi014"]', 'interfaces = ["etsi040"]'))
+    told = [str(fault) for fault in site_faults(file)]
+    assert any("has 'etsi040', none of 'etsi014', 'etsi004', 'files', 'push'" in fault for fault in told), told
 
 
 def test_a_link_that_nothing_feeds_is_refused(file: Path) -> None:
