@@ -29,10 +29,11 @@ from keystrand.lab.pair import LINK, Pair
 from keystrand.node.sealing import sealer_of
 from keystrand.node.site import open_store
 from keystrand.store.register import key_row
-from keystrand.store.rows import copy_row, identity
+from keystrand.store.rows import COPY_COLUMNS, copy_row, identity
 from keystrand.store.sealed import COPY_COLUMN
-from keystrand.store.statements import INSERT_COPY, UPSERT_LEDGER
+from keystrand.store.statements import UPSERT_LEDGER
 
+INSERT_COPY = f"INSERT INTO copies ({COPY_COLUMNS}, living, material, tenant) VALUES ({', '.join('?' * 15)})"
 SERVICES = 50  # SAEs at bravo that the SAEs of alpha draw keys with
 LINKS_PER_NEIGHBOUR = 10
 KEYS_AT_ONCE = 20_000

@@ -386,6 +386,7 @@ class Sealer:
 
 
 @lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _bound(version: int, tenant: str, pool: str, column: str) -> bytes:
     """The associated data, up to the row's identity."""
     name = column.encode()

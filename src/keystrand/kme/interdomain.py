@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from keystrand.core.clock import new_key_id
+from keystrand.core.clock import new_key_ids
 from keystrand.core.errors import BadRequest, KeyUnavailable, NotPermitted, PeerUnavailable, UnknownKey
 from keystrand.core.key import Key
 from keystrand.core.pool import PoolStatus
@@ -147,8 +147,8 @@ class Interdomain:
             raise KeyUnavailable("too many keys were handed over within a day", retry_after_s=60.0)
         entropy = self.site.entropy
         made = tuple(
-            ExtKey(key_id=new_key_id(entropy, now_s), material=Secret(entropy.bytes(size_bits // 8)))
-            for _ in range(number)
+            ExtKey(key_id=key_id, material=Secret(entropy.bytes(size_bits // 8)))
+            for key_id in new_key_ids(entropy, now_s, number)
         )
         parties = Parties(caller, (other,))
         keys = ExtKeys(

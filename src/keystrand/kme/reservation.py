@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from keystrand.core.clock import new_key_id, new_uuid
+from keystrand.core.clock import new_key_ids, new_uuid
 from keystrand.core.errors import (
     KeystrandError,
     KeyUnavailable,
@@ -262,11 +262,8 @@ class Reservations:
             strand_id=strand_id,
             ttl_s=self.site.limits.key_ttl_s,
             keys=tuple(
-                WireKey(
-                    new_key_id(self.site.entropy, now_s),
-                    tuple((s.block_id, s.offset_bits, s.length_bits) for s in segments),
-                )
-                for segments in plan
+                WireKey(key_id, tuple((s.block_id, s.offset_bits, s.length_bits) for s in segments))
+                for key_id, segments in zip(new_key_ids(self.site.entropy, now_s, len(plan)), plan, strict=True)
             ),
         )
 

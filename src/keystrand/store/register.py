@@ -16,6 +16,7 @@ from keystrand.core.register import KeyRecord, Origin, Scope, Stage, Tally, Use
 from keystrand.core.states import Change, State, sources
 from keystrand.store.database import Database
 from keystrand.store.schema import SHARED
+from keystrand.store.statements import Alike
 from keystrand.store.working import Row
 
 FIXED: Final = (
@@ -30,9 +31,9 @@ CHANGING: Final = (
 # a peer that uses a key ID again finds the record of the first key in its place
 _INSERT: Final = f"INSERT INTO register VALUES ({', '.join('?' * len(KeyRecord._fields))}) ON CONFLICT DO NOTHING"  # noqa: S608
 # a key that is new: what can change of it is as the table has it by default
-_INSERT_NEW: Final = (
-    f"INSERT INTO register ({FIXED}, stage, due_s, state) VALUES ({', '.join('?' * 17)}) ON CONFLICT DO NOTHING"  # noqa: S608
-)
+_OWN: Final = ("key_id", "first_sequence", "last_sequence")
+_SHARED: Final = (*(name for name in FIXED.split(", ") if name not in _OWN), "stage", "due_s", "state")
+_INSERT_NEW: Final = Alike("register", _SHARED, _OWN, " ON CONFLICT DO NOTHING")
 _SELECT: Final = f"SELECT {FIXED}, {CHANGING} FROM register"  # noqa: S608
 _UPDATE: Final = f"UPDATE register SET {' = ?, '.join(CHANGING.split(', '))} = ? WHERE key_id = ?"  # noqa: S608
 _RETIRE: Final = f"""UPDATE register SET state = ?, stage = ?, due_s = ?, changed_s = ?, actor = ?, reason = ?
@@ -165,9 +166,8 @@ class SqlRegister:
 
     def add_alike(self, record: KeyRecord, keys: Sequence[tuple[str, int, int]]) -> None:
         row = key_row(record)
-        facts, rest = row[1:5], row[7:17]
-        rows = [(key_id, *facts, first, last, *rest) for key_id, first, last in keys]
-        self._db.hold_all("register", _INSERT_NEW, rows)
+        for sql, values in _INSERT_NEW.writes((*row[1:5], *row[7:17]), keys):
+            self._db.hold("register", sql, values)
 
     def get(self, key_id: str) -> KeyRecord | None:
         rows = self._rows(f"{_SELECT} WHERE key_id = ?", (key_id,))

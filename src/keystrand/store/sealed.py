@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from keystrand.core.key import Segment
@@ -10,18 +10,28 @@ from keystrand.core.pool import Copy
 from keystrand.core.secret import Secret
 from keystrand.crypto.seal import Sealer
 from keystrand.store.ledger import LIVING
-from keystrand.store.rows import copy_row, identity, packed
+from keystrand.store.rows import COPY_COLUMNS, copy_row, identity, packed
+from keystrand.store.statements import Alike
 from keystrand.store.working import Row
 
 COPY_COLUMN: Final = "copies.material"
 
 
-def sealed_copies(sealer: Sealer, alike: Copy, keys: Sequence[tuple[str, tuple[Segment, ...], Secret]]) -> list[Row]:
-    """Rows of copies that are like `alike` but for key ID, segments and material."""
+_OWN: Final = ("key_id", "segments", "material")
+_SHARED: Final = (*(name for name in COPY_COLUMNS.split(", ") if name not in _OWN), "living", "tenant")
+_INSERT: Final = Alike("copies", _SHARED, _OWN)
+
+
+def sealed_copies(
+    sealer: Sealer, alike: Copy, keys: Sequence[tuple[str, tuple[Segment, ...], Secret]]
+) -> Iterator[tuple[str, Row]]:
+    """SQL and values for copies that are like `alike` but for key ID, segments and material."""
     _, *facts, _, step, reserved_s, expires_s = copy_row(alike)
-    living, tenant, seal = int(alike.step in LIVING), alike.tenant, sealer.seal
+    tenant, seal = alike.tenant, sealer.seal
     rows = []
     for key_id, segments, material in keys:
-        row = (key_id, *facts, packed(segments), step, reserved_s, expires_s)
-        rows.append((*row, living, seal(COPY_COLUMN, identity(row), material.reveal(), tenant=tenant), tenant))
-    return rows
+        places = packed(segments)
+        bound = identity((key_id, *facts, places, step, reserved_s, expires_s))
+        rows.append((key_id, places, seal(COPY_COLUMN, bound, material.reveal(), tenant=tenant)))
+    shared = (*facts, step, reserved_s, expires_s, int(alike.step in LIVING), tenant)
+    return _INSERT.writes(shared, rows)

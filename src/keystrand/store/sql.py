@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
+from itertools import chain
 from operator import itemgetter
 from typing import Final
 
@@ -305,7 +306,8 @@ class SqlStore(SqlBlocks, SqlAudit):
             entry = Waiting(key_like(alike, key_id, segments), Secret(material.reveal()))
             # anew, so that what the journal takes back is the whole entry of the key
             fresh[key_id] = {**known, recipient: entry} if known else {recipient: entry}
-        self._db.hold_all("copies", statements.INSERT_COPY, sealed_copies(self._sealer, alike, keys))
+        for sql, values in sealed_copies(self._sealer, alike, keys):
+            self._db.hold("copies", sql, values)
         self._journal.put_all(self._copies, fresh)
         self._absent.difference_update(fresh)
         self._added.setdefault((alike.peer, alike.request_id), []).extend([(key_id, recipient) for key_id in fresh])
@@ -358,7 +360,8 @@ class SqlStore(SqlBlocks, SqlAudit):
     def finish_copies(self, ends: Sequence[tuple[str, str, Step]]) -> list[list[Step]]:
         if not self._db.in_transaction:
             raise IllegalTransition("write outside of a transaction")
-        rows, steps = [], []
+        rows: dict[tuple[str, str], list[Row]] = {}
+        steps = []
         for key_id, recipient, step in ends:
             if step in LIVING:
                 raise IllegalTransition(f"a copy that is {step.value} is not finished")
@@ -368,9 +371,11 @@ class SqlStore(SqlBlocks, SqlAudit):
                 raise KeyError((key_id, recipient))
             self._journal.put(waiting, recipient, Waiting(at_step(entry.copy, step)))
             self._finished.append((waiting, recipient, entry))
-            rows.append((step.value, key_id, recipient))
+            rows.setdefault((step.value, recipient), []).append((key_id,))
             steps.append([step] if len(waiting) == 1 else [known.copy.step for known in waiting.values()])
-        self._db.hold_all("copies", statements.FINISH_COPY, rows)
+        for same, key_ids in rows.items():
+            for part in statements.together(key_ids):
+                self._db.hold("copies", statements.finish_copies(len(part)), (*same, *chain.from_iterable(part)))
         return steps
 
     def step_copy(self, key_id: str, recipient: str, step: Step) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Final, NamedTuple
 
-from keystrand.store.rows import BLOCK_COLUMNS, COPY_COLUMNS, REQUEST_COLUMNS
+from keystrand.store.rows import BLOCK_COLUMNS, COPY_COLUMNS, REQUEST_COLUMNS, Row
 
 SELECT_BLOCK: Final = f"SELECT {BLOCK_COLUMNS} FROM blocks"  # noqa: S608
 SELECT_COPY: Final = f"SELECT {COPY_COLUMNS}, tenant FROM copies"  # noqa: S608
@@ -12,9 +15,6 @@ BLOCK_SEALED: Final = f"SELECT {BLOCK_COLUMNS}, material FROM blocks WHERE block
 COPY_SEALED: Final = f"""SELECT {COPY_COLUMNS}, tenant, material FROM copies
     WHERE key_id = ? AND recipient = ?"""  # noqa: S608
 INSERT_BLOCK: Final = f"INSERT INTO blocks VALUES ({', '.join('?' * 13)})"  # noqa: S608
-INSERT_COPY: Final = f"""INSERT INTO copies ({COPY_COLUMNS}, living, material, tenant)
-    VALUES ({", ".join("?" * 15)})"""  # noqa: S608
-FINISH_COPY: Final = "UPDATE copies SET step = ?, living = 0, material = NULL WHERE key_id = ? AND recipient = ?"
 INSERT_REQUEST: Final = f"INSERT INTO requests VALUES ({', '.join('?' * 10)})"  # noqa: S608
 UPSERT_LEDGER: Final = (
     "INSERT INTO ledger VALUES (?, ?, ?) ON CONFLICT (link, account) DO UPDATE SET bits = excluded.bits"
@@ -49,6 +49,49 @@ DRAWS_SINCE: Final = """SELECT place, who, bits, keys, own_bits, tenant_bits, ex
     WHERE place > ? ORDER BY place"""
 BLOCKS_FREE: Final = f"""SELECT {BLOCK_COLUMNS}, material FROM blocks WHERE link = ? AND owner = ?
     AND state = 'confirmed' AND free_bits > 0 ORDER BY sequence, piece LIMIT ?"""  # noqa: S608
+
+
+_TOGETHER: Final = (64, 16, 4, 1)  # rows in one statement: a handful of statements, each prepared once
+
+
+def together(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """In portions of few sizes."""
+    at = 0
+    for size in _TOGETHER:
+        while len(rows) - at >= size:
+            yield rows[at : at + size]
+            at += size
+
+
+class Alike(NamedTuple):
+    """An INSERT of rows that share the values of some columns: those are bound once, and the statement runs once."""
+
+    table: str
+    shared: tuple[str, ...]
+    own: tuple[str, ...]
+    end: str = ""
+
+    def writes(self, shared: Row, rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
+        """SQL and its values. shared, rows: values of the columns of those names."""
+        for part in together(rows):
+            yield _insert(self, len(part)), (*shared, *chain.from_iterable(part))
+
+
+@lru_cache(maxsize=64)
+def _insert(alike: Alike, rows: int) -> str:
+    into = f"INSERT INTO {alike.table} ({', '.join(alike.shared + alike.own)})"
+    shared, own = ", ".join("?" * len(alike.shared)), ", ".join("?" * len(alike.own))
+    if rows == 1:
+        return f"{into} VALUES ({shared}, {own}){alike.end}"
+    each = ", ".join([f"({own})"] * rows)
+    return f"{into} SELECT {shared}, part.* FROM (VALUES {each}) AS part WHERE TRUE{alike.end}"  # noqa: S608
+
+
+@lru_cache(maxsize=8)
+def finish_copies(keys: int) -> str:
+    """Of one recipient: step, recipient, then so many key IDs."""
+    listed = ", ".join("?" * keys)
+    return f"UPDATE copies SET step = ?, living = 0, material = NULL WHERE recipient = ? AND key_id IN ({listed})"  # noqa: S608
 
 
 def any_copy(keys: int) -> str:

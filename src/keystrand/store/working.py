@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -131,6 +131,6 @@ class Waiting(NamedTuple):
 
 def oldest(table: dict[K, V], keep: int) -> Iterator[tuple[K, V]]:
     """Take the oldest entries out of a table until `keep` are left."""
-    while len(table) > keep:
-        key = next(iter(table))
+    # at once: a dictionary is searched from its beginning, over all that was taken out before
+    for key in list(islice(table, max(0, len(table) - keep))):
         yield key, table.pop(key)

@@ -10,7 +10,7 @@ import pytest
 
 import keystrand
 from keystrand.core import errors
-from keystrand.core.clock import SystemEntropy, new_uuid
+from keystrand.core.clock import SystemEntropy, new_key_ids, new_uuid
 from keystrand.core.events import KINDS, Event, Severity
 from keystrand.core.labels import LABELS
 from keystrand.testing.clock import SeededEntropy
@@ -85,3 +85,15 @@ def test_random_ids_are_version_4_and_follow_their_entropy() -> None:
     assert parsed.version == 4
     assert parsed.variant == uuid.RFC_4122
     assert new_uuid(SeededEntropy(1)) == new_uuid(SeededEntropy(1)) != new_uuid(SeededEntropy(2))
+
+
+def test_key_ids_are_uuids_of_version_7_in_the_order_of_their_making() -> None:
+    entropy = SeededEntropy("ids")
+    made = [key_id for ms in range(40) for key_id in new_key_ids(entropy, 1_700_000_000.0 + ms / 1000, 5)]
+    read = [uuid.UUID(text) for text in made]
+    assert [str(one) for one in read] == made
+    assert {one.version for one in read} == {7}
+    assert {one.variant for one in read} == {uuid.RFC_4122}
+    assert [one.int >> 80 for one in read] == [1_700_000_000_000 + at // 5 for at in range(200)]
+    assert len({one.int % 2**62 for one in read}) == 200
+    assert all({bits >> place & 1 for bits in {one.int % 2**62 for one in read}} == {0, 1} for place in range(62))

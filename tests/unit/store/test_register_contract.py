@@ -93,6 +93,16 @@ def test_keys_of_one_request_are_added_together(store: Store) -> None:
     assert store.register.get("two") == fresh._replace(key_id="two", first_sequence=-1, last_sequence=-1)
 
 
+def test_many_keys_of_one_request_are_added_together(store: Store) -> None:
+    fresh = record(4)._replace(state=State.ACTIVE, turn=0, actor="")
+    keys = [(f"key-{number}", number, number + 1) for number in range(85)]  # in several statements
+    with store.transaction():
+        store.register.add_alike(fresh, keys)
+    for key_id, first, last in keys:
+        assert store.register.get(key_id) == fresh._replace(key_id=key_id, first_sequence=first, last_sequence=last)
+    assert store.register.count() == {"active": len(keys)}
+
+
 def test_what_a_failed_part_added_is_gone(store: Store) -> None:
     with store.transaction():
         with suppress(KeyError), store.savepoint():

@@ -98,6 +98,23 @@ def request_(request_id: str = "r1", **changes: Any) -> OpenRequest:
     return OpenRequest(**(facts | changes))
 
 
+def test_many_copies_are_added_and_finished_together(store: Store) -> None:
+    keys = [(f"k{number:02}", (Segment("l1/0/0", number, 1),), Secret(bytes([number]) * 32)) for number in range(85)]
+    with store.transaction():
+        for recipient in ("sae-b", "sae-c"):
+            store.add_copies(copy(recipient=recipient), keys)
+    found = {(one.key_id, one.recipient): one for one in store.copies_before(1e9, 1000)}
+    wanted = {(k, r): copy(k, r, segments=s) for k, s, _ in keys for r in ("sae-b", "sae-c")}
+    assert found == wanted
+    ends = [(key_id, "sae-b", Step.BURNT if number % 7 else Step.DELIVERED) for number, (key_id, *_) in enumerate(keys)]
+    with store.transaction():
+        steps = store.finish_copies(ends)
+    assert [set(both) for both in steps] == [{step, Step.READY} for _, _, step in ends]
+    assert [(one.key_id, one.recipient) for one in store.copies_before(1e9, 1000)] == [(k, "sae-c") for k, *_ in keys]
+    for key_id, _, material in keys:
+        assert store.copy_material(key_id, "sae-c").matches(material)
+
+
 def test_what_is_written_reads_back_field_by_field(store: Store) -> None:
     peer = PeerRecord(peer="bravo", epoch=4, op_sent=5, op_heard=6, rolled_back=True)
     device = DeviceBlock(link="l1", sequence=7, length_bits=128, digest=b"d" * 32)
