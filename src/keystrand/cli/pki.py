@@ -23,8 +23,10 @@ def command() -> None:
 @click.argument("kind", type=click.Choice(["sae", "kme", "module", "admin"]))
 @click.argument("name")
 @config_option
-@click.option("--host", "hosts", multiple=True, help="DNS name or IP address of the holder; may be repeated.")
-@click.option("--days", default=365.0, show_default=True, help="How long it is valid.")
+@click.option(
+    "--host", "hosts", multiple=True, help="DNS name or IP address of the holder; may be repeated. None: as before."
+)
+@click.option("--days", default=397.0, show_default=True, help="How long it is valid.")
 @click.option("--force", is_flag=True, help="Replace the certificate and key that are there.")
 def issue(kind: Kind, name: str, config_file: Path, hosts: tuple[str, ...], days: float, force: bool) -> None:
     """Issue a certificate; prints the paths of certificate and private key."""

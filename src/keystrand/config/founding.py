@@ -180,7 +180,7 @@ def found_site(
     for inner in ("peers", "links", "state"):
         (folder / inner).mkdir(exist_ok=True, mode=0o700)
     kme_id, gateway_sae = f"kme-{name}", f"gateway-{name}"
-    hosts = tuple(dict.fromkeys((host, "localhost", "127.0.0.1")))
+    hosts = tuple(dict.fromkeys((host, *pki.OWN_MACHINE)))
     ca, _ = pki.create_ca(folder / "pki", name, algorithm=certificates)
     pki.issue(folder / "pki", kind="kme", name=kme_id, hosts=hosts)
     pki.issue(folder / "pki", kind="sae", name=gateway_sae, hosts=hosts)
@@ -373,7 +373,7 @@ def _write_module(
 ) -> Path:
     folder = home / "links" / link
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-    pki.issue(home / "pki", kind="module", name=module, hosts=("localhost", "127.0.0.1"))
+    pki.issue(home / "pki", kind="module", name=module, hosts=pki.OWN_MACHINE)
     text = _MODULE.format(
         role=role,
         link=link,

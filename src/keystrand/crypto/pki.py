@@ -30,6 +30,7 @@ SigningKey = ec.EllipticCurvePrivateKey | mldsa.MLDSA65PrivateKey
 CA_DAYS: Final = 3650
 CERTIFICATE_DAYS: Final = 397
 CRL_DAYS: Final = 397
+OWN_MACHINE: Final = ("localhost", "127.0.0.1")
 BACKDATE_S: Final = 300  # clocks of two sites differ
 
 _GENERATE: Final[dict[str, Callable[[], SigningKey]]] = {
@@ -68,10 +69,15 @@ def issue(
 ) -> tuple[Path, Path]:
     """A certificate for `name`, reached at `hosts` (DNS names and IP addresses); returns (certificate, private key).
 
-    algorithm: of its key; left out: that of the authority. Raises ConfigError where the files exist (unless `force`) or the
-    authority cannot be read, BadRequest for a name.
+    hosts: none keeps those of the certificate that is replaced; a KME is reached at its own machine besides, by its modules,
+    gateway and operators. algorithm: of its key; left out: that of the authority. Raises ConfigError where the files exist
+    (unless `force`) or the authority cannot be read, BadRequest for a name.
     """
     check_name(name)
+    paths = directory / f"{kind}-{name}.pem", directory / f"{kind}-{name}.key"
+    hosts = tuple(hosts) or (hosts_of(load_certificate(paths[0])) if force and paths[0].exists() else ())
+    if kind == "kme":
+        hosts = tuple(dict.fromkeys((*hosts, *OWN_MACHINE)))
     ca, ca_key = _load_ca(directory)
     key = _generate(algorithm or _algorithm_of(ca_key))
     builder = _builder(_subject(name), ca.subject, key, days)
@@ -83,7 +89,6 @@ def issue(
     builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     vouching = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     certificate = builder.add_extension(vouching, critical=False).sign(ca_key, _digest(ca_key))
-    paths = directory / f"{kind}-{name}.pem", directory / f"{kind}-{name}.key"
     _write_pair(*paths, certificate, key, force=force)
     return paths
 
@@ -113,6 +118,15 @@ def load_certificate(path: Path) -> x509.Certificate:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError) as problem:
         raise ConfigError(f"no PEM certificate: {problem}", path=str(path)) from None
+
+
+def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """DNS names and IP addresses at which its holder is reached."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return (*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress)))
 
 
 def identity_of(certificate: x509.Certificate, *, rule: str = "san-uri") -> Identity:

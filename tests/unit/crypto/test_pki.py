@@ -37,7 +37,7 @@ def test_issued_certificate_names_its_holder_and_verifies(tmp_path, algorithm):
     assert pki.identity_of(issued) == Identity("kme", "kme-a")
     assert pki.identity_of(issued, rule="cn") == Identity(None, "kme-a")
     names = issued.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.DNSName) == ["kme.example"]
+    assert names.get_values_for_type(x509.DNSName) == ["kme.example", "localhost"]
     assert [str(found) for found in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
     assert not issued.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     for secret in (key, ca_key):
@@ -56,6 +56,21 @@ def test_nothing_is_overwritten_unless_forced(tmp_path):
     pki.issue(tmp_path, kind="sae", name="s1", force=True)
     assert path.read_bytes() != before[0]
     assert not [left for left in tmp_path.iterdir() if left.name.startswith(".")]
+
+
+def test_a_replaced_certificate_keeps_its_hosts_and_a_kme_its_own_machine(tmp_path):
+    """Modules, gateway and operators of a site reach the KME on loopback, whatever name others know it by."""
+    pki.create_ca(tmp_path, "alpha")
+    for kind, name in (("kme", "kme-a"), ("sae", "gateway-a")):
+        own = pki.OWN_MACHINE if kind == "kme" else ()
+        path, _ = pki.issue(tmp_path, kind=kind, name=name, hosts=("a.example", "192.0.2.1"))
+        before = pki.load_certificate(path)
+        pki.issue(tmp_path, kind=kind, name=name, force=True)
+        after = pki.load_certificate(path)
+        assert before.serial_number != after.serial_number
+        assert set(pki.hosts_of(before)) == set(pki.hosts_of(after)) == {"a.example", "192.0.2.1", *own}
+        pki.issue(tmp_path, kind=kind, name=name, hosts=("b.example",), force=True)
+        assert set(pki.hosts_of(pki.load_certificate(path))) == {"b.example", *own}
 
 
 def test_revoked_serials_add_up_and_survive_a_renewal(tmp_path):
