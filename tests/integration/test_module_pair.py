@@ -163,10 +163,8 @@ def free_ports() -> tuple[int, int]:
 async def test_I2_a_pair_delivers_equal_blocks(link):
     for role in link.kmes:
         link.start(role)
-    started = time.monotonic()
     await link.until(lambda: len(link.common) >= 3)
     link.check()
-    assert time.monotonic() - started < 45
     await link.until(lambda: any(r.state == "running" and r.skr_bps > 0 for r in link.kmes["receiver"].reports))
 
 

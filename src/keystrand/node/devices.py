@@ -18,6 +18,7 @@ from keystrand.wire import device as wire
 from keystrand.wire.device import BlockAck, BlockReady, LinkReport, ModuleHello, ModuleWelcome
 
 RETRY_S = 1.0
+HEALTH = ("normal", "degraded", "attack")  # of a link, by the monitor of its module
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class LinkState:
     rejected: int = 0
     simulated: bool = True
     measures: bool = True  # whether its reports state an error rate
+    carries: bool = False  # what was last told of it: link.up or link.down
 
     @property
     def word(self) -> str:
@@ -96,7 +98,6 @@ class Devices:
         if state.connected:
             raise PeerFault(f"a module of {link} is connected already")
         state.connected, state.simulated = True, intake.source.startswith("simulated")
-        self._emit("link.up", link=link)
         try:
             sequence = await self._engine.call(lambda kme: kme.site.store.next_sequence(link))
             stream.write(wire.encode(ModuleWelcome(next_sequence=sequence)))
@@ -104,7 +105,7 @@ class Devices:
                 await self._take(stream, state, intake, wire.decode(await stream.read()))
         finally:
             state.connected, state.report = False, None
-            self._emit("link.down", link=link)
+            self._turn(link, carries=False, reason="its module is gone")
 
     def _admit(self, stream: FrameStream, hello: object) -> str:
         if not isinstance(hello, ModuleHello) or hello.version != wire.VERSION:
@@ -118,12 +119,25 @@ class Devices:
         if isinstance(message, LinkReport):
             if message.blocks_rejected > state.rejected and state.report is not None:
                 self._emit("link.block_rejected", link=intake.link, reason=message.detail, qber=message.qber)
-            state.rejected, state.report = message.blocks_rejected, message
+            before, state.report, state.rejected = state.report, message, message.blocks_rejected
+            self._turn(intake.link, carries=message.state == "running", reason=message.detail or message.state)
+            if message.health in HEALTH and (before is None or before.health != message.health):
+                facts: dict[str, Scalar] = {"cause": message.cause, "confidence": message.confidence}
+                self._emit(f"link.{message.health}", link=intake.link, reason=message.detail, **facts)
         elif isinstance(message, BlockReady):
+            if state.report is None:  # it has blocks, and never says how the link is
+                self._turn(intake.link, carries=True)
             problem = await self._ingest(intake, message)
             stream.write(wire.encode(BlockAck(sequence=message.sequence, problem=problem)))
         else:
             raise PeerFault(f"the module sent {type(message).__name__}")
+
+    def _turn(self, link: str, *, carries: bool, reason: str = "") -> None:
+        """Tell once that light makes key, or does not: a module that is there says nothing of the fibre."""
+        state = self.links[link]
+        if state.carries is not carries:
+            state.carries = carries
+            self._emit("link.up", link=link) if carries else self._emit("link.down", link=link, reason=reason)
 
     async def _ingest(self, intake: Intake, ready: BlockReady) -> str:
         """Why the block is refused for good; empty once it is durable. While it cannot be taken, the module waits."""

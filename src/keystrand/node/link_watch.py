@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from keystrand.core.events import Scalar
 from keystrand.qkd.distill.estimate import Counts
@@ -38,6 +38,7 @@ class LinkWatch:
         self._told: object = None  # the counts that were judged last
         self._waiting: deque[tuple[Observables, Verdict]] = deque()
         self.detail = ""
+        self.standing: dict[str, Any] = {}  # fields of a report: health, cause and confidence of the last change
 
     def judge(self, pulses: int, counts: Counts) -> None:
         """Raises BlockRejected where this block must not become key."""
@@ -71,3 +72,4 @@ class LinkWatch:
             if verdict.changed and verdict.health in TELLING:
                 facts: dict[str, Scalar] = {"cause": verdict.cause, "confidence": round(verdict.confidence, 3)}
                 emit(TELLING[verdict.health], reason=verdict.reason, **facts)
+                self.standing = {"health": verdict.health.value, **facts}

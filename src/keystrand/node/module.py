@@ -157,7 +157,8 @@ class Module:
             role=self._role,
             source=SOURCE,
         )
-        self._outbox = Outbox(hello, connect_kme, self._report)
+        self._outbox = Outbox(hello, connect_kme, self._report, self._tell_of_kme)
+        self._kme_id = config.kme.kme_id
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="qkd")
         self._turn = asyncio.Lock()
         self._word, self._detail = "starting", ""
@@ -367,7 +368,11 @@ class Module:
             blocks=self._delivered,
             blocks_rejected=self._rejected,
             detail=self._detail or self._watch.detail,
+            **self._watch.standing,
         )
+
+    def _tell_of_kme(self, kind: str, reason: str) -> None:
+        self._emit(kind, peer=self._kme_id, **({"reason": reason} if reason else {}))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -18,17 +17,21 @@ BLOCKS_MAX = 16  # unacknowledged: beyond it the light is turned off
 
 
 class Outbox:
-    """The module's end of the device interface. `connect` opens a stream to the KME; `report` says how the link is."""
+    """The module's end of the device interface. `connect` opens a stream to the KME; `report` says how the link is; `tell`
+    hears once that the KME is there, and once why it is not.
+    """
 
     def __init__(
         self,
         hello: wire.ModuleHello,
         connect: Callable[[], Awaitable[Frames]],
         report: Callable[[], wire.LinkReport],
+        tell: Callable[[str, str], None],
     ) -> None:
         self._hello = hello
         self._connect = connect
-        self._report = report
+        self._report, self._tell_of = report, tell
+        self._said = ""  # of the KME, last
         self._blocks: deque[Block] = deque()
         self._more, self._taken = asyncio.Event(), asyncio.Event()
         self.greeted = asyncio.Event()  # the KME has said which number it expects
@@ -52,9 +55,18 @@ class Outbox:
     async def run(self) -> None:
         """Deliver for ever, over one connection after the other."""
         while True:
-            with contextlib.suppress(KeystrandError, OSError):
+            try:
                 await self._serve(await self._connect())
+            except (KeystrandError, OSError) as error:
+                self._say("peer.down", str(error) or type(error).__name__)
+            else:
+                self._say("peer.down", "it ended the connection")
             await asyncio.sleep(RETRY_S)
+
+    def _say(self, kind: str, reason: str) -> None:
+        if kind != self._said:
+            self._said = kind
+            self._tell_of(kind, reason)
 
     async def _serve(self, stream: Frames) -> None:
         try:
@@ -79,6 +91,7 @@ class Outbox:
             self._blocks.popleft().material.wipe()
         self._taken.set()
         self.greeted.set()
+        self._say("peer.up", "")
 
     async def _hear(self, stream: Frames) -> None:
         while True:

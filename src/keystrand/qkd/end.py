@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypedDict, Unpack
 
 from keystrand.core.clock import Entropy
-from keystrand.core.errors import LinkUnavailable, PeerFault
+from keystrand.core.errors import LinkUnavailable, PeerFault, PeerUnavailable
 from keystrand.core.key import Block, Provenance
 from keystrand.core.secret import Secret
 from keystrand.qkd.choices import Bits
@@ -138,9 +138,11 @@ class End(ABC):
         return self._outcome()
 
     def hear(self, frame: bytes) -> Outcome:
-        """Take in one frame. Raises PeerFault, Tampered, LinkUnavailable or BlockRejected; the run is over then."""
+        """Take in one frame. Raises PeerFault, Tampered, LinkUnavailable, PeerUnavailable or BlockRejected: the run is over."""
         message = wire.decode(frame)
         if isinstance(message, wire.Abort):
+            if message.reason == "connection":
+                raise PeerUnavailable("the other end lost one of its channels")
             raise BlockRejected("peer", f"the other end gave up: {message.reason}")
         if not isinstance(message, wire.Authenticate):
             self._heard.add(frame)

@@ -76,6 +76,9 @@ class LinkReport(DeviceMessage, tag="link-report", frozen=True, kw_only=True):
     blocks: int = 0
     blocks_rejected: int = 0
     detail: str = ""
+    health: str = ""  # by its monitor: "normal", "degraded" or "attack"; empty where it has said nothing yet
+    cause: str = ""  # that the monitor names,
+    confidence: float = 0.0  # and how sure it is, 0 to 1
 
 
 AnyDeviceMessage = ModuleHello | ModuleWelcome | BlockReady | BlockAck | LinkReport
