@@ -69,11 +69,12 @@ class Watch:
 
     def _look_at_pool(self, link: str) -> None:
         bits, key_bits = self.pool.owned_bits(link), self.site.limits.key_size_bits_default
-        if bits >= REFILLED_KEYS * key_bits:
+        enough_bits = REFILLED_KEYS * key_bits
+        if bits >= enough_bits:
             self._low.discard(link)
         elif bits < LOW_KEYS * key_bits and link not in self._low:
             self._low.add(link)
-            self.site.emit("pool.low", link=link, bits=bits)
+            self.site.emit("pool.low", link=link, bits=bits, enough_bits=enough_bits)  # where it is over
 
     def _miss_strand(self, peer: str) -> None:
         now_s = self.site.clock.monotonic_s()

@@ -65,9 +65,10 @@ def is_alarming(event: Event) -> bool:
 
 def alarms_of(gauges: Gauges | None, gauges_at_s: float, alarming: Iterable[Event], now_s: float) -> list[Alarm]:
     """Alerts first, then warnings, each group in a fixed order. `alarming`: recent events, the oldest first."""
+    if gauges is not None:
+        alarming = [event for event in alarming if not _is_over(event, gauges)]
     found = [*_recent(alarming, now_s)]
     if gauges is not None:
-        found = [alarm for alarm in found if not _is_over(alarm, gauges)]
         found += _site(gauges, now_s - gauges_at_s, now_s)
         for link in gauges.links:
             found += _link(link)
@@ -92,10 +93,16 @@ def _about(event: Event) -> str:
     return str(event.fields.get(_WARNINGS[event.kind][0], "")) if event.kind in _WARNINGS else "event"
 
 
-def _is_over(alarm: Alarm, gauges: Gauges) -> bool:
-    """A strand that came after all; the other conditions end unseen, so their warnings stand until they are old."""
-    peers = {peer.peer for peer in gauges.peers if peer.strand_age_s is not None}
-    return alarm.name == "strand.missing" and alarm.about in peers
+def _is_over(event: Event, gauges: Gauges) -> bool:
+    """A strand that came after all, a pool that filled; what else ends is not seen, so its warning stands until it is old."""
+    if event.kind == "strand.missing":
+        return any(peer.peer == event.fields.get("peer") and peer.strand_age_s is not None for peer in gauges.peers)
+    enough_bits = event.fields.get("enough_bits")
+    if event.kind == "pool.low" and isinstance(enough_bits, int):
+        return any(
+            link.link == event.fields.get("link") and link.owned_free_bits >= enough_bits for link in gauges.links
+        )
+    return False
 
 
 def _site(gauges: Gauges, age_s: float, now_s: float) -> Iterator[Alarm]:

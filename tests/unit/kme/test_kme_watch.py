@@ -101,7 +101,7 @@ def test_a_low_pool_is_said_once_until_it_was_full_again() -> None:
     pair.draw("a1", "b1", number=200)
     pair.advance(5)
     (event,) = pair.alpha.events("pool.low")
-    assert event.fields == {"link": "link", "bits": 56 * 256}
+    assert event.fields == {"link": "link", "bits": 56 * 256, "enough_bits": 128 * 256}
     assert LOW_KEYS > 56
     pair.fill(4, BLOCK_BITS)  # 88 keys: more than low, not yet refilled
     pair.advance(1)

@@ -179,6 +179,14 @@ def test_a_strand_that_comes_ends_the_alarm() -> None:
     assert alarms_of(Gauges(peers=(replace(peer, strand_age_s=0.1),)), 0.0, [missing], 0.0) == []
 
 
+def test_a_pool_that_fills_ends_the_alarm() -> None:
+    low = Event("pool.low", 0.0, {"link": "ab", "bits": 1, "enough_bits": 100})
+    assert [a.name for a in alarms_of(Gauges(links=(replace(LINK, owned_free_bits=99),)), 0.0, [low], 0.0)] == [
+        "pool.low"
+    ]
+    assert alarms_of(Gauges(links=(replace(LINK, owned_free_bits=100),)), 0.0, [low], 0.0) == []
+
+
 def test_guessing_saes_push_out_no_alert() -> None:
     clock = SteppedClock()
     feed = Feed(clock=clock)
