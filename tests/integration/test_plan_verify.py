@@ -12,9 +12,9 @@ import pytest
 from test_cli_two_sites import Operator, found, operators  # noqa: F401
 
 from keystrand.cli import exits
-from keystrand.cli.status import fetch
 from keystrand.config.load import load_site
 from keystrand.core.errors import Unavailable
+from keystrand.net.plain import fetch
 
 WAIT_S = 240.0  # for a machine that does much else; nothing here asserts on time
 ESTATE = """

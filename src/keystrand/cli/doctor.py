@@ -67,7 +67,7 @@ def _write(file: Path, findings: list[Finding], bundle_file: Path, log_file: Pat
 
 def _pages(config: SiteConfig | None) -> dict[str, bytes]:
     """What the site says of itself while it runs."""
-    from keystrand.cli.status import fetch
+    from keystrand.net.plain import fetch
 
     pages: dict[str, bytes] = {}
     if config is None or config.status is None:

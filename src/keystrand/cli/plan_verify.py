@@ -72,8 +72,8 @@ def _read(site: str) -> tuple[dict[str, Any], str]:
     import msgspec
 
     from keystrand.cli.options import site_of
-    from keystrand.cli.status import fetch
     from keystrand.core.errors import ConfigError
+    from keystrand.net.plain import fetch
 
     if site.startswith(HTTP):
         name, _, number = site.removeprefix(HTTP).rstrip("/").rpartition(":")

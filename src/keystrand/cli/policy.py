@@ -43,10 +43,14 @@ def allow(initiator: str, responder: str, config_file: Path, quota_bps: float, q
     and an end, and failing open needs a fallback with its limits; write these into the file by hand.
     """
     from keystrand.config.founding import append_policy
+    from keystrand.core.errors import ConfigError
     from keystrand.core.identity import check_name
 
     for name in (initiator, responder):
         check_name(name, what="SAE ID")
+    if any((entry.initiator, entry.responder) == (initiator, responder) for entry in site_of(config_file).policy):
+        hint = f"change its [[policy]] entry, and raise policy_serial; then: keystrand config check {config_file}"
+        raise ConfigError(f"{initiator} to {responder} is allowed already", path=str(config_file), hint=hint)
     quota = (
         f"quota_bps = {quota_bps!r}\nquota_burst_bits = {quota_burst_bits}\n" if quota_bps or quota_burst_bits else ""
     )

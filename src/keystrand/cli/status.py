@@ -10,10 +10,7 @@ from typing import Any
 import click
 
 from keystrand.cli.options import config_option, json_option, site_of
-from keystrand.core.errors import ConfigError, Unavailable
-
-ANSWER_BYTES_MAX = 16_777_216
-TIMEOUT_S = 5.0
+from keystrand.core.errors import ConfigError
 
 
 @click.command()
@@ -22,6 +19,8 @@ TIMEOUT_S = 5.0
 @click.option("--watch", is_flag=True, help="Look again every second until interrupted.")
 def command(config_file: Path, as_json: bool, watch: bool) -> None:
     """Show links, pools, peers and transfers of a running site."""
+    from keystrand.net.plain import fetch
+
     config = site_of(config_file)
     if config.status is None:
         raise ConfigError(
@@ -41,21 +40,3 @@ def _show(body: bytes, *, as_json: bool, clear: bool) -> None:
     snapshot: dict[str, Any] = msgspec.json.decode(body)
     text = msgspec.json.encode(snapshot).decode() + "\n" if as_json else render_status(snapshot)
     click.echo(("\x1b[H\x1b[2J" if clear and not as_json else "") + text, nl=False)
-
-
-def fetch(host: str, port: int, path: str = "/api/v1/status") -> bytes:
-    """The JSON of the site's own status page, or what else is at `path`. Raises Unavailable."""
-    import http.client
-
-    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read(ANSWER_BYTES_MAX)
-    except (OSError, http.client.HTTPException) as error:
-        raise Unavailable(f"no site answers on {host}:{port}: {error}", hint="keystrand serve") from None
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise Unavailable(f"the site answered {answer.status} on {host}:{port}")
-    return body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -44,8 +45,12 @@ def span(seconds: float | None) -> str:
 
 def fit(line: str, columns: int = WIDTH) -> str:
     """Safe to print and at most so many columns: what a name holds cannot steer the terminal."""
-    clean = "".join(char if char.isprintable() else "?" for char in line).rstrip()
+    clean = _clean(line).rstrip()
     return clean if len(clean) <= columns else clean[: columns - 1] + "…"
+
+
+def _clean(line: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in line)
 
 
 def _head(snapshot: Snapshot) -> Iterator[str]:
@@ -63,7 +68,7 @@ def _alarms(snapshot: Snapshot) -> Iterator[str]:
         yield "no alarms"
     for alarm in snapshot["alarms"]:
         word = "ALERT" if alarm["severity"] == "alert" else "warning"
-        yield f"{word}: {alarm['about']}: {alarm['text']}"
+        yield from textwrap.wrap(_clean(f"{word}: {alarm['about']}: {alarm['text']}"), WIDTH, subsequent_indent="  ")
         yield f"  {alarm['owner']}: see {alarm['runbook']}"
 
 

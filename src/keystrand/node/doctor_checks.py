@@ -23,11 +23,12 @@ from keystrand.core.errors import KeystrandError
 from keystrand.core.policy import DEFAULT_TENANT
 from keystrand.core.pool import Account
 from keystrand.crypto.keyring import KeyringFile
-from keystrand.crypto.pki import load_certificate
+from keystrand.crypto.pki import hosts_of, load_certificate
 from keystrand.crypto.seal import Sealer
 from keystrand.crypto.sign import Signer, Verifier, signers_of
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.doctor import INTEGRITY_S, Check, Finding, fail, of_error, ok, warn
+from keystrand.node.doctor_alarms import look as alarms_look
 from keystrand.node.doctor_lifecycle import look as lifecycle_look
 from keystrand.node.makers import probe
 from keystrand.node.outlets import MARKS, way_of
@@ -51,6 +52,7 @@ DISK_FAIL_BYTES: Final = 100 << 20
 KEY_WARN_S: Final = 600.0
 SEALS_SAMPLED: Final = 200
 CONNECT_S: Final = 1.0
+_ISSUED: Final = ("kme", "sae", "module", "admin")  # `keystrand pki issue` names its files so
 
 
 def runs(config: SiteConfig) -> bool:
@@ -142,13 +144,22 @@ def certificates(config: SiteConfig) -> Iterator[Finding]:
     )
     if contexts.own_identity.name != config.site.kme_id:
         words = f"{tls.certificate} is for {contexts.own_identity}, not for {config.site.kme_id}"
-        yield fail("certificates", words, "keystrand pki issue", "config")
+        yield fail("certificates", words, f"keystrand pki issue kme {config.site.kme_id} --force", "config")
+    if config.gateway is not None and config.gateway.kme.host not in hosts_of(load_certificate(tls.certificate)):
+        words = f"{tls.certificate} is not for {config.gateway.kme.host}, where the gateway looks for it"
+        yield fail("certificates", words, f"{_renewal(tls.certificate)} --host {config.gateway.kme.host}", "config")
     shown = [tls.certificate, tls.trust, config.peer_trust]
     shown += [config.gateway.certificate] if config.gateway is not None else []
+    shown += sorted(path for kind in _ISSUED for path in tls.trust.parent.glob(f"{kind}-*.pem"))
     for path in dict.fromkeys(shown):
         yield _term("certificates", path, load_certificate(path).not_valid_after_utc.timestamp(), CERTIFICATE_WARN_S)
     for revoked in dict.fromkeys(filter(None, (tls.revoked, config.peer_tls.revoked))):
         yield from _lists(revoked)
+
+
+def _renewal(certificate: Path) -> str:
+    kind, _, name = certificate.stem.partition("-")
+    return f"keystrand pki issue {kind} {name} --force" if kind in _ISSUED else "docs/runbooks/certificate.md, step 3"
 
 
 def _lists(path: Path) -> Iterator[Finding]:
@@ -164,7 +175,7 @@ def _lists(path: Path) -> Iterator[Finding]:
 def _term(check: str, path: Path, until_s: float, warn_s: float, more: str = "") -> Finding:
     left_s = until_s - time.time()
     words = f"{path} is good for {left_s / DAY_S:.0f} days{more}"
-    step = "keystrand pki renew-crl" if check == "revocation" else "keystrand pki issue"
+    step = "keystrand pki renew-crl" if check == "revocation" else _renewal(path)
     if left_s <= 0:
         return fail(check, f"{path} has ended {-left_s / DAY_S:.1f} days ago{more}", step, "config")
     return warn(check, words, step) if left_s < warn_s else ok(check, words)
@@ -441,4 +452,5 @@ CHECKS: Final = (
     Check("hsm", hsm),
     Check("sinks", sinks),
     Check("listeners", listeners, 15.0),
+    Check("alarms", alarms_look, 10.0),
 )

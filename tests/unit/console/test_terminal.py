@@ -36,6 +36,17 @@ def test_it_says_what_the_page_says() -> None:
         assert part in said, part
 
 
+def test_an_alarm_is_told_whole() -> None:
+    feed, reason = (
+        Feed("alpha"),
+        "audit sink archive: OSError: [Errno 28] No space left on device, see the end of this line",
+    )
+    feed.emit(Event("audit.failed", time.time(), {"reason": reason}))
+    said = render_status(feed.snapshot())
+    assert reason in " ".join(said.split())
+    assert max(map(len, said.split("\n"))) <= 80
+
+
 def test_a_site_without_anything_renders() -> None:
     assert "no figures yet" in render_status(Feed().snapshot())
 
