@@ -64,7 +64,9 @@ def allow(initiator: str, responder: str, config_file: Path, quota_bps: float, q
 @config_option
 @json_option
 def show(config_file: Path, as_json: bool) -> None:
-    """List who may draw keys shared with whom."""
+    """List who may draw keys shared with whom, and on which terms."""
+    from keystrand.config.explain import terms
+
     for entry in site_of(config_file).policy:
         facts = {
             "from": entry.initiator,
@@ -72,7 +74,7 @@ def show(config_file: Path, as_json: bool) -> None:
             "require": entry.require.label,
             "waived": bool(entry.waiver),
         }
-        print_json(facts) if as_json else click.echo("  ".join(str(fact) for fact in list(facts.values())[:3]))
+        print_json(facts) if as_json else click.echo(f"{entry.initiator}  {entry.responder}  {terms(entry)}")
 
 
 @command.command("explain")

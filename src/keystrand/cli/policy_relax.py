@@ -12,6 +12,7 @@ import click
 
 from keystrand.cli.options import config_option
 from keystrand.cli.terminal import say
+from keystrand.core.errors import BadRequest
 
 HOUR_S: Final = 3600.0
 PID: Final = click.option("--pid", type=click.IntRange(min=2), help="Process of the running site; takes it up at once.")
@@ -44,11 +45,12 @@ def relax(
     from keystrand.config.relaxing import relax_pair
     from keystrand.core.protection import Protection
 
+    _find(pid)
     until_s = time.time() + hours * HOUR_S
     rules = relax_pair(
         config_file, one, other, Protection.parse(level), approved_by=approvers, reason=reason, until_s=until_s
     )
-    _take_up(pid, f"{rules} rules accept {level} for {hours:g} hours")
+    _take_up(pid, f"{one} and {other} may share keys of level {level} for {hours:g} h ({rules} of their rules)")
 
 
 @click.command("restore")
@@ -60,7 +62,18 @@ def restore(one: str, other: str, pid: int | None, config_file: Path) -> None:
     """Take back what `policy relax` let a pair do."""
     from keystrand.config.relaxing import restore_pair
 
-    _take_up(pid, f"{restore_pair(config_file, one, other)} rules are as before")
+    _find(pid)
+    rules = restore_pair(config_file, one, other)
+    _take_up(pid, f"{one} and {other} share keys as before ({rules} of their rules)")
+
+
+def _find(pid: int | None) -> None:
+    """Before anything is written. Raises BadRequest."""
+    try:
+        if pid is not None:
+            os.kill(pid, 0)
+    except OSError as error:
+        raise BadRequest(f"process {pid} cannot be told: {error.strerror}", hint="pgrep -f 'keystrand serve'") from None
 
 
 def _take_up(pid: int | None, words: str) -> None:

@@ -37,10 +37,11 @@ def _policy(config: SiteConfig) -> Iterator[str]:
     if not config.policy:
         yield "policy: nobody may draw keys"
     for entry in config.policy:
-        yield f"policy: {entry.initiator} may draw keys shared with {entry.responder}: {_terms(entry)}"
+        yield f"policy: {entry.initiator} may draw keys shared with {entry.responder}: {terms(entry)}"
 
 
-def _terms(entry: PolicyEntry) -> str:
+def terms(entry: PolicyEntry) -> str:
+    """What a rule asks of its keys, and how far it gives way."""
     quota = f", {entry.quota_bps:g} bit/s, bursts of {entry.quota_burst_bits} bit" if entry.quota_bps else ", no quota"
     if entry.fallback is not None:
         limits = f"{entry.fallback.keys} keys within {entry.fallback.for_s:g} s"

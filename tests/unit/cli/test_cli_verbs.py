@@ -78,6 +78,15 @@ def test_saes_and_rules_are_added_and_listed(site: Path, capsys: pytest.CaptureF
         "require": "hybrid",
         "waived": False,
     }
+    relax = ["policy", "relax", "app.1", "gateway-alpha", *c, "--hours", "1", "--approved-by", "A", "--reason", "B"]
+    before = site.read_text()
+    assert run([*relax, "--pid", str(2**22 + 1)]) == exits.REFUSED
+    assert site.read_text() == before, "nothing is written for a process that is not there"
+    assert run(relax) == 0
+    capsys.readouterr()
+    assert run(["policy", "list", *c]) == 0
+    assert "hybrid, WAIVED down to pqc until" in capsys.readouterr().out
+    assert run(["policy", "restore", *relax[2:6]]) == 0
     assert run(["sae", "list", *c]) == 0
     assert "app.1  alpha" in capsys.readouterr().out
     assert run(["config", "show", str(site)]) == 0
