@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from test_site_pair import ENC, running, settled
+from test_site_pair import ENC, Running, running, settled
 
 from keystrand.cli import exits
 from keystrand.cli.doctor import line_of, status_of
@@ -30,12 +30,21 @@ def pair(tmp_path: Path) -> Pair:
     return found_pair(tmp_path / "pair", extra=SINK_TOML)
 
 
+async def draws(site: Running) -> bool:
+    """A sink that is late on a busy machine refuses, and catches up."""
+    for _ in range(30):
+        if (await site.clients["alpha"].request("GET", ENC)).status == 200:
+            return True
+        await asyncio.sleep(1)
+    return False
+
+
 async def lived(pair: Pair) -> None:
     """Both sites have run, and have keys."""
     async with running(pair) as site:
         await site.feeder.feed(131_072)
         await settled(site)
-        assert (await site.clients["alpha"].request("GET", ENC)).status == 200
+        assert await draws(site)
 
 
 def failures(findings: list[Finding]) -> dict[str, Finding]:
@@ -47,14 +56,14 @@ async def test_beside_a_running_site_everything_is_looked_at_and_sound(pair: Pai
     async with running(pair) as site:
         await site.feeder.feed(131_072)
         await settled(site)
-        assert (await site.clients["alpha"].request("GET", ENC)).status == 200
+        assert await draws(site)
         alpha = site.nodes["alpha"]
         await alpha.notary.checkpoint()
         async with asyncio.timeout(10):
             while alpha.notary.gauge.cosigned_size < alpha.notary.gauge.last_checkpoint_size:
                 await asyncio.sleep(0.02)
         findings = await asyncio.to_thread(examine, pair.site_files["alpha"])
-        assert (await site.clients["alpha"].request("GET", ENC)).status == 200, "it was not disturbed"
+        assert await draws(site), "it was not disturbed"
     assert failures(findings) == {}
     looked = {finding.check for finding in findings}
     expected = "config files disk certificates revocation store ledger rollback seals audit peers clock modules sinks"
