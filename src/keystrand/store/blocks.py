@@ -78,7 +78,7 @@ class SqlBlocks:
     def drop_block(self, block_id: str) -> None:
         before = self._block_row(block_id)
         if before is not None:
-            self._db.hold("blocks", "DELETE FROM blocks WHERE block_id = ?", (block_id,))
+            self._db.hold("blocks", statements.BLOCK_GONE, (block_id,))
             self._count(before, 0)
             self._journal.put(self._changed, block_id, None)
 

@@ -47,6 +47,8 @@ PUT_DRAW: Final = """INSERT INTO draws VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLI
     tenant_bits = excluded.tenant_bits, excess_bits = excluded.excess_bits"""
 DRAWS_SINCE: Final = """SELECT place, who, bits, keys, own_bits, tenant_bits, excess_bits FROM draws
     WHERE place > ? ORDER BY place"""
+BLOCK_GONE: Final = "DELETE FROM blocks WHERE block_id = ?"
+BLOCKS_GONE: Final = "DELETE FROM blocks WHERE block_id IN (SELECT value FROM json_each(?))"  # SQLite
 BLOCKS_FREE: Final = f"""SELECT {BLOCK_COLUMNS}, material FROM blocks WHERE link = ? AND owner = ?
     AND state = 'confirmed' AND free_bits > 0 ORDER BY sequence, piece LIMIT ?"""  # noqa: S608
 
