@@ -44,7 +44,7 @@ def _admin_options(function: F, help_words: str, *, required: bool) -> F:
         "--token-file", type=FILE, default=None, help="File with an access token of the OpenID provider."
     )(function)
     function = click.option(
-        "--as", "name", required=required, default=None, envvar="KEYSTRAND_ADMIN", show_envvar=True, help=help_words
+        "--as", "name", required=required, envvar="KEYSTRAND_ADMIN", show_envvar=True, help=help_words
     )(function)
     return config_option(function)
 
@@ -113,13 +113,15 @@ class AdminClient:
         config = site_of(config_file)
         if config.admin is None:
             raise ConfigError(
-                "this site has no [admin]", path=str(config_file), hint="see docs/guides/administrators.md"
+                "this site has no [admin]",
+                path=str(config_file),
+                hint="keystrand admin invite NAME --role ROLE, then start it again",
             )
         folder, tls, listen = config.tls.trust.parent, config.tls, config.admin.listen
         pair = folder / f"admin-{name}.pem", folder / f"admin-{name}.key"
         for path in pair:
             if not path.is_file():
-                raise ConfigError("no such file", path=str(path), hint=f"keystrand pki issue admin {name}")
+                raise ConfigError("no such file", path=str(path), hint=f"keystrand admin invite {name} --role ROLE")
         require_private(pair[1])
         self._token = _token(token_file)
         contexts = TlsContexts(

@@ -88,7 +88,10 @@ def ask(config_file: Path, sae: str, path: str, body: bytes) -> list[Key]:
     with client_of(site_of(config_file), sae) as client:
         answer = client.request("POST", path, body)
     if answer.status != 200:
-        raise etsi014.error_of(answer.status, answer.body)
+        error = etsi014.error_of(answer.status, answer.body)
+        if answer.status == 400 and path.endswith("dec_keys"):
+            error.hint = error.hint or "each end gets a key once, and before it expires: draw another one"
+        raise error
     return etsi014.parse_container(answer.body)
 
 

@@ -11,7 +11,7 @@ import click
 
 from keystrand.cli import exits
 from keystrand.cli.terminal import complain
-from keystrand.core.errors import KeystrandError
+from keystrand.core.errors import KeystrandError, PeerUnavailable
 
 VERBS: Final = {
     "demo": "Run two sites, a QKD link and a file transfer on this machine.",
@@ -85,7 +85,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return result if isinstance(result, int) else exits.OK
     except KeystrandError as error:
-        complain(str(error), error.hint)
+        complain(str(error), error.hint or ("keystrand doctor" if isinstance(error, PeerUnavailable) else None))
         return exits.exit_of(error)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
