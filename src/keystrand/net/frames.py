@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
-from keystrand.core.errors import ConfigError, KeystrandError, PeerFault, PeerUnavailable
+from keystrand.core.errors import ConfigError, KeystrandError, PeerFault, PeerUnavailable, Unavailable
 from keystrand.core.limits import Limits
 from keystrand.net.tls import ServerSide, TlsContexts, TlsPeer
 from keystrand.net.tls_transport import CLOSE_GRACE_S, PEER, TlsTransport, accepting, connect_tls
@@ -254,8 +254,8 @@ class FrameServer:
     async def _serve(self, stream: FrameStream) -> None:
         try:
             await self._handler(stream)
-        except PeerUnavailable:
-            pass  # the peer hung up: how streams end
+        except Unavailable:
+            pass  # the peer hung up, which is how streams end; or the site cannot serve it, and has said so
         finally:
             await stream.close()
 
