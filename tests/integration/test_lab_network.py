@@ -15,11 +15,13 @@ from typing import IO
 import pytest
 
 from keystrand.cli import exits
+from keystrand.cli.admin_client import AdminClient
 from keystrand.cli.program import run
 from keystrand.config.load import load_site
-from keystrand.core.errors import KeyUnavailable
+from keystrand.core.errors import BadRequest, KeyUnavailable
 from keystrand.core.register import Scope
 from keystrand.core.way import Way
+from keystrand.lab.break_in import break_in
 from keystrand.lab.network import NetworkLab, app_of
 from keystrand.lab.pair import free_base_port
 from keystrand.net.http_client import SyncHttpClient
@@ -281,6 +283,22 @@ def test_after_a_compromise_consumers_key_again_over_another_path(
     seen = seen_by(ring, broken, capfd)
     wait("many keys", lambda: draws(ring, 16))
     assert seen_by(ring, broken, capfd) == seen, "none of the new ones went by there"
+
+
+@pytest.mark.proves("R040")
+def test_the_drill_of_a_lab_times_how_long_keys_take_over_another_path(ring: NetworkLab) -> None:
+    """As `keystrand lab up --compromise e` runs it; one relay of two parts has seen nothing whole, and is barred too."""
+
+    def admins(file: Path, name: str) -> AdminClient:
+        return AdminClient(file, name, None)
+
+    assert break_in(ring, "e", admins, batches=2)
+    told = ring.facts["break_in"]
+    assert set(told["links"]) == {"a-d", "b-c"}
+    assert told["links"]["a-d"]["seen"] == 0
+    assert all(link["again_s"] < 60.0 for link in told["links"].values() if link["has_way"])
+    with pytest.raises(BadRequest, match="no relayed link goes past nowhere"):
+        break_in(ring, "nowhere", admins)
 
 
 def seen_by(ring: NetworkLab, relay: str, capfd: pytest.CaptureFixture[str]) -> int:

@@ -35,12 +35,15 @@ class Admin(Protocol):
 Admins = Callable[[Path, str], AbstractContextManager[Admin]]  # site file, name
 
 
-def break_in(lab: NetworkLab, relay: str, admins: Admins) -> bool:
-    """Facts go to lab.facts["break_in"]. False where a link with another way had no key again, or one that the relay saw."""
+def break_in(lab: NetworkLab, relay: str, admins: Admins, *, batches: int = BATCHES_MAX) -> bool:
+    """Draws on every link, at most so many batches, until the relay saw some; then see the module.
+
+    Facts go to lab.facts["break_in"]. False where a link with another way had no key again, or one that the relay saw.
+    """
     links = {name: entry.ends for name, entry in lab.network.links.items() if relay not in entry.ends}
     if relay not in lab.network.sites or not links:
         raise BadRequest(f"no relayed link goes past {relay}", hint=f"one of {', '.join(lab.network.sites)}")
-    seen = {name: _use(lab, name, relay, admins) for name in links}
+    seen = {name: _use(lab, name, relay, admins, batches) for name in links}
     sites = sorted({end for ends in links.values() for end in ends})
     lab.say(
         f"{relay} is broken into: {sum(seen.values())} keys of {len(links)} links came over it whole; both officers act"
@@ -55,9 +58,9 @@ def break_in(lab: NetworkLab, relay: str, admins: Admins) -> bool:
     return all(fact["clean"] for fact in facts.values() if fact["has_way"])
 
 
-def _use(lab: NetworkLab, link: str, relay: str, admins: Admins) -> int:
+def _use(lab: NetworkLab, link: str, relay: str, admins: Admins, batches: int) -> int:
     """Draws until some of the keys had come over the relay, as blocks take turns; how many of them it could have seen."""
-    for _ in range(BATCHES_MAX):
+    for _ in range(batches):
         lab.draw(link, BATCH)
         if seen := _seen(lab, link, relay, admins):
             return seen
