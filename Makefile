@@ -109,9 +109,6 @@ bench-network: setup ## routing, exposure, simulated networks; ARGS="--live" sta
 simulate-network: setup ## networks of 30 sites that live for years, under faults (YEARS=10)
 	@$(BIN)/python -m keystrand.testing.network --years $(or $(YEARS),10) $(ARGS)
 
-bench-place: setup ## decisions, placement of trusted nodes, published links inside the ranges
-	@$(BIN)/python -m bench.bench_place $(ARGS)
-
 bench-monitor: setup ## attacks and faults on a link, and a healthy year of it
 	@$(BIN)/python -m bench.bench_monitor $(ARGS)
 

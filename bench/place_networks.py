@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import Iterator
 
-from keystrand.plan.place import PAIRS_MAX, Hop, Network, Want
+from keystrand.plan.placement import PAIRS_MAX, Hop, Network, Want
 
 Paths = tuple[tuple[str, ...], ...]
 

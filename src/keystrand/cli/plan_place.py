@@ -16,7 +16,7 @@ from keystrand.cli.terminal import say
 
 if TYPE_CHECKING:
     from keystrand.plan.estate import Estate
-    from keystrand.plan.place import Placement
+    from keystrand.plan.placement import Placement
 
 
 @click.command()

@@ -11,7 +11,10 @@ from keystrand.cli.tables import show_table
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """List the data classes that come with the program: a class of the estate takes from one what it leaves out."""
+    """List the data classes that come with the program: a class of the estate takes from one what it leaves out.
+
+    `cited`: what the range leans on was read in its source, which --json names; `judgement`: nobody looked anything up.
+    """
     from keystrand.plan.fact import figure
     from keystrand.plan.templates import templates
 
@@ -21,10 +24,11 @@ def command(as_json: bool) -> None:
             print_json(
                 {"name": name, "horizon_years": [spans[name].low, spans[name].high], "impact": template.impact}
                 | {"title": template.title, "source": template.source, "confidence": template.confidence}
+                | {"standing": template.standing, "checked": template.checked}
             )
         return
     rows = [
-        (name, f"{spans[name].low:g}-{spans[name].high:g} y", template.impact, template.title)
+        (name, f"{spans[name].low:g}-{spans[name].high:g} y", template.impact, template.standing, template.title)
         for name, template in templates().items()
     ]
-    show_table(("template", "horizon", "impact", "what"), rows)
+    show_table(("template", "horizon", "impact", "standing", "what"), rows)

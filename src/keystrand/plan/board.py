@@ -88,7 +88,7 @@ def _axes(plan: Plan) -> Table:
 def turns(o: Outcome) -> str:
     """The nearest changes of one input that would change the decision, those that need no physics to be told."""
     told = [words for words in map(str, o.flips) if not physics_words(words)]
-    return "; ".join(told[:TURNS_SHOWN]) or "no single change that was looked for"
+    return "; ".join(told[:TURNS_SHOWN]) or o.unturned
 
 
 def _before_after_picture(plan: Plan) -> Iterator[Picture]:

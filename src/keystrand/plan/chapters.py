@@ -206,7 +206,7 @@ def reasons(plan: Plan) -> Section:
 
 def _turns(o: Outcome) -> str:
     """All flip points, the nearest first."""
-    return "; ".join(map(str, o.flips)) or "no single change that was looked for"
+    return "; ".join(map(str, o.flips)) or o.unturned
 
 
 def threat_matrix(plan: Plan) -> Section:

@@ -26,8 +26,9 @@ from keystrand.plan.roadmap import Roadmap, roadmap
 NOW: Final = "now"
 WITH_PQC: Final = "with PQC"
 AS_DECIDED: Final = "as decided"
-TURNED_MAX: Final = 100
-"""Links up to which each is asked what would change it: that takes up to a second a link."""
+TURNED_MAX: Final = 1500
+"""Links up to which each is asked what would change it: some hundredths of a second a link, on a large map a tenth."""
+NOT_TURNED: Final = "not looked for in so large an estate; `keystrand plan explain` does it link by link"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,11 @@ class Outcome:
         """Single changes that would change the decision, found by asking the rules again; none are looked for in a large
         estate, whose links are asked one by one (`keystrand plan explain`)."""
         return flips(self.estate, self.name, self.own) if len(self.estate.links) <= TURNED_MAX else ()
+
+    @property
+    def unturned(self) -> str:
+        """Why there are no flips to tell of."""
+        return "no single change that was looked for" if len(self.estate.links) <= TURNED_MAX else NOT_TURNED
 
     @property
     def relays(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from keystrand.plan.equipment import DARK, Equipment, Light, rate_span
@@ -16,6 +17,7 @@ from keystrand.plan.fact import Answer, Span
 from keystrand.plan.loss import ENDS_DB, great_circle_km
 
 HOPS_MAX: Final = 64
+CHAINS_KEPT: Final = 4096
 HOP_DB_MIN: Final = 4.0  # relays nearer to each other than that are no answer, whatever the figures say; assumed
 
 
@@ -109,14 +111,19 @@ def sites_between(estate: Estate, ends: tuple[str, str], relays: int) -> tuple[s
     if relays == 0:
         return ()
     allowed = sorted(n for n, s in estate.sites.items() if s.may_relay is Answer.YES and n not in ends)
-    places = {name: estate.sites.get(name, Site()) for name in (*ends, *allowed)}
-    if len(allowed) < relays or any(great_circle_km(site, site) is None for site in places.values()):
+    sites = [(name, estate.sites.get(name, Site())) for name in dict.fromkeys((*ends, *allowed))]
+    if len(allowed) < relays or any(great_circle_km(site, site) is None for _, site in sites):
         return None
-    return _bottleneck(places, ends, relays + 1)
+    return _bottleneck(tuple((name, Site(lat=site.lat, lon=site.lon)) for name, site in sites), ends, relays + 1)
 
 
-def _bottleneck(places: dict[str, Site], ends: tuple[str, str], hops: int) -> tuple[str, ...] | None:
-    """Dynamic programming over the number of hops: best[name] = (longest hop so far, chain)."""
+@lru_cache(CHAINS_KEPT)
+def _bottleneck(sites: tuple[tuple[str, Site], ...], ends: tuple[str, str], hops: int) -> tuple[str, ...] | None:
+    """Dynamic programming over the number of hops: best[name] = (longest hop so far, chain).
+
+    Kept, as the flip points of a link ask for the same chain dozens of times.
+    """
+    places = dict(sites)
     best: dict[str, tuple[float, tuple[str, ...]]] = {ends[0]: (0.0, (ends[0],))}
     for _ in range(hops):
         reached: dict[str, tuple[float, tuple[str, ...]]] = {}

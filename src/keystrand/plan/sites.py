@@ -11,7 +11,7 @@ from keystrand.plan.estate import Estate, Site
 from keystrand.plan.fact import Answer, Quantity, figure
 from keystrand.plan.feasibility import Feasibility
 from keystrand.plan.loss import fibre_db, route_km
-from keystrand.plan.place import Ends, Hop, Network, Want
+from keystrand.plan.placement import Ends, Hop, Network, Want
 
 NEAREST: Final = 8  # hops kept per site where there are very many
 HOPS_MANY: Final = 400

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from functools import cache
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from keystrand.plan.estate import DataClass, Impact
 from keystrand.plan.fact import Basis, Figure, Quantity, Source, figure
@@ -21,7 +23,11 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     impact: Impact
     confidence: str
     source: str
-    written: date  # day of the judgement; nobody held it against the source
+    standing: Annotated[
+        Literal["cited", "judgement"], Meta(description="whether the source was looked at, or only remembered")
+    ]
+    written: Annotated[date, Meta(description="day of the row")]
+    checked: Annotated[date | None, Meta(description="day on which its source was looked at")] = None
 
 
 @cache
@@ -37,7 +43,10 @@ def horizon_of(stated: DataClass) -> Figure | None:
     template = templates().get(stated.template)
     if template is None:
         return None
-    source = Source(what=f"template {stated.template}: {template.source}", dated=template.written)
+    known = "" if template.standing == "cited" else " (a judgement)"
+    source = Source(
+        what=f"template {stated.template}: {template.source}{known}", dated=template.checked or template.written
+    )
     return Figure(figure(template.horizon_years).span, Basis.ASSUMED, source)
 
 

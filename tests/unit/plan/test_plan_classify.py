@@ -71,6 +71,9 @@ def test_the_horizon_is_that_of_the_longest_class(told: list, one_more: tuple[fl
 def test_templates_come_with_the_program_and_every_figure_may_be_replaced() -> None:
     assert {"government-records", "ip-archive", "infrastructure-telemetry"} <= templates().keys()
     assert all(template.source and template.confidence and template.written for template in templates().values())
+    for template in templates().values():
+        assert (template.checked is not None) == (template.standing == "cited")
+        assert template.checked is None or template.checked >= template.written
     shipped = classify(estate(link("a"), a=DataClass(template="ip-archive")), "l")
     edited = classify(estate(link("a"), a=DataClass(template="ip-archive", horizon_years=3.0)), "l")
     assert shipped.horizon_years is not None

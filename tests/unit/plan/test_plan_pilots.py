@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from tests.unit.plan import crown
 
-from keystrand.plan import pilots
+from keystrand.plan import outcome, pilots
 from keystrand.plan.decide import decided
 from keystrand.plan.estate import Control, Estate, Impact, Link, Medium, PathType, Segment, Site
 from keystrand.plan.fact import Answer
@@ -164,3 +164,13 @@ def test_the_relay_hazard_is_a_flip_point_of_qkd_alone_only() -> None:
     assert (
         pytest.approx(1.468 / 299.792, rel=0.01) == pilots.FIBRE_MS_PER_KM
     )  # group index of G.652 over the speed of light
+
+
+def test_a_large_estate_has_flip_points_too_and_says_so_where_none_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    large = whole(estate(150, pilots_max=1))
+    assert large.outcomes[0].flips == flips(large.estate, "l0") != ()
+    monkeypatch.setattr(outcome, "TURNED_MAX", 149)
+    assert whole(estate(150, pilots_max=1)).outcomes[0].flips == ()
+    assert large.outcomes[0].unturned == outcome.NOT_TURNED

@@ -6,7 +6,8 @@ import pytest
 from bench.place_networks import cheapest, cost, network
 
 from keystrand.plan.fact import Unknown
-from keystrand.plan.place import Hop, Network, Placement, Want, place
+from keystrand.plan.place import place
+from keystrand.plan.placement import Hop, Network, Placement, Want
 
 CHAIN = (Hop(("a", "m"), 100.0), Hop(("m", "b"), 100.0), Hop(("a", "n"), 100.0), Hop(("n", "b"), 100.0))
 
