@@ -121,8 +121,17 @@ def test_what_a_header_says_must_fit(header: dict[str, Any]) -> None:
         judge(token(header=header))
 
 
+def test_several_audiences_need_a_party_even_where_every_party_is_welcome() -> None:
+    anybody = TokenTerms(issuer="https://idp", audience="us")
+    assert judge(token(aud=["us", "them"]), anybody)
+    with pytest.raises(NotPermitted, match="several audiences"):
+        judge(token(aud=["us", "them"], azp=None), anybody)
+
+
 def test_clocks_may_differ_a_little() -> None:
     assert judge(token(exp=NOW_S - 29))
+    with pytest.raises(NotPermitted, match="expired"):
+        judge(token(exp=NOW_S - 30))
     assert judge(token(iat=NOW_S + 29, nbf=NOW_S + 29))
 
 

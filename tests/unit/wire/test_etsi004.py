@@ -96,6 +96,8 @@ def test_bare_refusal_of_the_fixed_framing_is_read() -> None:
     assert wire.parse_answer(message(b"\1\0\1", 5, b"\0\0\0\3")) == Chunk(status=Status.PEER_NOT_YET_CONNECTED, index=0)
     with pytest.raises(PeerFault):
         wire.parse_answer(message(b"\2\1\1", 5, b"\0\0\0\3"))
+    with pytest.raises(PeerFault, match="no answer"):
+        wire.parse_answer(message(b"\1\0\1", 6, b"\0\0\0\5"))
 
 
 # round trips and strangers

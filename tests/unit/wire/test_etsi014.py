@@ -130,6 +130,9 @@ def test_status_is_spelt_as_the_standard_says_and_survives() -> None:
         "max_SAE_ID_count": 0,
     }
     assert wire.parse_status(printed) == status
+    for odd in ("-1", "true", "1.0", '"1"', str(1 << 63)):
+        with pytest.raises(PeerFault, match="a count"):
+            wire.parse_status(printed.replace(b"25000", odd.encode()))
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,8 @@ def test_an_oversized_message_is_refused_at_its_header():
     with pytest.raises(PeerFault, match="over the limit of 1024"):
         parser.feed(b"\xf9")
     assert not parser.is_between_messages
+    with pytest.raises(PeerFault, match="over the limit"):
+        MessageParser(REQUEST).feed(bytes.fromhex("4200780101000000"))  # all four bytes of the length count
 
 
 @pytest.mark.parametrize("opening", [b"G", b"\x16\x03\x01", bytes.fromhex("42007b01"), bytes.fromhex("42007802")])

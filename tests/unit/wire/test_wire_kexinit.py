@@ -46,6 +46,12 @@ def test_a_packet_cut_short_is_refused(cut: int) -> None:
         parse_kexinit(whole[: len(whole) - 9 - cut])
 
 
+def test_another_message_first_is_refused() -> None:
+    whole = packet([("curve25519-sha256",), ("ssh-ed25519",), *[()] * 8])
+    with pytest.raises(PeerFault, match="no KEXINIT"):
+        parse_kexinit(whole[:5] + b"\x01" + whole[6:])
+
+
 def test_a_banner_may_come_late_and_a_flood_is_none() -> None:
     assert parse_banner(b"hello\r\nSSH-2.0-Open") is None
     assert parse_banner(b"hello\r\nSSH-2.0-OpenSSH_9.9 x\r\n") == "SSH-2.0-OpenSSH_9.9 x"
