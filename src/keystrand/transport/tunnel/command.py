@@ -9,6 +9,7 @@ from typing import Final
 from keystrand.core.errors import Unavailable
 
 CALL_S: Final = 5.0
+SECRET_BYTES_MIN: Final = 16  # as it is written; shorter words are names and numbers
 PACKAGES: Final = {"ip": "iproute2", "sysctl": "procps", "wg": "wireguard-tools"}
 
 
@@ -32,9 +33,17 @@ async def run(*command: str, stdin: bytes | None = None, namespace: str = "", st
             program.kill()
         raise Unavailable(f"{' '.join(command)} does not end") from None
     if program.returncode:
-        complaint = (err or b"").decode(errors="replace").strip() or f"ended with status {program.returncode}"
+        complaint = _discreet((err or b"").strip(), stdin or b"") or f"ended with status {program.returncode}"
         raise Unavailable(f"{' '.join(command)}: {complaint}")
     return (out or b"").decode(errors="replace")
+
+
+def _discreet(complaint: bytes, stdin: bytes) -> str:
+    """Without what was said on standard input: programs quote the argument that they do not like."""
+    for word in stdin.split():
+        if len(word) >= SECRET_BYTES_MIN:
+            complaint = complaint.replace(word, b"<not shown>")
+    return complaint.decode(errors="replace")
 
 
 def _within(namespace: str, command: tuple[str, ...]) -> tuple[str, ...]:
