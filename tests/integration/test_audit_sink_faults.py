@@ -38,7 +38,7 @@ async def test_I4_nothing_is_released_unlogged_whenever_the_sink_fails(
     assert seen.unlogged == []
     assert seen.strange == []
     assert seen.refused > INSTANTS, "the faults were felt"
-    assert seen.report()["refusal_own_p999_ms"] <= 2000  # 250 on a machine that is its own: `make audit-faults`
+    assert seen.report()["refusal_own_p999_ms"] <= 2000  # whatever else runs here; 250: test_engine_gate
     assert sorted(seen.resume_ms)[int(0.99 * len(seen.resume_ms))] <= 1000 + max(seen.lag_ms)
     _is_whole(trial, tmp_path / "pair" / "alpha" / "copy.jsonl")
 

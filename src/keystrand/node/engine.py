@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from keystrand.core.errors import KeystrandError, StoreUnavailable, Tampered
@@ -67,7 +67,7 @@ class Call:
     refused: Callable[[Kme, KeystrandError], None] | None = None
     late: bool = False
     wants: Wants | None = None
-    since_s: float = field(default_factory=time.monotonic)
+    since_s: float = 0.0  # monotonic: when it was put
 
 
 class Engine:
@@ -145,6 +145,7 @@ class Engine:
             raise StoreUnavailable("the site is stopping")
         if self._refusal is not None and call.waiter is not None:
             raise self._refusal
+        call.since_s = time.monotonic()
         self._calls.append(call)
         self._wake.set()
 
