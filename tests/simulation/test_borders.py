@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
-from keystrand.core.errors import KeystrandError, NotPermitted
+from keystrand.core.errors import KeystrandError, NotPermitted, StoreUnavailable
 from keystrand.core.register import Scope
 from keystrand.core.secret import Secret
 from keystrand.kme.border import Terms
@@ -49,6 +50,38 @@ def test_I1_I2_I5_I10_I11_keys_carried_on_are_equal_at_the_ends_or_burnt_at_both
     print(f"{len(SEEDS)} seeds: {dict(total)}, 0 violations")
     assert total["over_four"] > len(SEEDS)
     assert total["fetched"] > len(SEEDS)
+
+
+def lived(dies_at: int, **more: object) -> World:
+    """Two keys over two borders; z's SAE fetches one, and nobody the other. The transaction `dies_at` fails at its end."""
+    world = World(7, plan_of(**more), dies_at=dies_at)
+    with suppress(KeystrandError):
+        world.draw("a", "z", 2)
+    world.pump(12, sleep_s=0.2)
+    for key_id in list(world.kmes["z"].handovers.saved)[:1]:
+        with suppress(KeystrandError):
+            world.fetch("z", "a", key_id)
+    world.sleep(250.0)
+    for kme in world.kmes.values():
+        with suppress(KeystrandError):
+            kme.do(lambda each: each.interdomain.collect())
+    world.pump(12, sleep_s=0.5)
+    return world
+
+
+@pytest.mark.parametrize("synchronous", [False, True], ids=["asynchronous", "synchronous"])
+def test_I2_I3_I5_I10_a_crash_at_the_end_of_any_transaction_of_any_kme(synchronous: bool) -> None:
+    whole = next(lived(-1, synchronous=synchronous).transactions)
+    outcomes: Counter[tuple[int, int]] = Counter()
+    for number in range(whole):
+        try:
+            world = lived(number, synchronous=synchronous, signed=bool(number % 2))
+        except StoreUnavailable:
+            continue  # while it was founded
+        world.settle()
+        outcomes[len(world.drawn), len(world.fetched)] += 1
+    print(f"{whole} crash points, (drawn, fetched): {dict(outcomes)}, 0 violations")
+    assert outcomes[2, 1] > whole / 3
 
 
 @pytest.mark.parametrize("lie", LIES)

@@ -137,11 +137,11 @@ class Kme:
 
     def do(self, operation: Callable[[BorderingKme], T], *, dies: bool = False) -> T:
         """One transaction; effects leave after it. dies: the disk fails at its end, and the process starts anew."""
-        before = dict(self.handovers.saved)
+        before, number = dict(self.handovers.saved), next(self.world.transactions)
         try:
             with self.store.transaction():
                 result = self.kme.attempt(lambda: operation(self.kme))
-                if dies:
+                if dies or number == self.world.dies_at:
                     raise StoreUnavailable("disk full")
         except StoreUnavailable:
             self.handovers.saved = before
@@ -172,12 +172,16 @@ Lie = Callable[["World", str, Outgoing], "Outgoing | Answered | None"]
 
 @dataclass
 class World:
-    """liar: a KME whose requests `lie` changes, or which `lie` answers for; it gets what leaves it and what comes to it."""
+    """liar: a KME whose requests `lie` changes, or which `lie` answers for; it gets what leaves it and what comes to it.
+
+    dies_at: the transaction, counted over all KMEs, whose disk fails at its end.
+    """
 
     seed: int
     plan: Plan
     liar: str = ""
     lie: Lie | None = None
+    dies_at: int = -1
     clock: VirtualClock = field(default_factory=VirtualClock)
     drawn: dict[str, tuple[str, str, bytes]] = field(default_factory=dict)  # key ID -> by whom, for whom, the bits
     fetched: dict[str, bytes] = field(default_factory=dict)
@@ -187,6 +191,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)  # noqa: S311
+        self.transactions = count()
         self.tickets, self._asked, self._answered = count(), dict[object, tuple[str, str]](), Counter[object]()
         seeds = {name: SeededEntropy(f"{self.seed}/sign/{name}").bytes(32) for name in self.plan.names}
         self.signers = {name: Signer(f"keystrand/{name}", seed) for name, seed in seeds.items()}
@@ -258,9 +263,11 @@ class World:
         """Nothing is lost any more."""
         for _ in range(rounds):
             for name in self.kmes:
-                self.send(name)
+                with suppress(StoreUnavailable):
+                    self.send(name)
             while self.wire:
-                self.deliver(0)
+                with suppress(StoreUnavailable):
+                    self.deliver(0)
             self.sleep(sleep_s)
 
     def step(self) -> None:
