@@ -158,6 +158,9 @@ def test_logs_maps_and_words_of_the_borders_say_what_they_carried(carriers: Carr
     (near,) = carriers.draw_soon("c", "z")
     carriers.fetch("z", "c", near.key_id)
     assert "has them in clear meanwhile" in told("config", "show", str(carriers.files["c"]))
+    doctor = told("doctor", str(carriers.files["c"]))
+    for there in ("a", "w"):
+        assert f"kme-{there} at https://127.0.0.1:{carriers.ports[there]} answers" in doctor
     flow = told("policy", "flow", "--config", str(carriers.files["c"]), "--observed")
     assert "pqc keys of gateway-a -> gateway-z from kme-a are carried on to kme-w" in flow
     carriers.programs.stop()
@@ -173,7 +176,10 @@ def test_logs_maps_and_words_of_the_borders_say_what_they_carried(carriers: Carr
         source = nodes["z"].store.register.get(near.key_id)
         assert source is not None
         (origin,) = nodes["z"].store.register.origins(source.link, source.first_sequence, source.last_sequence)
-        assert origin.source == "relay 1/1: z>kme-w>kme-c", "its relay, w, had this key in clear"
+        assert origin.source == "relay 1/1: z>kme-w>kme-c", "w had this key in clear on its way"
+        woven = nodes["a"].store.register.get(far.key_id)
+        assert woven is not None
+        assert woven.link == "woven over kme-c", "nobody between had this one"
     finally:
         for node in nodes.values():
             node.store.close()

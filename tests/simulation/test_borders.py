@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
+from keystrand.cli.network import _kept
 from keystrand.core.errors import KeystrandError, NotPermitted, StoreUnavailable
-from keystrand.core.register import Scope
+from keystrand.core.register import Scope, Tally
 from keystrand.core.secret import Secret
 from keystrand.kme.border import Terms
 from keystrand.testing.borders import LIES, Lie, Plan, World, promises
@@ -112,6 +114,10 @@ def test_without_the_far_ends_audit_key_a_border_that_lies_is_believed() -> None
     assert honest.drawn[key_id][2] in honest.values, "who carries a key on has it in clear"
 
 
+def _plain(group: Tally) -> dict[str, Any]:
+    return {"link": group.link, "peer": group.peer, "strands": sorted(strand.value for strand in group.strands)}
+
+
 @pytest.mark.proves("R035", "R037")
 def test_the_ledger_of_each_end_names_who_had_the_key_in_clear() -> None:
     world = World(1, plan_of())
@@ -122,6 +128,7 @@ def test_the_ledger_of_each_end_names_who_had_the_key_in_clear() -> None:
         for border in borders:
             seen = lifecycle.tally(Scope(relay=border))
             assert [(group.keys, group.bits) for group in seen] == [(1, 256)], (end, border)
+            assert [_kept(_plain(group), border) for group in seen] == ["nothing: it carried them"]
         assert not lifecycle.tally(Scope(relay="kme-elsewhere"))
     for border, (before, after) in {"c": ("a", "w"), "w": ("c", "z")}.items():
         (row,) = world.kmes[border].told("key.carried")
@@ -136,7 +143,10 @@ def test_the_ledger_names_nobody_between_ends_that_wove_the_key_with_each_other(
     world = World(1, plan_of(signed=True))
     key_id = drawn(world)
     assert world.fetch("z", "a", key_id).material.reveal() == world.drawn[key_id][2]
-    assert not world.kmes["a"].kme.lifecycle.tally(Scope(relay="kme-w"))
+    lifecycle = world.kmes["a"].kme.lifecycle
+    assert not lifecycle.tally(Scope(relay="kme-w"))
+    (group,) = lifecycle.tally(Scope(relay="kme-c"))  # next to it, so the register has it as the peer
+    assert (group.link, _kept(_plain(group), "kme-c")) == ("woven over kme-c", "ML-KEM of the two ends, signed")
 
 
 def test_I6_a_key_that_nobody_fetches_is_void_along_the_whole_way_or_kept_where_its_sae_has_it() -> None:

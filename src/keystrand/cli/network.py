@@ -206,6 +206,12 @@ def _show_exposure(groups: list[dict[str, Any]], told: dict[str, Any], site: str
 
 
 def _kept(group: dict[str, Any], site: str) -> str:
+    from keystrand.core.register import CARRIED, WOVEN
+
+    if group["link"].startswith(WOVEN):
+        return "ML-KEM of the two ends, signed"
+    if group["link"].startswith(CARRIED):
+        return "nothing: it carried them"
     if group["peer"] == site:
         return "nothing: it is the other end"
     return "ML-KEM of the end sites" if PQC in group["strands"] else "nothing"

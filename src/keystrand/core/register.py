@@ -16,6 +16,9 @@ from keystrand.core.protection import Protection, Strand
 from keystrand.core.states import State
 from keystrand.core.way import Way
 
+CARRIED = "over "  # a link of this name, and a KME's: keys that it carried on, in clear
+WOVEN = "woven over "  # or which their two ends wove with ML-KEM, and signed
+
 LEVEL = {
     State.PRE_ACTIVATION: 0,
     State.ACTIVE: 0,

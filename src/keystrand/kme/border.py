@@ -10,7 +10,7 @@ from typing import Final
 
 from keystrand.core.errors import BadRequest
 from keystrand.core.protection import Strand
-from keystrand.core.register import KeyRecord, Origin, Stage
+from keystrand.core.register import CARRIED, WOVEN, KeyRecord, Origin, Stage
 from keystrand.core.way import Way
 from keystrand.kme.register import Register
 from keystrand.kme.site import Site
@@ -104,11 +104,24 @@ class Border:
         return f"forbidden: {', '.join(sorted(on))}" if on else ""
 
 
-def enter(site: Site, register: Register, key_id: str, peer: str, parties: Parties, size_bits: int, way: Stops) -> None:
-    """Both ends hold the key: it is active from now on. way: the KMEs between here and the far SAE, with its own."""
+def enter(
+    site: Site,
+    register: Register,
+    key_id: str,
+    peer: str,
+    parties: Parties,
+    size_bits: int,
+    way: Stops,
+    *,
+    woven: bool,
+) -> None:
+    """Both ends hold the key: it is active from now on. way: the KMEs between here and the far SAE, with its own.
+
+    woven: with an ML-KEM secret of the two ends, so that KMEs between did not have it.
+    """
     tenant, tags, period_s = register.terms(parties.initiator, parties.targets)
     now_s = site.clock.now_s()
-    link, number = _note_way(site, peer, way)
+    link, number = _note_way(site, peer, way, woven)
     site.store.register.add(
         KeyRecord(
             key_id=key_id,
@@ -131,13 +144,15 @@ def enter(site: Site, register: Register, key_id: str, peer: str, parties: Parti
     )
 
 
-def _note_way(site: Site, peer: str, way: Stops) -> tuple[str, int]:
+def _note_way(site: Site, peer: str, way: Stops, woven: bool) -> tuple[str, int]:
     """Into the exposure ledger: KMEs between the two that serve the SAEs had the key in clear, as relays have a block."""
     if len([stop for stop in way if stop != UNSTATED]) < 2:
         return "", -1  # the other KME is the peer of the record
+    if woven:
+        return WOVEN + peer, -1
     names = {kme_id: site for site, kme_id in site.peer_kme_ids.items()}
     source = str(Way(1, ((site.name, *(names.get(stop.kme_id, stop.kme_id) for stop in way)),)))
-    link, number = f"over {peer}", int.from_bytes(sha256(source.encode()).digest()[:6])
+    link, number = CARRIED + peer, int.from_bytes(sha256(source.encode()).digest()[:6])
     if not site.store.register.origins(link, number, number):
         site.store.register.add_origin(Origin(link, number, source, 0.0))  # of no time: each key has its own
     return link, number

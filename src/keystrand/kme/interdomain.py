@@ -239,11 +239,13 @@ class Interdomain:
                 material, signed = taken[key.key_id]
                 self.handovers.weave(key.key_id, material)
                 said = {**said, **signed}
-            seen = () if key.key_id in taken else way
-            enter(self.site, self.register, key.key_id, peer, keys.parties, key.material.length_bits, seen)
+            size_bits, woven = key.material.length_bits, key.key_id in taken
+            enter(self.site, self.register, key.key_id, peer, keys.parties, size_bits, way, woven=woven)
             self.handovers.settle((key.key_id,), relayed=True, now_s=now_s, said=said)
         if new:
-            self.site.record("key.reserved", **self._facts(new, peer, keys.parties))
+            names = [stop.kme_id for stop in way]
+            facts = self._facts(new, peer, keys.parties)
+            self.site.record("key.reserved", way=names, woven=bool(taken), **facts)
 
     def _carry_on(self, peer: str, keys: ExtKeys, new: Sequence[str]) -> None:
         """Hand them to the next KME. From here until the outcome is known, they are in clear at this site."""
@@ -363,17 +365,23 @@ class Interdomain:
         if problem := next(filter(None, map(self._finish, draw.key_ids)), ""):
             self._fail(key_id, problem)
             return
+        self._tell_way(draw, records[0])
         keys = []
         for record in records:
             assert record is not None
             assert record.material is not None
             del self._draws[record.key_id]
-            seen = () if record.woven else self.border.way_of(record.peer, record.said)
-            enter(
-                self.site, self.register, record.key_id, record.peer, record.parties, record.material.length_bits, seen
-            )
+            way, size_bits = self.border.way_of(record.peer, record.said), record.material.length_bits
+            who = record.key_id, record.peer, record.parties
+            enter(self.site, self.register, *who, size_bits, way, woven=record.woven)
             keys.append(self._release(record, recipient=record.parties.initiator))
         self.site.outbox.append(Reply(draw.ticket, keys))
+
+    def _tell_way(self, draw: Draw, first: Handover | None) -> None:
+        """Into the log: which KMEs had these keys, unless their ends wove them."""
+        assert first is not None
+        way = [stop.kme_id for stop in self.border.way_of(first.peer, first.said)]
+        self.site.record("key.relayed", key_ids=draw.key_ids, peer=first.peer, way=way, woven=first.woven)
 
     def _finish(self, key_id: str) -> str:
         """Weave a key that began here and is at its far end; or why it must not be used."""

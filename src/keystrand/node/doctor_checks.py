@@ -30,6 +30,7 @@ from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.doctor import INTEGRITY_S, Check, Finding, fail, of_error, ok, warn
 from keystrand.node.doctor_alarms import look as alarms_look
 from keystrand.node.doctor_lifecycle import look as lifecycle_look
+from keystrand.node.doctor_networks import networks
 from keystrand.node.makers import probe
 from keystrand.node.outlets import MARKS, way_of
 from keystrand.node.rollback import Witnessed, ask_witness, beside, check_before_start, peer_contexts, standing_of
@@ -447,6 +448,7 @@ CHECKS: Final = (
     Check("audit", audit, INTEGRITY_S),
     Check("lifecycle", lifecycle_look),
     Check("peers", peers, 10.0),
+    Check("networks", networks, 20.0),
     Check("modules", modules),
     Check("sources", sources, 20.0),
     Check("hsm", hsm),

@@ -27,7 +27,7 @@ from keystrand.kme.streaming import StreamingKme
 from keystrand.net.http_client import HttpClient
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.engine import Engine
-from keystrand.wire.etsi020 import Ack, ExtKeys, Void
+from keystrand.wire.etsi020 import Ack, ExtKeys, Versions, Void
 from keystrand.wire.handover import Answered, HandoverStore, Outgoing
 
 T = TypeVar("T")
@@ -122,6 +122,16 @@ class Border:
             for kme_id, peer in self.section.peers.items()
         }
         return etsi020_app(EngineInterdomain(engine), peers, sink=self.sink)
+
+    async def ask(self, kme_id: str) -> Versions:
+        """What a KME of another network speaks. Raises PeerUnavailable, PeerFault, NotPermitted."""
+        assert self.section is not None
+        client, lines = self._clients(kme_id, self.section.peers[kme_id])
+        try:
+            return await client.versions()
+        finally:
+            for line in lines:
+                await line.close()
 
     async def run(self, engine: Engine) -> None:
         """Send what is due, as long as the site runs."""
