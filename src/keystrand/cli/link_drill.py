@@ -103,6 +103,7 @@ def _run(profile: LinkProfile, acting: Any, kind: str, strength: float, seconds:
     with tempfile.TemporaryDirectory(prefix="keystrand-drill-") as folder:
         lab = LinkDrill(profile, Path(folder), say, acting, seconds)
         lab.facts |= {"what": f"{kind} of strength {strength:.3g}", "kind": kind, "strength": strength}
+        lab.facts["intensities"] = profile.source.intensities
         return asyncio.run(lab.run())
 
 
