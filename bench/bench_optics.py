@@ -23,6 +23,7 @@ from keystrand.qkd.rates import at_length
 
 HOUR_S = 3600
 TRAIN_S = 0.05
+GATED = "class-ingaas-1ghz"
 
 
 def counts_s(profile: LinkProfile, rng: np.random.Generator) -> tuple[float, int]:
@@ -49,7 +50,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="of light, click by click")
     options = parser.parse_args()
     rng, rows = np.random.default_rng(1), []
-    for name in ("class-ingaas-1ghz", "class-snspd"):
+    for name in (GATED, "class-snspd"):
         profile = at_length(load_profile(name).profile, 50.0)
         spent_s, clicks = counts_s(profile, rng)
         rows.append(
@@ -65,7 +66,10 @@ def main() -> int:
         spent_s, clicks = clicks_s(profile, options.seconds, rng)
         hour_s = spent_s * HOUR_S / options.seconds
         note = f"from {options.seconds:g} s of light"
-        rows.append(Row(name=f"{name}: hour, click by click", value=hour_s, unit="s", note=note))
+        goal = 60 if name == GATED else None  # the other one clicks 6 million times a second
+        rows.append(
+            Row(name=f"{name}: hour, click by click", value=hour_s, unit="s", goal=goal, better="lower", note=note)
+        )
         rows.append(Row(name=f"{name}: speed", value=options.seconds / spent_s, unit="x real time"))
         rows.append(Row(name=f"{name}: clicks", value=clicks / spent_s / 1e6, unit="M/s"))
     return 0 if publish("optics", rows) else 1

@@ -24,6 +24,7 @@ VACUUM: Final = 2
 
 Bits = NDArray[np.uint8]  # one 0 or 1 per element
 Indices = NDArray[np.int64]  # pulse numbers, ascending
+Thresholds = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,10 @@ class ChoiceStream:
         self._test_from = round(source.p_key_basis * 2**32)
         self._decoy_from = round(source.p_mu * 2**32)
         self._vacuum_from = round((1 - source.p_vacuum) * 2**32)
+
+    def rules(self) -> Thresholds:
+        """From which values of their 32 bits on basis and intensities are the next ones, for kernels that derive choices."""
+        return np.array([self._test_from, self._decoy_from, self._vacuum_from], np.uint64)
 
     def at(self, indices: Indices) -> Choices:
         """Choices for the pulses `indices` (int64, not negative)."""

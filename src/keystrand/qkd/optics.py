@@ -18,14 +18,20 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keystrand.core.secret import Secret
 from keystrand.qkd.choices import Bits, ChoiceStream, Indices
+from keystrand.qkd.kernels import aes
 from keystrand.qkd.kernels import optics as kernels
+from keystrand.qkd.kernels.shine import shine
 from keystrand.qkd.optics_channel import Wander, quiet_conditions
 from keystrand.qkd.optics_disturb import Conditions, Disturbance, Light
 from keystrand.qkd.optics_readings import Readings
 from keystrand.qkd.profile import LinkProfile
+
+Found = tuple[Indices, Bits, Bits]
+Out = tuple[Indices, Bits, Bits, Bits, NDArray[np.float32]]
 
 NOISE_SIGMAS_MAX: Final = 4.0  # intensity noise is cut off there, so that no pulse is brighter than the bound
 CANDIDATES_MAX: Final = 200_000  # drawn at a time: what they need stays in the processor's cache
@@ -58,6 +64,7 @@ class QuantumChannel:
     ) -> None:
         self._profile = profile
         self._choices = ChoiceStream(seed, profile.source)
+        self._keys, self._rules = aes.expand(seed.reveal()), self._choices.rules()
         self._rng = rng
         self._quiet = quiet_conditions(profile)
         self._wander = Wander(profile, rng)
@@ -75,7 +82,10 @@ class QuantumChannel:
         """Clicks among the pulses first .. first + count - 1. Trains must come in order."""
         now = self._conditions(count / self._profile.source.clock_hz)
         step = max(1, int(CANDIDATES_MAX / max(now.candidates, 1e-12)))
-        parts = [self._chunk(now, at, min(first + count, at + step)) for at in range(first, first + count, step)]
+        chunk = self._chunk
+        if aes.available and not self.disturbances:
+            step, chunk = count, self._straight
+        parts = [chunk(now, at, min(first + count, at + step)) for at in range(first, first + count, step)]
         assert self._state[kernels.OVERFLOWS] == 0, "a disturbance may not make light brighter than it declares"
         indices, bases, bits = (np.concatenate([part[k] for part in parts]) for k in range(3))
         return Clicks(indices, bases, bits)
@@ -89,15 +99,11 @@ class QuantumChannel:
         honest = -math.expm1(-max(self._profile.detector.efficiencies) * brightest * now.boost)
         return replace(now, candidates=min(1.0, max(now.candidates, honest)))
 
-    def _chunk(self, now: Conditions, first: int, stop: int) -> tuple[Indices, Bits, Bits]:
+    def _chunk(self, now: Conditions, first: int, stop: int) -> Found:
         light = self._arrivals(now, first, stop)
         for disturbance in self.disturbances:
             light = disturbance.light(light, now, self._rng)
-        dark = now.dark_per_gate
-        spare = 64 + int(4 * (stop - first) * sum(dark))
-        size = 2 * light.indices.size + spare + 8 * math.isqrt(spare)
-        gates, bases = np.empty(size, np.int64), np.empty(size, np.uint8)
-        bits, doubles, offsets_s = np.empty(size, np.uint8), np.empty(size, np.uint8), np.empty(size, np.float32)
+        out = self._room(now, stop - first, light.indices.size)
         found = kernels.receive(
             self._rng,
             first,
@@ -112,14 +118,32 @@ class QuantumChannel:
             self._rng.random((2, light.indices.size)),
             now.figures(),
             self._state,
-            gates,
-            bases,
-            bits,
-            doubles,
-            offsets_s,
+            *out,
         )
-        self.readings.add(now, stop - first, bits[:found], doubles[:found], offsets_s[:found])
-        return gates[:found], bases[:found], bits[:found]
+        return self._read(now, stop - first, found, out)
+
+    def _straight(self, now: Conditions, first: int, stop: int) -> Found:
+        """The same where nobody disturbs the light: candidates in the dead time are never drawn."""
+        mean = (stop - first) * now.candidates
+        out = self._room(now, stop - first, int(mean + 8 * math.sqrt(mean) + 32))
+        noise = self._profile.source.intensity_noise
+        photons = np.asarray(now.photons)
+        chances = (photons, noise, NOISE_SIGMAS_MAX, now.candidates, now.figures(), self._state)
+        found = shine(self._rng, first, stop, self._keys, self._rules, *chances, *out)
+        return self._read(now, stop - first, found, out)
+
+    def _room(self, now: Conditions, gates: int, candidates: int) -> Out:
+        """Room for every click that can be, or nearly: gates, bases, bits, double clicks, times of arrival."""
+        spare = 64 + int(4 * gates * sum(now.dark_per_gate))
+        size = min(2 * candidates + spare + 8 * math.isqrt(spare), gates // (self._profile.dead_gates + 1) + 1)
+        bases, bits, doubles = (np.empty(size, np.uint8) for _ in range(3))
+        return np.empty(size, np.int64), bases, bits, doubles, np.empty(size, np.float32)
+
+    def _read(self, now: Conditions, gates: int, found: int, out: Out) -> Found:
+        """Let the instruments see so many clicks of a stretch of light; what the protocol sees of them."""
+        indices, bases, bits, doubles, offsets_s = out
+        self.readings.add(now, gates, bits[:found], doubles[:found], offsets_s[:found])
+        return indices[:found], bases[:found], bits[:found]
 
     def _arrivals(self, now: Conditions, first: int, stop: int) -> Light:
         """Every pulse that could click, as it reaches the receiver's entrance undisturbed."""

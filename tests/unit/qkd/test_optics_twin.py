@@ -7,12 +7,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.unit.qkd.pulse_by_pulse import pulse_by_pulse
 
 from keystrand.core.secret import Secret
 from keystrand.qkd.choices import ChoiceStream
+from keystrand.qkd.kernels import aes
+from keystrand.qkd.kernels.shine import choices
 from keystrand.qkd.optics import QuantumChannel
 from keystrand.qkd.optics_channel import quiet_conditions
+from keystrand.qkd.optics_disturb import Disturbance
 from keystrand.qkd.profile import Coexistence, Detector, Distillation, Fibre, LinkProfile, Proof, Source
 
 SEED = bytes(range(32))
@@ -58,8 +63,8 @@ class Sample:
         return gaps, edges
 
 
-def fast(profile: LinkProfile) -> Sample:
-    channel = QuantumChannel(Secret(SEED), profile, rng=np.random.default_rng(11))
+def fast(profile: LinkProfile, *disturbances: Disturbance) -> Sample:
+    channel = QuantumChannel(Secret(SEED), profile, rng=np.random.default_rng(11), disturbances=disturbances)
     trains = [channel.detect(first, PULSES // 4) for first in range(0, PULSES, PULSES // 4)]
     indices = np.concatenate([t.indices for t in trains])
     sent = ChoiceStream(Secret(SEED), profile.source).at(indices)
@@ -83,9 +88,26 @@ def distance(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 @pytest.fixture(scope="module", params=PROFILES)
-def pair(request):
+def twin(request):
     profile = PROFILES[request.param]
-    return profile, fast(profile), slow(profile)
+    return profile, slow(profile)
+
+
+@pytest.fixture(scope="module", params=[(), (Disturbance(),)], ids=["straight", "as if disturbed"])
+def pair(request, twin):
+    profile, theirs = twin
+    return profile, fast(profile, *request.param), theirs
+
+
+@pytest.mark.skipif(not aes.available, reason="this processor has no AES instructions, or kernels are not compiled")
+@settings(deadline=None)
+@given(st.binary(min_size=32, max_size=32), st.integers(0, 2**63 - 1), st.floats(0.5, 0.9))
+def test_choices_on_the_spot_are_those_of_the_stream(seed, gate, share):
+    source = Source(p_key_basis=share, p_mu=share / 2, p_vacuum=share / 4)
+    stream = ChoiceStream(Secret(seed), source)
+    sent = stream.at(np.array([gate], np.int64))
+    expected = (sent.bits[0], sent.bases[0], sent.intensities[0])
+    assert choices(aes.expand(seed), stream.rules(), gate) == expected
 
 
 def test_gains_errors_and_bases_agree_with_the_twin(pair):
