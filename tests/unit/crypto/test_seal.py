@@ -77,6 +77,13 @@ def test_the_passphrase_gives_the_same_root_again(passphrase: Path, tmp_path: Pa
     assert "correct horse" not in salt.read_text()
 
 
+def test_a_passphrase_fits_its_own_salt_and_no_other(passphrase: Path, tmp_path: Path) -> None:
+    RootKey.from_passphrase_file(passphrase, tmp_path / "salt", stretch=LIGHT)
+    assert RootKey.fits(passphrase, tmp_path / "salt")
+    passphrase.write_text("another that is long enough\n")
+    assert not RootKey.fits(passphrase, tmp_path / "salt")
+
+
 def test_the_default_cost_is_that_of_rfc_9106(passphrase: Path, tmp_path: Path) -> None:
     RootKey.from_passphrase_file(passphrase, tmp_path / "salt")
     assert '"memory_kib": 65536' in (tmp_path / "salt").read_text()
