@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 from keystrand.core.clock import Clock
 from keystrand.core.errors import KeystrandError
@@ -17,6 +18,8 @@ from keystrand.node.engine import Engine
 from keystrand.observe.audit import AuditLog, AuditStore, Witness
 from keystrand.observe.gauges import AuditGauge
 from keystrand.wire.peer import Checkpoint, Cosignature, Message
+
+ANSWERS_MAX: Final = 16
 
 
 class Notary:
@@ -46,7 +49,7 @@ class Notary:
         self._first: dict[str, int] = dict.fromkeys(neighbours, 0)  # records that each neighbour has verified
         self._due = False
         self._signed_s = clock.monotonic_s()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], str] = {}  # what neighbours said and is being answered, with who said it
         self.send: Callable[[str, Message], None] = lambda peer, message: None  # set once the lines stand
         self.gauge = AuditGauge()
 
@@ -87,12 +90,17 @@ class Notary:
         return self._log.head().size
 
     def hear(self, peer: str, message: Checkpoint | Cosignature, answer: Callable[[Message], None]) -> None:
-        """From the peer lines; the work is done in a task, and `answer` goes back the way that the message came."""
+        """From the peer lines; the work is done in a task, and `answer` goes back the way that the message came.
+
+        What comes while ANSWERS_MAX of that neighbour's are under way is dropped: its next checkpoint holds the same.
+        """
+        if sum(name == peer for name in self._tasks.values()) >= ANSWERS_MAX:
+            return
         task = asyncio.create_task(
             self._cosign(peer, message, answer) if isinstance(message, Checkpoint) else self._accept(peer, message)
         )
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = peer
+        task.add_done_callback(self._tasks.pop)
 
     async def _cosign(self, peer: str, message: Checkpoint, answer: Callable[[Message], None]) -> None:
         try:
