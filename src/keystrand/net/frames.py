@@ -140,6 +140,15 @@ class FrameStream(asyncio.Protocol):
         """Wait until the connection is gone, whoever ended it."""
         await self._lost.wait()
 
+    @property
+    def frame_bytes_max(self) -> int:
+        return self._frame_bytes_max
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and the other end has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def abort(self) -> None:
         """End at once; what is queued is lost."""
         if self._transport is not None:

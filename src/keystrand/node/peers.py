@@ -36,6 +36,7 @@ from keystrand.wire.peer import (
 
 RECONNECT_S = 0.5
 RECONNECT_MAX_S = 10.0
+UNSENT_BYTES_MAX: Final = 32 << 20  # a neighbour that lets so much lie does not read any more
 CALLS_MAX: Final = 32  # channels that the processes of one neighbour may have to this one
 
 
@@ -53,8 +54,21 @@ class Channel:
 
     def _flush(self) -> None:
         messages, self.waiting = self.waiting, []
+        if self.stream.unsent_bytes > UNSENT_BYTES_MAX:
+            self.stream.abort()  # what was not heard is repeated over the next one
+            return
         with contextlib.suppress(KeystrandError):  # the stream has ended; its reader sees to that
-            self.stream.write(wire.encode(messages))  # type: ignore[arg-type]
+            for frame in _frames(messages, self.stream.frame_bytes_max):
+                self.stream.write(frame)
+
+
+def _frames(messages: list[Message], bytes_max: int) -> list[bytes]:
+    """As few as hold the messages; relays may have many shares to say at once."""
+    frame = wire.encode(messages)  # type: ignore[arg-type]
+    if len(frame) <= bytes_max or len(messages) == 1:
+        return [frame]
+    middle = len(messages) // 2
+    return _frames(messages[:middle], bytes_max) + _frames(messages[middle:], bytes_max)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,50 @@
+"""What a site says to a neighbour in one turn: in frames that the neighbour takes, and never without end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from keystrand.node.peers import UNSENT_BYTES_MAX, Channel
+from keystrand.wire.peer import Message, Relayed, decode
+
+
+@dataclass
+class Stream:
+    frame_bytes_max: int = 1000
+    unsent_bytes: int = 0
+    frames: list[bytes] = field(default_factory=list)
+    is_cut: bool = False
+
+    def write(self, frame: bytes) -> None:
+        self.frames.append(frame)
+
+    def abort(self) -> None:
+        self.is_cut = True
+
+
+def said(count: int) -> list[Message]:
+    return [Relayed(frame=bytes([number]) * 300) for number in range(count)]
+
+
+async def sent(stream: Stream, messages: list[Message]) -> None:
+    channel = Channel(stream)  # type: ignore[arg-type]
+    for message in messages:
+        channel.send(message)
+    await asyncio.sleep(0)
+
+
+async def test_messages_of_one_turn_share_a_frame_and_too_many_share_several() -> None:
+    few, many = Stream(), Stream()
+    await sent(few, said(2))
+    assert len(few.frames) == 1
+    await sent(many, said(20))
+    assert all(len(frame) <= many.frame_bytes_max for frame in many.frames)
+    assert [message for frame in many.frames for message in decode(frame)] == said(20)
+
+
+async def test_a_neighbour_that_does_not_read_is_cut_off() -> None:
+    stream = Stream(unsent_bytes=UNSENT_BYTES_MAX + 1)
+    await sent(stream, said(1))
+    assert stream.is_cut
+    assert stream.frames == []
