@@ -38,6 +38,8 @@ T = TypeVar("T")
 At = handover.Stage
 LIVING: Final = (At.OFFERED, At.HELD, At.READY)
 ENDED_PER_RUN_MAX: Final = 256
+# what the standard calls two of the reasons for which a key is not taken
+ENTRIES: Final = {"invalid routing": "invalid_routing", "the target SAE": "target_sae_id_not_recognized"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +269,7 @@ class Interdomain:
         if problem and self.holds(keys.key_ids):
             raise Refused(ProblemType.SERVER_ERROR, problem)  # 400 would say that nothing of it is held
         if problem:
-            entry = "invalid_routing" if problem.startswith("invalid routing") else "target_sae_ids"
+            entry = next((name for start, name in ENTRIES.items() if problem.startswith(start)), "target_sae_ids")
             raise Refused(ProblemType.KEY_ROUTING_ERROR, problem, details={entry: problem})
         register, store = self.site.store.register, self.site.store
         new = [key_id for key_id in keys.key_ids if self.handovers.record(key_id) is None]

@@ -56,10 +56,12 @@ class EngineInterdomain:
 
     async def _settled(self, key_ids: tuple[str, ...]) -> tuple[Ack, ...] | None:
         """The outcome of keys that are carried on, for a peer that waits for it; None if it takes too long."""
+        pause_s = SETTLE_POLL_S
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLED_S):
                 while True:
-                    await asyncio.sleep(SETTLE_POLL_S)
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(1.5 * pause_s, POLL_S)
                     acks = await self._do(lambda border: border.handovers.outcome(key_ids))
                     if acks is not None:
                         return acks

@@ -6,12 +6,13 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from keystrand.core.errors import StoreUnavailable, Tampered
 from keystrand.core.secret import Secret
 from keystrand.crypto.seal import RootKey, Sealer
-from keystrand.store.handovers import facts_of
+from keystrand.store.handovers import facts_of, handover_of
 from keystrand.store.sqlite import SqliteStore
 from keystrand.wire.etsi020 import AckStatus, Parties
 from keystrand.wire.handover import Handover, Stage
@@ -41,6 +42,10 @@ def a_record() -> Handover:
         attempts=3,
         next_s=2.5,
         deadline_s=3.5,
+        asked=True,
+        kept=True,
+        said={"w": b'"z"'},
+        woven=True,
     )
 
 
@@ -64,6 +69,27 @@ def test_a_record_comes_back_with_every_field_and_its_material(tmp_path: Path) -
         with store.transaction():
             store.handovers.forget(KEY_ID)
         assert list(store.handovers.load()) == []
+
+
+def test_both_ways_of_a_key_that_is_carried_on_stand_under_its_id(tmp_path: Path) -> None:
+    way_out = replace(a_record(), peer="kme-east", onward=True, material=Secret(b"o" * 32))
+    with closing(store_in(tmp_path)) as store, store.transaction():
+        store.handovers.save(a_record())
+        store.handovers.save(way_out)
+    with closing(store_in(tmp_path)) as store:
+        found = {record.onward: record for record in store.handovers.load()}
+        assert (found[False], found[True]) == (a_record(), way_out)
+        with store.transaction():
+            store.handovers.forget(way_out.name)
+        assert [record.onward for record in store.handovers.load()] == [False]
+
+
+def test_facts_of_the_release_before_are_read() -> None:
+    facts = msgspec.msgpack.decode(facts_of(a_record()))
+    for name in ("onward", "asked", "kept", "said", "woven"):
+        del facts[name]
+    found = handover_of(msgspec.msgpack.encode(facts), None)
+    assert found == replace(a_record(), asked=False, kept=False, said={}, woven=False)
 
 
 def test_what_a_failed_transaction_saved_is_not_there(tmp_path: Path) -> None:
