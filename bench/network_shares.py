@@ -15,17 +15,14 @@ from scipy.optimize import linprog
 from scipy.sparse import coo_matrix
 
 from keystrand.crypto.onetime import pad_bytes
-from keystrand.relay.atlas import Atlas, RelayedLink
-from keystrand.relay.linkstate import LinkState
+from keystrand.relay.atlas import Atlas, RelayedLink, day_of
 from keystrand.relay.relay import Relay
 from keystrand.relay.sharing import Claim, Hop, share, ways_of
 from keystrand.relay.supply import Fill
-from keystrand.testing.clock import VirtualClock
+from keystrand.testing.clock import EPOCH_S
 from keystrand.testing.network.hasty import Hasty
 from keystrand.testing.network.maps import drawn_atlas
-from keystrand.testing.network.post import sign_as, verify
 from keystrand.testing.network.world import HOP_BLOCK_BYTES, LIMITS, PACE, Network, Rhythm
-from keystrand.wire.relay import Span
 
 RHYTHM = Rhythm(hop_block_s=60.0, key_s=1e9)
 ENDLESS = Fill(floor_bits=50_000_000, ahead_s=0.0)
@@ -88,15 +85,8 @@ def planned(sites: int, links: int, seed: int) -> tuple[float, float]:
     """Of the plan alone, for hops of very different rates: the pair that is worst off, and the bound."""
     atlas, rng = contested(seed, sites, links), random.Random(seed)
     rates = {hop: float(rng.randrange(1_000, 100_000)) for hop in atlas.hops}
-    state = LinkState("s00", atlas, VirtualClock(), sign_as("s00"), verify)
-    for name in atlas.sites:
-        other = state if name == "s00" else LinkState(name, atlas, VirtualClock(), sign_as(name), verify)
-        near = {one: rates[min(name, one), max(name, one)] for one in atlas.neighbours(name)}
-        advert = other.own({one: Span(one, 10**7, int(bps)) for one, bps in near.items()})
-        assert advert is not None
-        state.hear(advert)
     claims = [
-        Claim(link=name, ways=ways_of(state.graph(link, 0), link, state), live_bps=0.0, due=link.expected_bps)
+        Claim(link=name, ways=ways_of(atlas, link, day_of(EPOCH_S)), live_bps=0.0, due=link.expected_bps)
         for name, link in atlas.links.items()
     ]
     shares = share(rates, claims)

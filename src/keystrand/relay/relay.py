@@ -224,14 +224,19 @@ class Relay:
         today = day_of(self.clock.now_s())
         for search in (disjoint_routes, fewest_hops):
             found = search(graph, link.origin, link.target, link.terms.paths)
-            if len(found) == link.terms.paths and all(self.atlas.is_route(route, link, today) for route in found):
+            if len(found) < link.terms.paths:
+                return []  # there are no more, whatever hops cost
+            if all(self.atlas.is_route(route, link, today) for route in found):
                 return found
         return []
 
     def _turn(self, supply: Supply, routes: list[Route]) -> list[Route]:
         """Routes for the next block: the cheapest where their hops hold plenty, else those that its share was saved up for."""
         link, need_bits = supply.link.name, self._need_bits
-        if not routes or not self.sharing.binds(link) or self.state.holds(routes, PLENTY * need_bits):
+        if not routes or self.state.holds(routes, PLENTY * need_bits):
+            return routes
+        self.sharing.renew()
+        if not self.sharing.binds(link):
             return routes
         graph = self.state.graph(supply.link, (SPARE if supply.is_ahead else 1) * need_bits)
         way = self.sharing.due(link, graph, need_bits)

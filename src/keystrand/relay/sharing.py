@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from itertools import pairwise
 from typing import Final
 
-from keystrand.relay.atlas import RelayedLink, day_of
-from keystrand.relay.linkstate import LinkState
+from keystrand.relay.atlas import Atlas, RelayedLink, day_of
+from keystrand.relay.linkstate import Closed, LinkState
 from keystrand.relay.routes import Graph, Route, disjoint_routes
 from keystrand.wire.relay import Want
 
@@ -23,8 +24,8 @@ WAYS: Final = 8  # of each link, at most, over which its blocks take turns
 CROWDED: Final = 3.0  # times dearer is a hop with each way found over it, when the next is looked for
 QUANTA: Final = 32  # in which the slowest hop of a way is given out
 STEEP: Final = 8
-PLAN_S: Final = 5.0  # between two plans, where nothing came or went
-LOOKS: Final = 4  # links at most whose ways are looked for in one tick
+PLAN_S: Final = 5.0  # between two plans
+LOOKS: Final = 4  # links at most whose ways are looked for for one plan
 BURST: Final = 2  # blocks' worth of its share that a way saves up
 
 Way = tuple[Route, ...]  # routes that share no site, one for each part of a block
@@ -92,14 +93,14 @@ def _crowd(way: Way, rates_bps: Mapping[Hop, float], rest: Mapping[Hop, float]) 
     )
 
 
-def ways_of(graph: Graph, link: RelayedLink, state: LinkState) -> tuple[Way, ...]:
-    """Some ways of the link, cheapest first, that share as few hops as can be."""
-    costs = {site: dict(around) for site, around in graph.items()}
-    today = day_of(state.clock.now_s())
+def ways_of(atlas: Atlas, link: RelayedLink, today: date) -> tuple[Way, ...]:
+    """Some ways of the link, were every hop up, shortest first, that share as few hops as can be."""
+    inner = atlas.permitted(link, today) | {*link.ends}
+    costs = {site: dict.fromkeys(atlas.neighbours(site) & inner, 1.0) for site in inner}
     found: dict[Way, None] = {}
     for _ in range(WAYS):
         way = tuple(disjoint_routes(costs, link.origin, link.target, link.terms.paths))
-        if len(way) == link.terms.paths and all(state.atlas.is_route(route, link, today) for route in way):
+        if len(way) == link.terms.paths and all(atlas.is_route(route, link, today) for route in way):
             found[way] = None
         for one, other in hops_of(way):
             for tail, head in ((one, other), (other, one)):
@@ -110,13 +111,13 @@ def ways_of(graph: Graph, link: RelayedLink, state: LinkState) -> tuple[Way, ...
 
 @dataclass(slots=True)
 class Sharing:
-    """The plan of one site, and what its own links have saved up of their shares."""
+    """The plan of one site, made when a hop is scarce, and what its own links have saved up of their shares."""
 
     state: LinkState
     plan: Shares = field(default_factory=dict)
     _ways: dict[str, tuple[Way, ...]] = field(default_factory=dict)
     _unseen: list[str] = field(default_factory=list)  # links whose ways are still to be looked for
-    _shape: object = None
+    _day: date = date.min
     _saved: dict[tuple[str, Way], float] = field(default_factory=dict)
     _planned_s: float = float("-inf")
     _ticked_s: float = float("inf")
@@ -129,30 +130,22 @@ class Sharing:
                 saved = self._saved.get((link, way), float(need_bits))  # the first is not waited for
                 self._saved[link, way] = min(saved + bps * max(0.0, now_s - self._ticked_s), BURST * float(need_bits))
         self._ticked_s = now_s
-        if own:
-            self._renew(now_s)
 
-    def _renew(self, now_s: float) -> None:
-        state, shape = self.state, self._look()
-        if shape != self._shape:
-            self._shape = shape
-            self._ways.clear()
-            self._saved.clear()
-        elif now_s < self._planned_s + PLAN_S and not self._unseen:
+    def renew(self) -> None:
+        """Plan again, where the plan is not of just now."""
+        now_s, atlas = self.state.clock.monotonic_s(), self.state.atlas
+        if now_s < self._planned_s + PLAN_S and not self._unseen:
             return
+        if (today := day_of(self.state.clock.now_s())) != self._day:
+            self._day, self._ways = today, {}
         wants = {link.name: want for link, want in self._wants()}
         self._unseen = [name for name in wants if name not in self._ways]
         for name in self._unseen[:LOOKS]:
-            link = state.atlas.links[name]
-            self._ways[name] = ways_of(state.graph(link, 0), link, state)
+            self._ways[name] = ways_of(atlas, atlas.links[name], today)
         del self._unseen[:LOOKS]
         self._planned_s = now_s
         self.plan = share(self._rates(), list(self._claims(wants)))
-
-    def _look(self) -> object:
-        """What there is: another answer means that other ways may be there."""
-        hops = {name: tuple(span.neighbour for span in advert.spans) for name, advert in self.state.adverts.items()}
-        return hops, self.state.closed(), day_of(self.state.clock.now_s())
+        self._saved = {place: bits for place, bits in self._saved.items() if place[1] in self.plan.get(place[0], {})}
 
     def _wants(self) -> Iterator[tuple[RelayedLink, Want]]:
         for name in sorted(self.state.adverts):
@@ -163,13 +156,19 @@ class Sharing:
 
     def _claims(self, wants: Mapping[str, Want]) -> Iterator[Claim]:
         """A link of which nobody knows what it needs is due as much as the least of the others."""
-        links = self.state.atlas.links
+        links, closed = self.state.atlas.links, self.state.closed()
         known = {name: max(float(want.live_bps), links[name].expected_bps) for name, want in wants.items()}
         least = min((bps for bps in known.values() if bps > 0), default=1.0)
         for name, want in wants.items():
             if name in self._ways:
                 due = (known[name] or least) if want.is_filling else 0.0
-                yield Claim(link=name, ways=self._ways[name], live_bps=float(want.live_bps), due=due)
+                ways = tuple(way for way in self._ways[name] if self._stands(way, closed))
+                yield Claim(link=name, ways=ways, live_bps=float(want.live_bps), due=due)
+
+    def _stands(self, way: Way, closed: Closed) -> bool:
+        return all(closed.sites.isdisjoint(route) for route in way) and all(
+            self.state.stands(*hop) and frozenset(hop) not in closed.hops for hop in hops_of(way)
+        )
 
     def _rates(self) -> dict[Hop, float]:
         """What both ends of a hop say that it makes."""
