@@ -30,7 +30,7 @@ from keystrand.sources.intake import Intake
 from keystrand.sources.journal import Claim
 from keystrand.sources.push import PushDevice
 from keystrand.sources.supply import Burn, Draw, Fetch, Keep, Order, Say, Supply
-from keystrand.store.sources import SqlSources
+from keystrand.store.sources import BURNT, SqlSources
 from keystrand.wire.device import BlockReady, LinkReport
 from keystrand.wire.peer import SourceOffer, SourceTaken
 
@@ -167,12 +167,14 @@ class Sourcing:
         if isinstance(message, SourceTaken):
             feed.supply.hear_taken(message, self._clock.monotonic_s())
         else:
-            following = await self._following(feed)
-            if following is None:
+            try:
+                under = await feed.journal.kept_under(message.names) if message.length_bits else BURNT
+            except KeystrandError:
                 return  # it will be repeated
-            kept = message.length_bits > 0 and await feed.journal.kept_under(message.names) == message.sequence
+            if (following := await self._following(feed)) is None:
+                return
             feed.reply = reply
-            feed.supply.hear_offer(message, next_sequence=following, kept=kept)
+            feed.supply.hear_offer(message, next_sequence=following, kept=under == message.sequence)
         self._perform(feed)
 
     async def _following(self, feed: Feed) -> int | None:

@@ -153,9 +153,11 @@ class SqlSources:
     def offer(self, link: str, limit: int) -> list[tuple[str, Secret]]:
         """The oldest that wait; the same ones again until they are claimed, so that an offer can be repeated after a crash."""
         if not self._db.row("SELECT 1 FROM pushed WHERE link = ? AND offered = 1 LIMIT 1", (link,)):
-            sql = """UPDATE pushed SET offered = 1 WHERE link = ? AND number IN
-                (SELECT number FROM pushed WHERE link = ? ORDER BY number LIMIT ?)"""
-            self._db.write(sql, (link, link, limit))
+            sql = "SELECT number FROM pushed WHERE link = ? ORDER BY number LIMIT ?"
+            numbers = [number for (number,) in self._db.rows(sql, (link, limit))]
+            if not numbers:
+                return []
+            self._db.write("UPDATE pushed SET offered = 1 WHERE link = ? AND number <= ?", (link, numbers[-1]))
         rows = self._db.rows(f"{_WAITING} AND offered = 1 ORDER BY number", (link,))
         return [(name, self._opened(link, name, sealed)) for name, sealed in rows]
 
