@@ -15,7 +15,7 @@ from keystrand.core.errors import PeerUnavailable
 from keystrand.core.events import Event
 from keystrand.core.identity import Identity
 from keystrand.core.limits import Limits
-from keystrand.node.devices import Devices
+from keystrand.node.devices import Devices, LinkState
 from keystrand.node.outbox import Outbox
 from keystrand.wire import device
 from keystrand.wire.device import LinkReport, ModuleHello, ModuleWelcome
@@ -105,6 +105,17 @@ async def test_a_cut_fibre_is_told_while_the_module_stays() -> None:
         await settle()
         assert heard.told()[1:] == [("link.down", "connection"), ("link.up", None)]
     assert heard.told()[3:] == [("link.down", "its module is gone")]
+
+
+def test_a_module_that_only_delivers_is_up_once_it_did() -> None:
+    state = LinkState(connected=True)
+    assert state.word == "starting"
+    state.carries = True
+    assert state.word == "up"
+    state.report = LinkReport(state="down")
+    assert (state.word, state.report.auth_key_bits < 0) == ("down", True), (
+        "no figure of a channel that nobody looked at"
+    )
 
 
 @pytest.mark.proves("R025")

@@ -114,6 +114,7 @@ def begin(
 ) -> int:
     """Drain, and wait until nothing is under way. Refused with the shortfall where pools do not suffice."""
     with AdminClient(config_file, name, token_file) as client:
+        _get(client, window_id)
         if accept_shortfall:
             propose_or_tell(client.post(f"/maintenance/{window_id}/force", {"reason": reason}))
             return exits.OK
@@ -136,6 +137,7 @@ def begin(
 def end(window_id: str, reason: str, config_file: Path, name: str, token_file: Path | None) -> None:
     """Take it back into use, or off the plan."""
     with AdminClient(config_file, name, token_file) as client:
+        _get(client, window_id)
         client.post(f"/maintenance/{window_id}/end", {"reason": reason})
     say("back in use: neighbours hear of it at once")
 

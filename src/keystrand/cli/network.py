@@ -13,11 +13,13 @@ from keystrand.cli.admin_client import AdminClient, admin_options, propose_or_te
 from keystrand.cli.maintain import command as maintain
 from keystrand.cli.maintain import instant
 from keystrand.cli.network_depends import command as depends
-from keystrand.cli.options import json_option, print_json
+from keystrand.cli.options import json_option, print_json, site_of
 from keystrand.cli.tables import moment, show_table
 from keystrand.cli.terminal import complain, say
+from keystrand.core.errors import BadRequest
 
 if TYPE_CHECKING:
+    from keystrand.config.schema import SiteConfig
     from keystrand.plan.claims import Ground
 
 NETWORK: Final = click.argument(
@@ -150,6 +152,8 @@ def compromise(
     with AdminClient(config_file, name, token_file) as client:
         groups = client.get("/tally", scope)["groups"]
         told = client.post("/lifecycle/trials", scope | {"change": "compromise"})
+        if not groups and not told["quarantined"]:
+            _require_known(site_of(config_file), site)
         _show_exposure(groups, told, site, as_json=as_json)
         if revoke and (groups or told["quarantined"]):
             done = client.post("/lifecycle/compromise", scope | {"reason": reason})
@@ -179,6 +183,13 @@ def admit(site: str, reason: str, config_file: Path, name: str, token_file: Path
     """Propose to let SITE relay again; others must approve it."""
     with AdminClient(config_file, name, token_file) as client:
         propose_or_tell(client.post(f"/network/{site}/admit", {"reason": reason}))
+
+
+def _require_known(config: SiteConfig, site: str) -> None:
+    """A name that was misspelt has seen nothing, too. Raises BadRequest."""
+    known = sorted({*config.peers, *(config.network.sites if config.network is not None else ())})
+    if site not in known:
+        raise BadRequest(f"this site knows no {site}, now or before", hint=f"it knows {', '.join(known) or 'nobody'}")
 
 
 def _show_exposure(groups: list[dict[str, Any]], told: dict[str, Any], site: str, *, as_json: bool) -> None:

@@ -36,8 +36,9 @@ class LinkState:
     def word(self) -> str:
         if not self.connected:
             return "down"
-        state = self.report.state if self.report is not None else "starting"
-        return "up" if state == "running" else state
+        if self.report is None:
+            return "up" if self.carries else "starting"
+        return "up" if self.report.state == "running" else self.report.state
 
 
 def _nothing_more(kme: Kme) -> None:

@@ -169,7 +169,8 @@ class Module:
         self._secret: deque[tuple[float, int]] = deque()
         self._sifted: deque[tuple[float, int]] = deque()
         self._sifted_before = 0
-        self._qber, self._auth_bytes = 0.0, 0
+        self._qber = 0.0
+        self._auth_bytes: int | None = None  # nobody has looked before the first run
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -364,7 +365,7 @@ class Module:
             skr_bps=_rate(self._secret, now_s),
             sifted_bps=_rate(self._sifted, now_s),
             loss_db=self._profile.loss_db,
-            auth_key_bits=8 * self._auth_bytes,
+            auth_key_bits=8 * self._auth_bytes if self._auth_bytes is not None else -1,
             blocks=self._delivered,
             blocks_rejected=self._rejected,
             detail=self._detail or self._watch.detail,

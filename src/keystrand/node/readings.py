@@ -75,7 +75,7 @@ class Readings:
             qber=report.qber if report and state.measures else None,
             skr_bps=report.skr_bps if report else None,
             sifted_bps=report.sifted_bps if report else None,
-            auth_key_bits=report.auth_key_bits if report else None,
+            auth_key_bits=report.auth_key_bits if report and report.auth_key_bits >= 0 else None,
             ledger={account.value: bits for account, bits in ledger.items()},
             owned_free_bits=kme.pool.owned_bits(link),
             fill_bps=flow.fill_bps,

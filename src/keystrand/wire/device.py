@@ -72,7 +72,7 @@ class LinkReport(DeviceMessage, tag="link-report", frozen=True, kw_only=True):
     skr_bps: float = 0.0
     sifted_bps: float = 0.0
     loss_db: float = 0.0
-    auth_key_bits: int = 0
+    auth_key_bits: int = -1  # left to authenticate the channel; below 0: not known, or there is none
     blocks: int = 0
     blocks_rejected: int = 0
     detail: str = ""
