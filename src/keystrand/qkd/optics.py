@@ -13,6 +13,7 @@ What attackers and faults do hooks in between source and detector, see `optics_d
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -72,10 +73,12 @@ class QuantumChannel:
         self._state[kernels.AFTER_GATE] = kernels.FAR
         self.disturbances = tuple(disturbances)
         self.readings = Readings()
+        self._whole = threading.Lock()
 
     def take_readings(self) -> Readings:
-        """Of all trains since the last call."""
-        taken, self.readings = self.readings, Readings()
+        """Of all trains since the last call. From any thread: what is being added is in it whole, or in the next."""
+        with self._whole:
+            taken, self.readings = self.readings, Readings()
         return taken
 
     def detect(self, first: int, count: int) -> Clicks:
@@ -142,7 +145,8 @@ class QuantumChannel:
     def _read(self, now: Conditions, gates: int, found: int, out: Out) -> Found:
         """Let the instruments see so many clicks of a stretch of light; what the protocol sees of them."""
         indices, bases, bits, doubles, offsets_s = out
-        self.readings.add(now, gates, bits[:found], doubles[:found], offsets_s[:found])
+        with self._whole:
+            self.readings.add(now, gates, bits[:found], doubles[:found], offsets_s[:found])
         return indices[:found], bases[:found], bits[:found]
 
     def _arrivals(self, now: Conditions, first: int, stop: int) -> Light:

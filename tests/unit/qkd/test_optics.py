@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from keystrand.qkd.choices import KEY_BASIS, TEST_BASIS, ChoiceStream
 from keystrand.qkd.optics import Clicks, QuantumChannel
 from keystrand.qkd.optics_attacks import InterceptResend
 from keystrand.qkd.optics_disturb import Conditions, Disturbance, Light
+from keystrand.qkd.optics_readings import Readings, _histogram
 from keystrand.qkd.profile import Detector, Fibre, LinkProfile, Source
 
 SEED = bytes(range(32))
@@ -36,6 +38,32 @@ def shine(link: LinkProfile, attack: Disturbance | None = None, pulses: int = PU
     )
     trains = [channel.detect(first, pulses // 4) for first in range(0, pulses, pulses // 4)]
     return Clicks(*(np.concatenate([getattr(t, name) for t in trains]) for name in ("indices", "bases", "bits")))
+
+
+def test_readings_that_are_taken_while_light_comes_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clicks without their times of arrival would be a width that no honest link has: the monitor called it an attack."""
+    inside, go, taken = threading.Event(), threading.Event(), list[Readings]()
+
+    def histogram(offsets_s: np.ndarray, width_s: float) -> np.ndarray:
+        inside.set()
+        go.wait(10)
+        return _histogram(offsets_s, width_s)
+
+    monkeypatch.setattr("keystrand.qkd.optics_readings._histogram", histogram)
+    channel = QuantumChannel(Secret(SEED), profile(), rng=np.random.default_rng(7))
+    light = threading.Thread(target=channel.detect, args=(0, 100_000))
+    meter = threading.Thread(target=lambda: taken.append(channel.take_readings()))
+    light.start()
+    assert inside.wait(60)
+    meter.start()
+    meter.join(0.3)  # time enough to take what is half there
+    go.set()
+    light.join()
+    meter.join()
+    (reading,) = taken
+    assert reading.total == reading.arrivals.sum() > 0
+    assert reading.moments_s[1] > 0
+    assert channel.take_readings().gates == 0
 
 
 def errors_in(clicks: Clicks, link: LinkProfile, basis: int) -> np.ndarray:
