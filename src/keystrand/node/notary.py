@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from keystrand.core.clock import Clock
-from keystrand.core.errors import KeystrandError
+from keystrand.core.errors import KeystrandError, StoreUnavailable
 from keystrand.core.events import Event, Sink
 from keystrand.core.limits import Limits
 from keystrand.crypto.sign import Signer, Verifier
@@ -56,13 +57,17 @@ class Notary:
     async def run(self) -> None:
         """A checkpoint whenever there are enough new records or enough time has passed."""
         while True:
-            size = self._log.head().size
-            self.gauge = replace(self.gauge, size=size)
-            new = size - self.gauge.last_checkpoint_size
-            overdue = self._clock.monotonic_s() - self._signed_s >= self._limits.checkpoint_s
-            if self._due or new >= self._limits.checkpoint_records or (overdue and new > 0):
-                await self.checkpoint()
+            with suppress(StoreUnavailable):  # of a database that is away; the engine tells, and waits for it
+                await self._look()
             await asyncio.sleep(min(0.5, self._limits.checkpoint_s))
+
+    async def _look(self) -> None:
+        size = self._log.head().size
+        self.gauge = replace(self.gauge, size=size)
+        new = size - self.gauge.last_checkpoint_size
+        overdue = self._clock.monotonic_s() - self._signed_s >= self._limits.checkpoint_s
+        if self._due or new >= self._limits.checkpoint_records or (overdue and new > 0):
+            await self.checkpoint()
 
     async def checkpoint(self) -> None:
         """Sign the head as it is now and ask every neighbour for its cosignature."""
