@@ -81,7 +81,7 @@ async def quiet_links(site: Running) -> tuple[LinkGauge, ...]:
     for state in node.devices.links.values():
         state.report = LinkReport(state="running", qber=0.01, skr_bps=100_000.0, auth_key_bits=1 << 20)
     async with asyncio.timeout(10):
-        while not (links := node._link_gauges) or links[0].state != "up":
+        while not (links := node._link_gauges) or links[0].qber is None:
             await asyncio.sleep(0.05)
     return links
 
