@@ -24,6 +24,10 @@ from keystrand.core.errors import ConfigError
 from keystrand.plan.answers import Answers
 from keystrand.plan.estate import Estate
 
+NO_SITE = (
+    "stand in the site's folder, or name its file by --config or KEYSTRAND_CONFIG; a new one: keystrand site init NAME"
+)
+
 T = TypeVar("T")
 Check = Callable[[Any, float], Iterator[Fault]]  # of a configuration of type T, at a Unix time
 
@@ -100,7 +104,8 @@ def _read(path: Path, cls: type[T], check: Check) -> tuple[T | None, list[Config
         raw = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        return None, [ConfigError(f"cannot be read: {reason}", path=str(path))]
+        hint = NO_SITE if cls is SiteConfig and isinstance(error, FileNotFoundError) else None
+        return None, [ConfigError(f"cannot be read: {reason}", path=str(path), hint=hint)]
     except tomllib.TOMLDecodeError as error:
         return None, [_syntax_error(path, str(error))]
     reader = Reader(path.absolute().parent)

@@ -57,6 +57,12 @@ def test_a_link_needs_the_fingerprint_that_the_owner_read_out(
     assert json.loads(capsys.readouterr().out)["address"] == "bravo.example:9441"
 
 
+def test_where_no_site_is_every_verb_says_where_to_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["status"], ["policy", "list"], ["audit", "verify"]):
+        assert run([*words, "--config", str(tmp_path / "site.toml")]) == exits.CONFIG
+        assert "hint: stand in the site's folder" in capsys.readouterr().err
+
+
 def test_saes_and_rules_are_added_and_listed(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     c = ["--config", str(site)]
     assert run(["sae", "add", "app.1", *c]) == 0
