@@ -1,7 +1,7 @@
 """Two operators' domains: a site at the end of a relayed link is the border, and hands keys to the other operator's KME.
 
 Real programs: a – b – c of one operator, keys between a and c over the relay b; beside c stands w of another operator.
-An application at the border carries a key on to a, under a one-time pad of the relayed link.
+test_carrying has keys that the border carries on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from keystrand.config.founding import append, found_site
 from keystrand.config.load import load_site
 from keystrand.core.errors import KeystrandError
 from keystrand.core.key import Key
-from keystrand.core.secret import Secret
 from keystrand.lab.network import NetworkLab
 from keystrand.lab.pair import free_base_port
 from keystrand.net.http_client import SyncHttpClient
@@ -103,10 +102,6 @@ class Domains:
                 return at_c, at_a
 
 
-def xor(one: Secret, other: Secret) -> Secret:
-    return Secret(bytes(a ^ b for a, b in zip(one.reveal(), other.reveal(), strict=True)))
-
-
 @pytest.fixture(scope="module")
 def domains(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Domains]:
     made = Domains(tmp_path_factory.mktemp("domains"))
@@ -125,16 +120,3 @@ def test_I2_a_border_at_the_end_of_a_relayed_link_shares_keys_with_both_sides(do
     at_c, at_a = domains.within()
     assert at_c.material.matches(at_a.material)
     assert {strand.value for strand in at_a.strands} == {"qkd", "pqc"}
-
-
-def test_I2_an_application_at_the_border_carries_a_key_on_under_a_pad_also_after_the_border_was_killed(
-    domains: Domains,
-) -> None:
-    for is_killed in (False, True):
-        if is_killed:
-            domains.lab.programs.kill("c-kme")
-            domains.lab.start_site("c")
-        drawn, got = domains.across()
-        pad_at_c, pad_at_a = domains.within()
-        sealed = xor(got.material, pad_at_c.material)  # what goes from c to a
-        assert xor(sealed, pad_at_a.material).matches(drawn.material)
