@@ -62,6 +62,7 @@ class Work:
     duration_s: float
     pulses: int
     seed: bytes = b""  # of what is public and random in error correction
+    hash_seed: bytes = b""  # at the transmitter, of the amplification, until it is told
     oracle: reconcile.Oracle | None = None  # at the transmitter, until the tags fit
     corrector: reconcile.Corrector | None = None  # at the receiver, until the tags fit
     waits: bool = False  # at the receiver: nothing more to ask

@@ -127,7 +127,12 @@ class Transmitter(End):
             work.oracle = reconcile.oracle(
                 self.scheme, work.raw.bits, qber_estimate=estimate, seed=work.seed, entropy=self._entropy
             )
+        self._chores.append(lambda: self._draw(work))
         return work
+
+    def _draw(self, work: Work) -> None:
+        """What the amplification will need, told when the bits are verified and not before."""
+        work.hash_seed = self._entropy.bytes(amplify.seed_bytes(work.raw.bits.size))
 
     def _hear_verify(self, message: wire.Verify) -> None:
         work = self._oldest(message.sequence)
@@ -160,7 +165,7 @@ class Transmitter(End):
         length = bound // 8 * 8
         if length <= 8 * refill:
             raise BlockRejected("no-secret", f"the bound of {bound} bits leaves no key")
-        seed = self._entropy.bytes(amplify.seed_bytes(work.raw.bits.size))
+        seed, work.hash_seed = work.hash_seed, b""
         return wire.Amplify(sequence=work.sequence, seed=seed, secret_bits=length, refill_bytes=refill)
 
     def _hear_tag(self, message: wire.Authenticate) -> None:

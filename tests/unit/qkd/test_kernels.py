@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.qkd.twins import textbook_shuffle
 
 from keystrand.qkd.distill.packed import from_bytes, to_bytes, unweave, weave
-from keystrand.qkd.kernels import cascade, kernel, words
+from keystrand.qkd.kernels import cascade, kernel, optics, words
 
 SCRIPT = """
 import numpy as np
@@ -47,6 +47,16 @@ def test_a_kernel_works_where_no_cache_can_be_kept():
         with pytest.raises(RuntimeError, match="no locator"):
             numba.njit(cache=True)(names["double"])
     assert kernel(names["double"])(21) == 42
+
+
+def test_kernels_keep_no_reference_to_what_they_were_given():
+    rng, out = np.random.default_rng(1), np.empty(8, np.int64)
+    optics.gaps(rng, 0.5, 0, 100, out)
+    before = sys.getrefcount(rng), sys.getrefcount(rng.bit_generator), sys.getrefcount(out)
+    for _ in range(5):
+        optics.gaps(rng, 0.5, 0, 100, out)
+        words.write(out.view(np.uint64), 0, np.uint64(1), 1)
+    assert (sys.getrefcount(rng), sys.getrefcount(rng.bit_generator), sys.getrefcount(out)) == before
 
 
 @settings(deadline=None)
