@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from keystrand.plan.estate import Estate
     from keystrand.plan.pilots import Plan
 
-SHOWN = 3
+SHOWN = 2
 HEADINGS = ("link", "now", "later", "by", "no QKD because of")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from keystrand.plan.fact import scaled
+
 if TYPE_CHECKING:
     from keystrand.plan.equipment import Equipment
     from keystrand.plan.estate import Estate
@@ -40,11 +42,3 @@ def cell(span: Span | None, *, digits: int = 3) -> str:
     if span.low == span.high:
         return scaled(span.low, digits)
     return f"{scaled(span.low, digits)}-{scaled(span.high, digits)}"
-
-
-def scaled(value: float, digits: int = 3) -> str:
-    """`7.4k`, `2.58M`, `0.3`"""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.{digits}g}{unit}"
-    return f"{value:.{digits}g}"

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from keystrand.cli.options import json_option, print_json
-from keystrand.cli.plan_equipment import cell, interval, own_equipment, scaled
+from keystrand.cli.plan_equipment import cell, interval, own_equipment
 from keystrand.cli.plan_estate import ESTATE, LINK, chosen, estate_of, finding_rows, tally
 from keystrand.cli.tables import show_table, span
 from keystrand.cli.terminal import say
+from keystrand.plan.fact import scaled
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from keystrand.plan.feasibility import Feasibility
 
-HEADINGS = ("link", "km", "loss dB", "key bit/s", "wanted", "relays", "pad", "store", "exposed", "basis", "verdict")
+WIDTH = 98
+HEADINGS = ("link", "km", "loss dB", "key bit/s", "need", "relays", "pad", "store", "kept", "basis", "verdict")
 
 
 @click.command()
@@ -27,7 +32,7 @@ HEADINGS = ("link", "km", "loss dB", "key bit/s", "wanted", "relays", "pad", "st
 def command(estate_file: Path, links: tuple[str, ...], published: bool, as_json: bool) -> None:
     """Say whether QKD can feed each link: loss, key rate at least and at most, relays, stores and the one-time pad.
 
-    A verdict is yes only where the worst case is enough. Key is end to end with the fewest relays; exposed is the mean time
+    A verdict is yes only where the worst case is enough. Key is end to end with the fewest relays; kept is the mean time
     that a key lies in a store of the size for the stated outage.
     """
     if published:
@@ -43,10 +48,19 @@ def command(estate_file: Path, links: tuple[str, ...], published: bool, as_json:
             print_json(told(each))
         return
     show_table(HEADINGS, [_row(each) for each in found])
+    for reasons, names in _alike(found).items():
+        told_of = f"{', '.join(names)}: {'; '.join(reasons)}"
+        say(fill(told_of, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+    tally(finding for each in found for finding in each.findings)
+
+
+def _alike(found: Iterable[Feasibility]) -> dict[tuple[str, ...], list[str]]:
+    """Links by what stands in their way: many have the same."""
+    alike: dict[tuple[str, ...], list[str]] = {}
     for each in found:
         if each.reasons:
-            say(f"{each.link}: {'; '.join(each.reasons)}")
-    tally(finding for each in found for finding in each.findings)
+            alike.setdefault(each.reasons, []).append(each.link)
+    return alike
 
 
 def _row(each: Feasibility) -> tuple[object, ...]:
@@ -57,7 +71,7 @@ def _row(each: Feasibility) -> tuple[object, ...]:
         cell(each.loss_db.span if each.loss_db else None),
         cell(each.skr_bps.span if each.skr_bps else None),
         scaled(each.wanted_bps),
-        "unknown" if each.relays is None else each.relays,
+        "-" if each.relays is None else each.relays,
         _pad(each),
         "-" if store is None else f"{scaled(store.size_bits)}bit",
         "-" if store is None else span(store.exposure_s),

@@ -9,10 +9,11 @@ import click
 
 from keystrand.cli import exits
 from keystrand.cli.options import json_option, print_json
-from keystrand.cli.plan_equipment import own_equipment, scaled
+from keystrand.cli.plan_equipment import own_equipment
 from keystrand.cli.plan_estate import ESTATE, LINK, chosen, estate_of
 from keystrand.cli.tables import show_table
-from keystrand.cli.terminal import say
+from keystrand.cli.terminal import complain, say
+from keystrand.plan.fact import scaled
 
 if TYPE_CHECKING:
     from keystrand.plan.estate import Estate
@@ -44,7 +45,8 @@ def command(estate_file: Path, links: tuple[str, ...], untrusted_max: int | None
         return
     found = place(network(estate, plan.feasibilities, names, untrusted_max), time_s=time_s)
     if isinstance(found, Unknown):
-        say(f"cannot be placed: {'; '.join(found.reasons)}")
+        one_by_one = "try the links one by one with --link" if len(names) > 1 else "state more sites that may_relay"
+        complain(f"cannot be placed: {'; '.join(found.reasons)}", one_by_one)
         raise SystemExit(exits.REFUSED)
     _show(estate, names, found, as_json)
 

@@ -133,3 +133,11 @@ def _span(stated: Stated) -> Span:
 
 def _source(stated: Stated) -> Source:
     return Source(what=stated.source, tool=stated.tool, version=stated.version, dated=stated.dated)
+
+
+def scaled(value: float, digits: int = 3) -> str:
+    """`7.4k`, `2.58M`, `0.3`"""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.{digits}g}{unit}"
+    return f"{value:.{digits}g}"

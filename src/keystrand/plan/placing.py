@@ -106,7 +106,8 @@ def _conserve(p: Programme, want: Want, steps: dict[Ends, int]) -> str | None:
         into.setdefault(end, []).append(column)
     first, last = want.ends
     if len(out.get(first, ())) < want.paths or len(into.get(last, ())) < want.paths:
-        return f"{first} and {last}: fewer than {want.paths} hops leave one of them"
+        hops = "no hop" if want.paths == 1 else "only one hop, or none,"
+        return f"{first} and {last}: {hops} with enough key leaves one of them"
     p.row(dict.fromkeys(out[first], 1.0), want.paths, want.paths)
     p.row(dict.fromkeys(into[last], 1.0), want.paths, want.paths)
     for site in sorted({*into, *out} - {first, last}):

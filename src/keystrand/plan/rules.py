@@ -14,7 +14,7 @@ from typing import Final
 from keystrand.plan import check, gates, residual
 from keystrand.plan.classify import Classified, Lifetime, Stability
 from keystrand.plan.estate import Control, DeviceKind, Estate, FailurePolicy, Impact, Link
-from keystrand.plan.fact import Answer, Figure
+from keystrand.plan.fact import Answer, Figure, scaled
 from keystrand.plan.feasibility import Feasibility
 from keystrand.plan.finding import blocking
 from keystrand.plan.pattern import Pattern
@@ -73,13 +73,13 @@ def _yes(holds: bool, evidence: str) -> Judgement:
 
 
 def _horizon(case: Case) -> str:
-    return "horizon unknown" if (years := case.classified.horizon_years) is None else f"horizon {words(years)} years"
+    return "horizon unknown" if (years := case.classified.horizon_years) is None else f"horizon {words(years, 'years')}"
 
 
-def words(figure: Figure) -> str:
-    """`10` or `7 to 12`, with its basis."""
-    low, high = figure.span.low, figure.span.high
-    return f"{low:.3g} ({figure.basis})" if low == high else f"{low:.3g} to {high:.3g} ({figure.basis})"
+def words(figure: Figure, unit: str) -> str:
+    """`10 years (assumed)` or `797 to 15.3k bit/s (measured)`."""
+    low, high = (scaled(end) for end in (figure.span.low, figure.span.high))
+    return f"{low if low == high else f'{low} to {high}'} {unit} ({figure.basis})"
 
 
 # -- baselines --------------------------------------------------------------------------------------------------------
@@ -180,9 +180,13 @@ def enough_key(case: Case) -> Judgement:
     found = case.feasibility
     if found.skr_bps is None:
         return Answer.UNKNOWN, "key rate unknown: " + "; ".join(found.reasons)
-    rate = f"key rate {words(found.skr_bps)} bit/s against {found.wanted_bps:.3g} wanted"
+    rate = f"key rate {words(found.skr_bps, 'bit/s')} against {scaled(found.wanted_bps)} wanted"
     able = Answer.YES if found.skr_bps.span.low >= found.wanted_bps else found.verdict
-    return able, rate + (f", {found.relays} relays" if found.relays else "")
+    return able, rate + (f", {_relays(found.relays)}" if found.relays else "")
+
+
+def _relays(count: int) -> str:
+    return "1 relay" if count == 1 else f"{count} relays"
 
 
 def relay_sites(case: Case) -> Judgement:
@@ -190,7 +194,7 @@ def relay_sites(case: Case) -> Judgement:
     if not found.relays:
         return (Answer.YES if found.relays == 0 else Answer.UNKNOWN), "no relay needed" if found.hops else "not known"
     if found.sites is None:
-        return Answer.NO, f"{found.relays} relays are needed, and too few sites may hold one"
+        return Answer.NO, f"it takes {_relays(found.relays)}, and too few sites may hold one"
     return Answer.YES, f"relays at {', '.join(found.sites)}"
 
 
@@ -200,7 +204,7 @@ def relay_budget(case: Case) -> Judgement:
         return Answer.YES, "combined with PQC: relays are no reason against it"
     budget, relays = residual.relay_budget(case.estate.assumptions), case.feasibility.relays or 0
     return _yes(
-        relays < budget.likely, f"{relays} relays, and K* is likely {budget.likely:.3g}, {budget.low:.3g} at least"
+        relays < budget.likely, f"{_relays(relays)}, and K* is likely {budget.likely:.3g}, {budget.low:.3g} at least"
     )
 
 
@@ -263,7 +267,7 @@ def pad(case: Case) -> Judgement:
 def several_sources(case: Case) -> Judgement:
     relays = case.feasibility.relays or 0
     top = case.classified.impact is Impact.CRITICAL
-    return _yes(top or relays > 0, f"impact {case.classified.impact}, {relays} relays")
+    return _yes(top or relays > 0, f"impact {case.classified.impact}, {_relays(relays)}")
 
 
 RAISES: Final = (
