@@ -53,7 +53,7 @@ def _row(plan: Plan, name: str) -> tuple[object, ...]:
     led = decision.led.rule
     waits = dict.fromkeys(f"waits: {wait.key}" for wait in plan.waits.get(name, ()))
     shut = [f.rule.key for f in decision.against] or [*waits]
-    more = f" and {len(shut) - SHOWN} more" if len(shut) > SHOWN else ""
+    more = f", +{len(shut) - SHOWN}" if len(shut) > SHOWN else ""
     return name, now, later, f"{led.key} {led.requirement}", ", ".join(shut[:SHOWN]) + more
 
 
