@@ -48,7 +48,7 @@ class WindowFacts(Form, frozen=True, kw_only=True):
 
 class RelayedFacts(Form, frozen=True, kw_only=True):
     """A relayed link that begins here. reach_bps: how fast it can fill at most, from what hops make beyond what the neighbours'
-    own applications draw; share_bps: its part of that beside other relayed links, while it fills; 0: it does not."""
+    own applications draw; share_bps: its part of that beside other relayed links, by the last plan; 0: no hop was scarce."""
 
     link: str
     target: str
