@@ -140,6 +140,11 @@ class Engine:
         if not self._stopping:
             self._put(Call(operation, wants=wants))
 
+    @property
+    def backlog(self) -> int:
+        """Operations that wait for their batch."""
+        return len(self._calls)
+
     def _put(self, call: Call) -> None:
         if self._stopping:
             raise StoreUnavailable("the site is stopping")

@@ -36,6 +36,8 @@ from keystrand.wire.peer import (
 
 RECONNECT_S = 0.5
 RECONNECT_MAX_S = 10.0
+BACKLOG_MAX: Final = 16_384  # operations that wait, whoever asks for them, before neighbours are read no further
+BACKLOG_LOOK_S: Final = 0.01
 UNSENT_BYTES_MAX: Final = 32 << 20  # a neighbour that lets so much lie does not read any more
 CALLS_MAX: Final = 32  # channels that the processes of one neighbour may have to this one
 
@@ -187,6 +189,8 @@ class PeerLines:
                             self.sources(line.name, message, channel.send)
                     else:
                         self._engine.post(self._receiving(line.name, message, receive), _wants(line.name, message))
+                while self._engine.backlog > BACKLOG_MAX:  # who says more than we can do has to wait
+                    await asyncio.sleep(BACKLOG_LOOK_S)
         except PeerFault as error:
             self._emit("peer.fault", peer=line.name, reason=str(error))
             raise

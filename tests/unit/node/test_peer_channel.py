@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from keystrand.node.peers import UNSENT_BYTES_MAX, Channel
-from keystrand.wire.peer import Message, Relayed, decode
+import pytest
+
+from keystrand.core.limits import Limits
+from keystrand.node import peers
+from keystrand.node.peers import UNSENT_BYTES_MAX, Channel, Line, PeerLines
+from keystrand.testing.sinks import Ears
+from keystrand.wire.peer import Heard, Message, Relayed, decode, encode
 
 
 @dataclass
@@ -48,3 +55,37 @@ async def test_a_neighbour_that_does_not_read_is_cut_off() -> None:
     await sent(stream, said(1))
     assert stream.is_cut
     assert stream.frames == []
+
+
+class Busy:
+    """An engine that does nothing yet."""
+
+    backlog = 0
+
+    def post(self, operation: Callable[..., Any], wants: object = None) -> None:
+        self.backlog += 1
+
+
+@dataclass
+class Flood:
+    frames: int = 0
+
+    async def read(self) -> bytes:
+        self.frames += 1
+        await asyncio.sleep(0)
+        return encode([Heard(notice_id="n")] * 10)
+
+
+async def test_a_neighbour_is_read_no_further_than_we_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "BACKLOG_MAX", 100)
+    engine, flood, line = Busy(), Flood(), Line("bravo", "kme-bravo", "127.0.0.1", 1)
+    lines = PeerLines({"bravo": line}, engine, None, Limits(), Ears(), lambda *_: None)  # type: ignore[arg-type]
+    reading = asyncio.create_task(lines._read(line, Channel(flood), lambda kme, message: None))  # type: ignore[arg-type]
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert (flood.frames, engine.backlog) == (11, 110)
+    engine.backlog = 0
+    while flood.frames == 11:
+        await asyncio.sleep(0.01)
+    reading.cancel()
+    await asyncio.wait([reading])
