@@ -15,7 +15,7 @@ from keystrand.core.policy import Rule
 from keystrand.core.pool import Account
 from keystrand.core.protection import Protection
 from keystrand.core.register import KeyRecord, Scope, Stage
-from keystrand.core.states import Change, State
+from keystrand.core.states import Change, State, Step
 from keystrand.crypto.sign import Signer
 from keystrand.kme.lifecycle import Affected
 from keystrand.observe.audit import AuditLog, origin
@@ -410,6 +410,20 @@ def test_a_hybrid_key_is_drawn_at_the_first_try_after_the_peer_has_started_anew(
 
 
 @pytest.mark.proves("R051")
+def test_I6_a_key_whose_cryptoperiod_ends_before_it_is_fetched_is_never_fetched() -> None:
+    pair = Pair(limits=replace(LIMITS, cryptoperiod_s=100.0, key_ttl_s=400.0))
+    pair.connect()
+    pair.fill()
+    (key,) = pair.draw("a1", "b1")
+    copies = pair.bravo.store.copies(key.key_id)
+    assert [copy.step for copy in copies] == [Step.READY]
+    pair.clock.move_to(pair.clock.monotonic_s() + 100.5)
+    pair.bravo.run(lambda kme: kme.lifecycle.expire())
+    assert [copy for copy in pair.bravo.store.copies(key.key_id) if copy.step is Step.READY] == []
+    with pytest.raises(UnknownKey):
+        pair.fetch("b1", "a1", key)
+
+
 def test_a_key_in_use_is_called_for_rotation_once_and_deactivated_at_the_end_of_its_cryptoperiod() -> None:
     pair = Pair(limits=replace(LIMITS, cryptoperiod_s=100.0, register_ttl_s=50.0))
     pair.connect()
