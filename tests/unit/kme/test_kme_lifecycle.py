@@ -136,6 +136,16 @@ def test_I6_a_suspended_key_is_withheld_at_both_ends_until_it_is_resumed(pair: P
     assert materials(pair.fetch("b1", "a1", keys[0])) == materials(keys[:1])
 
 
+def test_I5_a_notice_that_is_repeated_is_recorded_once(pair: Pair) -> None:
+    (key,) = pair.draw("a1", "b1")
+    change(pair.alpha, Change.SUSPEND, of(key))
+    (notice,) = [message for _, message in pair.sent if isinstance(message, Changed)]
+    size = pair.bravo.store.audit_head()[0]
+    pair.hear("alpha", "bravo", notice)
+    assert pair.bravo.store.audit_head()[0] == size
+    assert states(pair, key.key_id) == {State.SUSPENDED}
+
+
 def test_I6_a_withheld_copy_that_is_never_resumed_expires_by_the_books(pair: Pair) -> None:
     (key,) = pair.draw("a1", "b1")
     change(pair.bravo, Change.SUSPEND, of(key))
