@@ -118,7 +118,7 @@ class ReplicaProcess:
         ready = bool(peers) and all(p["up"] and p["strand_age_s"] is not None for p in peers)
         return ready and status is not None and (not bits or status["links"][0]["owned_free_bits"] >= bits)
 
-    async def ready(self, bits: int = 0, within_s: float = 30.0) -> None:
+    async def ready(self, bits: int = 0, within_s: float = 120.0) -> None:
         async with asyncio.timeout(within_s):
             while not await asyncio.to_thread(self.is_ready, bits):
                 assert self.process is not None

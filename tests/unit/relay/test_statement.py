@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from keystrand.core.way import Way
 from keystrand.relay.atlas import Atlas, Crossing, Evidence, RelayedLink, SiteFacts, Terms
+from keystrand.relay.crossings import Passage
 from keystrand.relay.statement import UNDOCUMENTED, document, markdown, trust_of
 
 TODAY = date(2030, 1, 1)
@@ -139,3 +140,11 @@ def test_who_carries_keys_to_another_operator_is_told_and_has_them_in_clear_unle
 def test_the_redacted_form_names_no_other_operator_and_none_of_its_kmes() -> None:
     text = markdown(document(crossing(signed=False), "n", TODAY, redacted=True))
     assert not [word for word in ("Operator Two", "kme-w", "kme-z") if word in text]
+
+
+def test_what_is_not_stated_of_our_border_counts_where_it_carries_keys_on_and_only_there() -> None:
+    over = Crossing(name="two", sites=("a", "b"), border="b", kmes={"kme-c": "Two", "kme-d": "Two"}, signed=False)
+    bare = SiteFacts(name="b")
+    inner = Passage(crossing=over, site="a", facts=bare, today=TODAY)
+    assert inner.gaps == {"b": bare.missing(TODAY), "kme-c": ("facility", "jurisdiction", "evidence")}
+    assert "b" not in Passage(crossing=over, site="b", facts=bare, today=TODAY).gaps
