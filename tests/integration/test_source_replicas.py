@@ -116,7 +116,7 @@ async def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
 
 @pytest.mark.proves("R019")
 @pytest.mark.timeout(240)
-async def test_I1_I3_I13_one_replica_draws_and_another_takes_over_from_a_frozen_and_a_dead_one(tmp_path: Path) -> None:
+async def test_I1_I3_one_replica_draws_and_another_takes_over_from_a_frozen_and_a_dead_one(tmp_path: Path) -> None:
     estate, bits = fed_estate(tmp_path / "pair"), 0
 
     async def fed(alpha: ReplicaProcess, bravo: ReplicaProcess, keys: Keys) -> None:

@@ -121,12 +121,8 @@ class Reader:
                 return Protection.parse(raw if isinstance(raw, str) else repr(raw))
             if get_origin(plain) is Literal and raw not in get_args(plain):
                 raise ValueError(f"is {raw!r}, none of {', '.join(map(repr, get_args(plain)))}")
-            if (
-                get_origin(plain) is tuple
-                and get_origin(word := get_args(plain)[0]) is Literal
-                and isinstance(raw, list)
-            ) and (odd := [one for one in raw if one not in get_args(word)]):
-                raise ValueError(f"has {odd[0]!r}, none of {', '.join(map(repr, get_args(word)))}")
+            if odd := _unknown_words(plain, raw):
+                raise ValueError(odd)
             if isinstance(plain, type) and issubclass(plain, Enum) and raw not in list(plain):
                 raise ValueError(f"is {raw!r}, none of {', '.join(repr(word.value) for word in plain)}")
             return msgspec.convert(raw, _bounded(kind, plain), dec_hook=self.custom, builtin_types=(datetime, date))
@@ -151,6 +147,15 @@ class Reader:
 def _bounded(kind: Any, plain: Any) -> Any:
     """`plain` under the bounds that `kind` states: msgspec wants them on the number, not on the choice of number or none."""
     return Annotated[(plain, *kind.__metadata__)] if get_origin(kind) is Annotated else plain
+
+
+def _unknown_words(plain: Any, raw: object) -> str:
+    """Why an array of words that are stated cannot be this one; "" where it can, or `plain` is none."""
+    element = get_args(plain)[0] if get_origin(plain) is tuple and get_args(plain) else None
+    if get_origin(element) is not Literal or not isinstance(raw, list):
+        return ""
+    odd = next((word for word in raw if word not in get_args(element)), None)
+    return "" if odd is None else f"has {odd!r}, none of {', '.join(map(repr, get_args(element)))}"
 
 
 def _kind(raw: object) -> str:
