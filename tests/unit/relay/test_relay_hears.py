@@ -127,3 +127,45 @@ def test_a_neighbour_cannot_push_our_own_numbers_to_their_end() -> None:
     again = relay.state.own({})
     assert again is not None
     assert again.number == own.number + 61
+
+
+WHOLE = (("a", "b", "d"), ("a", "c", "d"))
+NEEDED = ATLAS.links["a-d"].terms.threshold
+
+
+def carried(place: Place, hop: int = 1) -> Carry:
+    return Carry(
+        place=place, hop=hop, key_ids=("k",), box=bytes(relay_of("a", VirtualClock()).pace.block_bytes + TAG_BYTES)
+    )
+
+
+def test_a_share_is_taken_up_as_its_terms_say_and_from_the_site_before_ours_only() -> None:
+    right = Place("a-d", 0, NEEDED, 1, WHOLE)
+    relay = relay_of("b", VirtualClock())
+    relay.hear("a", carried(right))
+    assert [type(order) for order in relay.drain()] == [Fetch]
+    for neighbour, message in (
+        ("d", carried(right)),
+        ("a", carried(right, hop=2)),
+        ("a", carried(Place("a-d", 0, NEEDED, 2, WHOLE))),  # that part goes by the other way
+        ("a", carried(Place("a-d", 0, NEEDED, 0, WHOLE))),
+        ("a", carried(Place("a-d", 0, NEEDED, 3, WHOLE))),
+        ("a", carried(Place("a-d", 0, NEEDED + 1, 1, WHOLE))),
+        ("a", carried(Place("a-d", 0, NEEDED, 1, WHOLE[:1]))),
+        ("a", carried(Place("a-d", 0, NEEDED, 1, (WHOLE[0], WHOLE[0])))),
+        ("a", carried(Place("b-c", 0, 1, 1, (("a", "b", "c"),)))),
+    ):
+        with pytest.raises(PeerFault):
+            relay.hear(neighbour, message)
+    assert relay.drain() == []
+
+
+def test_words_go_back_along_the_route_and_never_past_its_ends() -> None:
+    place = Place("a-d", 0, NEEDED, 1, WHOLE)
+    joined = Joined(place=place, is_kept=True, next_sequence=1)
+    middle = relay_of("b", VirtualClock())
+    middle.hear("d", joined)
+    assert middle.drain() == [Say("a", joined)]
+    for site, neighbour, message in (("d", "b", joined), ("a", "b", carried(place, hop=0)), ("b", "a", joined)):
+        with pytest.raises(PeerFault):
+            relay_of(site, VirtualClock()).hear(neighbour, message)
