@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from keystrand.core.errors import UnknownKey
 from keystrand.core.limits import Limits
 from keystrand.core.secret import Secret
 from keystrand.testing.handovers import MemoryHandovers
-from keystrand.wire import etsi020 as wire
-from keystrand.wire.etsi020 import Ack, ExtKey, ExtKeys, Parties, ProblemType, Refused, Void
-from keystrand.wire.handover import Answered, Handover, Outgoing, Stage
+from keystrand.testing.interworking import Flight, Kme, key_id_of, sent, url_of
+from keystrand.wire.etsi020 import ExtKey, ExtKeys, Parties
+from keystrand.wire.handover import Answered, Handover, Stage
 from keystrand.wire.interworking import Interworking
 
 PARTIES = Parties("sae-a", ("sae-z",))
@@ -24,84 +22,23 @@ CHAIN = ("o", "c", "w", "t")
 ENDS = ("o", "t")
 
 
-def url_of(name: str) -> str:
-    return f"https://{name}.example/kmapi/v1/ext_keys/ack"
+class Carrying(Kme):
+    """One of the row: what is not for its own SAE goes on."""
 
-
-def key_id_of(number: int) -> str:
-    return f"00000000-0000-4000-8000-{number:012x}"
-
-
-@dataclass
-class Kme:
-    """One of the row: what is in memory, what is on disk, and what SAEs got at the ends."""
-
-    name: str
-    synchronous: bool
-    disk: MemoryHandovers = field(default_factory=MemoryHandovers)
-    released: dict[str, bytes] = field(default_factory=dict)
-    refuses: bool = False
-
-    def __post_init__(self) -> None:
-        place = CHAIN.index(self.name)
-        self.before = CHAIN[place - 1] if place else ""
+    def __init__(self, name: str, *, synchronous: bool) -> None:
+        place = CHAIN.index(name)
         self.after = CHAIN[place + 1] if place + 1 < len(CHAIN) else ""
-        self.start()
+        super().__init__(name, (*CHAIN[max(0, place - 1) : place], *CHAIN[place + 1 : place + 2]), synchronous)
 
-    def start(self) -> None:
-        own = None if self.synchronous else url_of(self.name)
-        callbacks = {name: own for name in (self.before, self.after) if name}
-        self.engine = Interworking(
-            self.disk, callbacks, Limits(peer_retry_s=1), passed=lambda way_out: {**way_out.said, self.name: b"1"}
-        )
+    def engine_of(self, callbacks: Mapping[str, str | None]) -> Interworking:
+        limits = Limits(peer_retry_s=1)
+        return Interworking(self.disk, callbacks, limits, passed=lambda way_out: {**way_out.said, self.name: b"1"})
 
-    def release(self, key_id: str, now_s: float) -> None:
-        try:
-            material = self.engine.release(key_id, now_s=now_s).material.reveal()
-        except UnknownKey:
-            return
-        assert key_id not in self.released, "released twice"
-        self.released[key_id] = material
-
-    def serve(self, sender: str, body: ExtKeys | tuple[Ack, ...] | Void, now_s: float) -> Answered:
-        try:
-            if isinstance(body, tuple):
-                self.engine.acknowledge(sender, wire.parse_acks(wire.print_acks(body)), now_s=now_s)
-                return Answered()
-            if isinstance(body, Void):
-                void = wire.parse_void(wire.print_void(body))
-                return _answer(void.callback_url, self.engine.void_keys(sender, void, now_s=now_s))
-            keys = wire.parse_ext_keys(wire.print_ext_keys(body))
-            return _answer(keys.callback_url, self._take(sender, keys, now_s))
-        except Refused as problem:
-            if problem.status in (408, 503):
-                return Answered(unclear=True)
-            return Answered(refused=wire.parse_problem(problem.status, wire.print_problem(problem)))
-
-    def _take(self, sender: str, keys: ExtKeys, now_s: float) -> tuple[Ack, ...] | None:
-        if self.refuses and all(self.engine.stage(key_id) is None for key_id in keys.key_ids):
-            raise Refused(ProblemType.KEY_ROUTING_ERROR, "no such SAE")
-        new = self.engine.receive_keys(sender, keys, now_s=now_s)
+    def taken(self, new: tuple[str, ...], keys: ExtKeys, now_s: float) -> None:
         if self.after:
             self.engine.carry(new, self.after, keys.optional, now_s=now_s, deadline_s=now_s + 20)
         else:
             self.engine.settle(new, relayed=True, now_s=now_s, said={self.name: b"1"})
-        return self.engine.outcome(keys.key_ids)
-
-
-def _answer(callback_url: str | None, acks: tuple[Ack, ...] | None) -> Answered:
-    if callback_url is not None:
-        return Answered()
-    return Answered(unclear=True) if acks is None else Answered(acks=acks)
-
-
-@dataclass
-class Flight:
-    """A request on its way. waits: its sender still listens for the answer."""
-
-    sender: Kme
-    outgoing: Outgoing
-    waits: bool = True
 
 
 class Row(RuleBasedStateMachine):
@@ -109,7 +46,7 @@ class Row(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.kmes = {name: Kme(name, self.synchronous) for name in CHAIN}
+        self.kmes = {name: Carrying(name, synchronous=self.synchronous) for name in CHAIN}
         self.now_s, self.made = 1000.0, 0
         self.flights: list[Flight] = []
 
@@ -124,16 +61,14 @@ class Row(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0, 1, 3, 30]), name=st.sampled_from(CHAIN))
     def tick(self, seconds: float, name: str) -> None:
         self.now_s += seconds
-        kme = self.kmes[name]
-        self.flights += [Flight(kme, outgoing) for outgoing in kme.engine.due(self.now_s)]
+        self.flights += sent([self.kmes[name]], self.now_s)
 
     @rule(seconds=st.sampled_from([0, 1]), rounds=st.integers(1, 4))
     def quiet(self, seconds: float, rounds: int) -> None:
         """Nothing is lost for a moment: keys come through."""
         self.now_s += seconds
-        for kme in list(self.kmes.values()) * rounds:
-            for outgoing in kme.engine.due(self.now_s):
-                self._serve(Flight(kme, outgoing), answer_arrives=True)
+        for flight in sent(list(self.kmes.values()) * rounds, self.now_s):
+            flight.arrive(self.kmes, self.now_s)
 
     @precondition(lambda self: self.made)
     @rule(data=st.data(), name=st.sampled_from(ENDS))
@@ -162,7 +97,7 @@ class Row(RuleBasedStateMachine):
     @rule(data=st.data(), answer_arrives=st.booleans(), again=st.booleans())
     def arrive(self, data: st.DataObject, answer_arrives: bool, again: bool) -> None:
         flight = self.flights.pop(data.draw(st.integers(0, len(self.flights) - 1)))
-        refused = self._serve(flight, answer_arrives)
+        refused = flight.arrive(self.kmes, self.now_s, answer_arrives=answer_arrives)
         if again and not (refused and answer_arrives):
             self.flights.append(Flight(flight.sender, flight.outgoing, waits=False))
 
@@ -171,16 +106,9 @@ class Row(RuleBasedStateMachine):
     def time_out(self, data: st.DataObject, lost: bool) -> None:
         flight = data.draw(st.sampled_from([flight for flight in self.flights if flight.waits]))
         flight.waits = False
-        flight.sender.engine.answered(flight.outgoing, Answered(unclear=True), now_s=self.now_s)
+        flight.hear(Answered(unclear=True), self.now_s)
         if lost:
             self.flights.remove(flight)
-
-    def _serve(self, flight: Flight, answer_arrives: bool) -> bool:
-        answer = self.kmes[flight.outgoing.peer].serve(flight.sender.name, flight.outgoing.body, self.now_s)
-        if flight.waits:
-            heard = answer if answer_arrives else Answered(unclear=True)
-            flight.sender.engine.answered(flight.outgoing, heard, now_s=self.now_s)
-        return answer.refused is not None
 
     @invariant()
     def I2_I6_never_released_at_one_end_and_void_at_the_other(self) -> None:
@@ -211,16 +139,15 @@ class Row(RuleBasedStateMachine):
         self.flights.clear()
         for _ in range(16):
             self.now_s += 1000
-            for kme in self.kmes.values():
-                for outgoing in kme.engine.due(self.now_s):
-                    self._serve(Flight(kme, outgoing), answer_arrives=True)
+            for flight in sent(self.kmes.values(), self.now_s):
+                flight.arrive(self.kmes, self.now_s)
             self.I2_I6_never_released_at_one_end_and_void_at_the_other()
         for number in range(1, self.made + 1):
             found = [self.kmes[name].engine.stage(key_id_of(number)) for name in ENDS]
             living = [stage in (Stage.READY, Stage.RELEASED) for stage in found]
             assert living[0] == living[1], (number, found)
             assert all(living) or set(found) <= {Stage.VOIDED, None}, (number, found)
-        assert [outgoing for kme in self.kmes.values() for outgoing in kme.engine.due(self.now_s + 1e6)] == []
+        assert list(sent(self.kmes.values(), self.now_s + 1e6)) == []
         for name in ("c", "w"):
             assert not [record for record in self.kmes[name].disk.saved.values() if record.material is not None]
 

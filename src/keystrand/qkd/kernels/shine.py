@@ -34,6 +34,7 @@ from keystrand.qkd.kernels.optics import (
     OVERFLOWS,
     STRAY,
     light_hits,
+    unlit,
 )
 
 LOW = np.uint64(0xFFFFFFFF)
@@ -108,15 +109,9 @@ def shine(
                 hits = 0
             light = after(rng, wait, gate)
         in_time = hits > 0
-        if dark0 == gate:
-            hits |= 1
-            dark0 = after(rng, wait0, gate)
-        if dark1 == gate:
-            hits |= 2
-            dark1 = after(rng, wait1, gate)
-        if state[AFTER_GATE] == gate:
-            hits |= 1 << state[AFTER_DETECTOR]
-            state[AFTER_GATE] = FAR
+        hits |= unlit(gate, dark0, dark1, False, state)
+        dark0 = after(rng, wait0, gate) if dark0 == gate else dark0
+        dark1 = after(rng, wait1, gate) if dark1 == gate else dark1
         if hits == 0:
             continue
         bit = (1 if rng.random() < 0.5 else 0) if hits == 3 else hits - 1
