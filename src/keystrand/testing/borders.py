@@ -1,7 +1,7 @@
 """Operators' KMEs in one thread: requests between them are lost, doubled and overtaken, any of them crashes, one may lie.
 
-Each KME serves one SAE, `sae-NAME`. A plan lists routes; the KMEs on one carry keys of the SAEs at its ends, by ETSI GS QKD
-020, and name them in their tables; nobody else does.
+Each KME serves one SAE, `sae-NAME`, and a `bystander` that shares keys with nobody. A plan lists routes; the KMEs on one
+carry keys of the SAEs at its ends, by ETSI GS QKD 020, and name them in their tables; nobody else does.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Kme:
             kme_id=f"kme-{self.name}",
             peer_kme_ids={},
             links=(),
-            policy=Policy.of((), {self.sae: self.name}),
+            policy=Policy.of((), {self.sae: self.name, "bystander": self.name}),
             limits=LIMITS,
             store=self.store,
             audit_trail=AuditLog(self.store, self.world.clock, self.name),
@@ -155,10 +155,12 @@ class Kme:
     def stage(self, key_id: str) -> Stage | None:
         return self.kme.interdomain.handovers.stage(key_id)
 
+    def records(self) -> list[dict[str, Any]]:
+        """Of the audit log."""
+        return [json.loads(record) for _, record, _ in self.store.audit_rows(0, 2**31)]
+
     def told(self, kind: str) -> list[dict[str, Any]]:
-        """Records of the audit log."""
-        found = [json.loads(record) for _, record, _ in self.store.audit_rows(0, 2**31)]
-        return [row for row in found if row["kind"] == kind]
+        return [row for row in self.records() if row["kind"] == kind]
 
     def knows(self, bits: bytes) -> bool:
         """Whether it has these bits, on its disk."""
@@ -192,14 +194,14 @@ class World:
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)  # noqa: S311
         self.transactions = count()
-        self.tickets, self._asked, self._answered = count(), dict[object, tuple[str, str]](), Counter[object]()
+        self.tickets, self._asked, self.answered = count(), dict[object, tuple[str, str]](), Counter[object]()
         seeds = {name: SeededEntropy(f"{self.seed}/sign/{name}").bytes(32) for name in self.plan.names}
         self.signers = {name: Signer(f"keystrand/{name}", seed) for name, seed in seeds.items()}
         self.kmes = {name: Kme(self, name) for name in self.plan.names}
 
     def answer(self, name: str, effect: Reply | Refuse) -> None:
-        self._answered[effect.ticket] += 1
-        assert self._answered[effect.ticket] == 1, "I1: one ticket, one answer"
+        self.answered[effect.ticket] += 1
+        assert self.answered[effect.ticket] == 1, "I1: one ticket, one answer"
         if isinstance(effect, Refuse):
             self.refused.append(str(effect.error))
         for key in effect.keys if isinstance(effect, Reply) else []:
