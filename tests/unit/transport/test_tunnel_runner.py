@@ -95,7 +95,7 @@ async def test_without_keys_traffic_stops_in_time_and_comes_back(tmp_path: Path)
         await pair.until(lambda p: not air.passes())
         assert asyncio.get_running_loop().time() - began_s < 2.5
         await pair.until(lambda p: len(air.blocked) == 2)
-        assert pair.runners["initiator"].status()["state"] == "blocked"
+        await pair.until(lambda p: p.runners["initiator"].status()["state"] == "blocked")
         source.empty = False
         await pair.until(lambda p: air.passes())
         await pair.until(lambda p: p.runners["initiator"].status()["state"] == "up")
