@@ -40,6 +40,12 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")(function)
 
 
+def require_free(target: Path, *, hint: str) -> None:
+    """Raises BadRequest where something has that name: what is there may be the only copy."""
+    if target.exists():
+        raise BadRequest(f"{target} exists already", hint=hint)
+
+
 def site_of(config_file: Path) -> SiteConfig:
     from keystrand.config.load import load_site
 

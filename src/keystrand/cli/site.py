@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keystrand.cli.options import FILE, FOLDER, config_option, site_of
+from keystrand.cli.options import FILE, FOLDER, config_option, require_free, site_of
 from keystrand.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def move(target: Path, config_file: Path, passphrase_file: Path | None) -> None:
     """
     from keystrand.node.backup import move as move_site
 
+    require_free(target, hint="name a new file")
     manifest = move_site(site_of(config_file), config_file, target, passphrase_file)
     say(f"{manifest.site} does not start here any more; to undo that, restore {target} here")
     click.echo(target)

@@ -255,6 +255,6 @@ def _reach(config: NetworkConfig, name: str, entry: LinkEntry) -> Iterator[Fault
         yield Fault(where, f"asks for {entry.paths} routes that share no site, and {len(found)} can be had", hint)
     gaps = {site: missing for site in atlas.permitted(link, STATED) if (missing := atlas.sites[site].missing(STATED))}
     if gaps and not entry.accept_undocumented:
-        site, missing = min(gaps.items())
-        hint = f"document [sites.{site}], forbid it, or write accept_undocumented = true and see it in every statement"
-        yield Fault(where, f"may go over {site}, of which nobody has stated: {', '.join(missing)}", hint)
+        told = "; ".join(f"{site} lacks {', '.join(missing)}" for site, missing in sorted(gaps.items()))
+        hint = "document these sites, forbid them, or write accept_undocumented = true and see it in every statement"
+        yield Fault(where, f"may go over sites that are not documented: {told}", hint)

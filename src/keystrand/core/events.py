@@ -6,13 +6,29 @@ that a misspelt one fails at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Protocol
 
 Scalar = str | int | float | bool
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """What rises, in few words: `3-17, 20`."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        begins = not found or number > found[-1][1] + 1
+        found[len(found) if begins else -1 :] = [(number if begins else found[-1][0], number)]
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+
+
+def spanned(text: str) -> Iterator[int]:
+    """The numbers that `spans` named."""
+    for part in text.split(", ") if text else ():
+        first, _, last = part.partition("-")
+        yield from range(int(first), int(last or first) + 1)
 
 
 class Severity(StrEnum):
@@ -40,7 +56,7 @@ KINDS: Final = MappingProxyType(
         "block.ingested": _I,
         "block.refused": _W,
         "block.confirmed": _D,
-        "block.quarantined": _A,
+        "block.quarantined": _A,  # link, blocks, sequences (as core.events.spans), reason
         "block.lent": _D,
         "block.expired": _N,
         # keys

@@ -94,18 +94,18 @@ class RootKey:
 
     @classmethod
     def from_passphrase_file(
-        cls, path: str | Path, salt_file: str | Path, *, stretch: Stretch | None = None
+        cls, path: str | Path, salt_file: str | Path, *, stretch: Stretch | None = None, sealed: str = "the store"
     ) -> RootKey:
         """Stretch the passphrase in `path`. Salt and parameters are read from `salt_file`, which is made on first use.
 
-        stretch: the parameters to write into a new salt file; an existing one keeps its own. Raises ConfigError where the
-        passphrase file is missing, short or readable by others, or the passphrase is not the one that the store began with.
+        stretch: the parameters to write into a new salt file; an existing one keeps its own. sealed: with it, for words. Raises
+        ConfigError where the passphrase file is missing, short or readable by others, or is another than the salt was made for.
         """
         passphrase = _read_passphrase(Path(path))
         salt_path = Path(salt_file)
         if not salt_path.exists():
             _write_salt(salt_path, passphrase, stretch or Stretch())
-        return _derive_checked(passphrase, salt_path, Path(path))
+        return _derive_checked(passphrase, salt_path, Path(path), sealed)
 
     @classmethod
     def fits(cls, path: Path, salt_file: Path) -> bool:
@@ -213,7 +213,7 @@ def _root(passphrase: bytes, salt: bytes, stretch: Stretch) -> Secret:
     return Secret(HKDF(hashes.SHA256(), KEY_BYTES, salt, LABELS["store/root"]).derive(stretched))
 
 
-def _derive_checked(passphrase: bytes, salt_path: Path, path: Path) -> RootKey:
+def _derive_checked(passphrase: bytes, salt_path: Path, path: Path, sealed: str = "the store") -> RootKey:
     try:
         body = json.loads(salt_path.read_text())
         stretch = Stretch(iterations=body["iterations"], lanes=body["lanes"], memory_kib=body["memory_kib"])
@@ -226,7 +226,7 @@ def _derive_checked(passphrase: bytes, salt_path: Path, path: Path) -> RootKey:
             f"not a salt file: {type(error).__name__}", path=str(salt_path), hint="restore it from your backup"
         ) from None
     if not hmac.compare_digest(root.check_value(), check):
-        raise ConfigError("this is not the passphrase that the store was made with", path=str(path))
+        raise ConfigError(f"this is not the passphrase that {sealed} was sealed with", path=str(path))
     return root
 
 

@@ -196,7 +196,7 @@ class Lifecycle:
         given_up = self.reservations.give_up_where(self._meant(scope), reason) if burns else 0
         doubtful = self._doubtful(scope) if _casts_doubt(change, scope, after) else {}
         for link, sequences in doubtful.items():
-            self._quarantine_blocks(link.name, sequences, reason)
+            self.pool.quarantine(link.name, sequences, reason)
             self._tell_quarantine(link.peer, link.name, sequences, actor, reason)
         moved = self.register.move(records, change, actor, reason)
         for record in moved:
@@ -274,10 +274,6 @@ class Lifecycle:
         origins = [known.get(number) or Origin(name, number, scope.source or "", at) for number, at in came.items()]
         return sorted(origin.sequence for origin in origins if scope.covers_block(origin, link.peer))
 
-    def _quarantine_blocks(self, link: str, sequences: Iterable[int], reason: str) -> None:
-        for sequence in sequences:
-            self.pool.quarantine(link, sequence, reason)
-
     def _tell_quarantine(self, peer: str, link: str, sequences: list[int], actor: str, reason: str) -> None:
         for at in range(0, len(sequences), KEYS_PER_NOTICE_MAX):
             part = tuple(sequences[at : at + KEYS_PER_NOTICE_MAX])
@@ -327,7 +323,7 @@ class Lifecycle:
         self.reservations.give_up_where(
             lambda _, asked: asked.link == message.link and not doubtful.isdisjoint(_sequences(asked)), reason
         )
-        self._quarantine_blocks(message.link, sequences, reason)
+        self.pool.quarantine(message.link, sequences, reason)
         self.site.send(peer, Heard(notice_id=message.notice_id))
 
     # use and time --------------------------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from keystrand.core.errors import BadRequest, KeyUnavailable, PeerFault
+from keystrand.core.events import spans
 from keystrand.core.key import Block, Segment
 from keystrand.core.labels import LABELS
 from keystrand.core.pool import Account, BlockState, DeviceBlock, PoolBlock
@@ -145,7 +146,7 @@ class Pool:
             verdict = "gone"  # our end will never have it
         elif known.length_bits != message.length_bits or not hmac.compare_digest(known.digest, message.digest):
             verdict = "mismatch"
-            self.quarantine(message.link, message.sequence, "mismatch")
+            self.quarantine(message.link, (message.sequence,), "mismatch")
         elif self.site.store.blocks(link=message.link, sequence=message.sequence):
             verdict = "match"
             self.confirm(message.link, message.sequence)
@@ -159,7 +160,7 @@ class Pool:
         if message.verdict == "match":
             self.confirm(message.link, message.sequence)
         elif message.verdict == "mismatch":
-            self.quarantine(message.link, message.sequence, "mismatch")
+            self.quarantine(message.link, (message.sequence,), "mismatch")
         elif message.verdict == "gone":
             for block in self.site.store.blocks(link=message.link, sequence=message.sequence):
                 if block.state is BlockState.PENDING:
@@ -177,13 +178,22 @@ class Pool:
             self.site.record("block.confirmed", link=link, sequence=sequence, blocks=len(pending))
             self.site.emit("block.confirmed", link=link, sequence=sequence)
 
-    def quarantine(self, link: str, sequence: int, reason: str) -> None:
-        """Destroy what is left of a device block that is not trusted. Its bits stay in the quarantined account."""
+    def quarantine(self, link: str, sequences: Iterable[int], reason: str) -> None:
+        """Destroy what is left of device blocks that are not trusted. Their bits stay in the quarantined account.
+
+        Each has a record in the log; people are told once of all of them.
+        """
+        gone = [sequence for sequence in sequences if self._destroy(link, sequence)]
+        for sequence in gone:
+            self.site.record("block.quarantined", link=link, sequence=sequence, reason=reason)
+        if gone:
+            self.site.emit("block.quarantined", link=link, blocks=len(gone), sequences=spans(gone), reason=reason)
+
+    def _destroy(self, link: str, sequence: int) -> bool:
         left = self.site.store.blocks(link=link, sequence=sequence)
         for block in left:
             self.discard(block, Account.QUARANTINED)
-        if left:
-            self.site.note("block.quarantined", link=link, sequence=sequence, reason=reason)
+        return bool(left)
 
     def discard(self, block: PoolBlock, target: Account) -> None:
         """Drop a pool block; its free bits move to `target`."""

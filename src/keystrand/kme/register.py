@@ -142,18 +142,15 @@ class Register:
 
         for (_, is_there), same in groupby(sorted(aims, key=order), key=order):
             together = list(same)
+            # what is there already was only marked: the peer knows that it was compromised before its end
+            kind = "key.compromised" if is_there and compromised else KIND[together[0][1]]
+            self.site.emit(kind, keys=len(together), actor=actor, reason=reason)
             for at in range(0, len(together), KEYS_PER_NOTICE_MAX):
                 part = together[at : at + KEYS_PER_NOTICE_MAX]
-                # what is there already was only marked: the peer knows that it was compromised before its end
-                kind = "key.compromised" if is_there and compromised else KIND[part[0][1]]
-                number = self._record(kind, [record for record, _, _ in part], actor, reason, told_by)
+                ids = [record.key_id for record, _, _ in part]
+                number = self.site.record(kind, key_ids=ids, actor=actor, reason=reason, told_by=told_by)
                 moved += [self._put(*aim, actor, reason, number, compromised) for aim in part]
         return moved
-
-    def _record(self, kind: str, records: Sequence[KeyRecord], actor: str, reason: str, told_by: str) -> int:
-        ids = [record.key_id for record in records]
-        self.site.emit(kind, keys=len(ids), actor=actor, reason=reason)
-        return self.site.record(kind, key_ids=ids, actor=actor, reason=reason, told_by=told_by)
 
     def _put(
         self, record: KeyRecord, state: State, turns: Turns, actor: str, reason: str, number: int, compromised: bool

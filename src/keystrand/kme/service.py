@@ -134,8 +134,7 @@ class Kme:
         burn_waiting(self.site, self.register)
 
     def _quarantine_link(self, link: str, reason: str) -> None:
-        for sequence in sorted({block.sequence for block in self.site.store.blocks(link=link)}):
-            self.pool.quarantine(link, sequence, reason)
+        self.pool.quarantine(link, sorted({block.sequence for block in self.site.store.blocks(link=link)}), reason)
 
     # the module ----------------------------------------------------------------------------------------------------
 

@@ -144,7 +144,7 @@ class NetworkLab:
             if name not in entry.ends:
                 continue
             apps = [app_of(link, end) for end in entry.ends]
-            pki.issue(self.folder / name / "pki", kind="sae", name=app_of(link, name), hosts=("localhost",))
+            pki.issue(self.folder / name / "pki", kind="sae", name=app_of(link, name), hosts=pki.OWN_MACHINE)
             for app, end in zip(apps, entry.ends, strict=True):
                 text += f'\n[saes."{app}"]\nsite = "{end}"\n'
             for one, other in (apps, apps[::-1]):

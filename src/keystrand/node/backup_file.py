@@ -186,4 +186,4 @@ def _root(header: Header, passphrase_file: Path) -> RootKey:
     with tempfile.TemporaryDirectory() as folder:
         salt_file = Path(folder) / "salt"
         salt_file.write_text(header.salt)
-        return RootKey.from_passphrase_file(passphrase_file, salt_file)
+        return RootKey.from_passphrase_file(passphrase_file, salt_file, sealed="the backup")

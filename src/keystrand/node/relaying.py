@@ -15,7 +15,7 @@ from keystrand.config.relay import PREFIX, neighbours, relay_sae
 from keystrand.config.schema import SiteConfig
 from keystrand.core.clock import Clock, SystemEntropy
 from keystrand.core.errors import KeystrandError, PeerFault
-from keystrand.core.events import Event, Scalar, Sink
+from keystrand.core.events import Event, Scalar, Sink, spanned
 from keystrand.core.key import Block, Key, Provenance
 from keystrand.core.labels import LABELS
 from keystrand.core.pool import Account
@@ -220,10 +220,12 @@ class Relaying:
         word = "running" if is_fine else "starting"
         state.report = LinkReport(state=word, skr_bps=sum(bits for _, bits in flow) / RATE_WINDOW_S, detail="relayed")
 
-    def spoilt(self, link: str, sequence: int) -> None:
-        """The two ends of a relayed link got different bits for this block."""
+    def spoilt(self, event: Event) -> None:
+        """The two ends of a relayed link got different bits for these blocks."""
+        link = str(event.fields["link"])
         if link in self.links:
-            self.relay.spoilt(link, sequence)
+            for sequence in spanned(str(event.fields["sequences"])):
+                self.relay.spoilt(link, sequence)
 
     def emit(self, event: Event, /) -> None:
         """Satisfies core.events.Sink: counts what applications take from the pools of our hops."""

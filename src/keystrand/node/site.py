@@ -244,7 +244,7 @@ class SiteNode:
             elif isinstance(effect, Emit):
                 self.sink.emit(effect.event)
                 if self.relaying is not None and effect.event.kind == "block.quarantined":
-                    self.relaying.spoilt(str(effect.event.fields["link"]), int(effect.event.fields["sequence"]))
+                    self.relaying.spoilt(effect.event)
 
     def _store_failed(self, error: KeystrandError) -> None:
         self.sink.emit(Event("store.failed", self.clock.now_s(), {"reason": str(error)}))

@@ -44,14 +44,17 @@ def _alarm(name: str, about: str, text: str) -> Alarm:
     return Alarm(CALLS[name].severity, name, about, text)
 
 
-# Warnings that the key service says once, when their condition begins: whom they are about, and in which words.
-_WARNINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+# Warnings that the key service says once, when their condition begins.
+_WARNINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "pool.low": ("link", "the pool ran low: few keys are left of our own"),
-        "strand.missing": ("peer", "no ML-KEM strand with this peer: no hybrid key can be made"),
-        "draw.abnormal": ("sae", "asks for many key IDs that it has no copy of, as if it guessed"),
+        "pool.low": "the pool ran low: few keys are left of our own",
+        "strand.missing": "no ML-KEM strand with this peer: no hybrid key can be made",
+        "draw.abnormal": "asks for many key IDs that it has no copy of, as if it guessed",
     }
 )
+
+# Whom an event is about: the first of these fields that it has.
+_SUBJECTS: Final = ("link", "tunnel", "relay", "neighbour", "peer", "sae", "site", "sink")
 
 
 # Said by `tunnel_alarms` for as long as it lasts; the event would say it a second time, and for ten minutes more.
@@ -78,19 +81,21 @@ def alarms_of(gauges: Gauges | None, gauges_at_s: float, alarming: Iterable[Even
 
 
 def _recent(alarming: Iterable[Event], now_s: float) -> Iterator[Alarm]:
-    """The latest of each kind (and, for a warning, of whom it is about), for ten minutes."""
+    """The latest of each kind and of whom it is about, for ten minutes."""
     latest = {(event.kind, _about(event)): event for event in alarming if now_s - event.at_s <= ALERT_SHOWN_S}
-    for (kind, about), event in latest.items():
-        ago_s = max(0, round(now_s - event.at_s))
+    for (kind, (subject, about)), event in latest.items():
+        at = datetime.fromtimestamp(event.at_s, UTC).strftime("%H:%M:%S UTC")
         if kind in _WARNINGS:
-            yield _alarm(kind, about, f"{_WARNINGS[kind][1]} ({ago_s} s ago)")
+            yield _alarm(kind, about, f"{_WARNINGS[kind]} (since {at})")
         else:
-            detail = " ".join(f"{name}={value}" for name, value in event.fields.items())
-            yield _alarm(kind, about, f"{kind} {ago_s} s ago: {detail or 'no detail'}")
+            detail = [f"{name} {value}" for name, value in event.fields.items() if name != subject and value != ""]
+            yield _alarm(kind, about, "; ".join([f"{CALLS[kind].says} ({kind}, {at})", *detail]))
 
 
-def _about(event: Event) -> str:
-    return str(event.fields.get(_WARNINGS[event.kind][0], "")) if event.kind in _WARNINGS else "event"
+def _about(event: Event) -> tuple[str, str]:
+    """Of which field, and what stands there."""
+    found = ((name, str(event.fields[name])) for name in _SUBJECTS if event.fields.get(name))
+    return next(found, ("", "site"))
 
 
 def _is_over(event: Event, gauges: Gauges) -> bool:

@@ -47,9 +47,11 @@ class SiteFacts:
 
     def missing(self, today: date) -> tuple[str, ...]:
         """What is not documented, or is so no more."""
-        gaps = [name for name in ("owner", "facility", "jurisdiction", "signed_off_by") if not getattr(self, name)]
+        gaps = [name for name in ("owner", "facility", "jurisdiction") if not getattr(self, name)]
+        if not self.signed_off_by:
+            gaps.append("sign-off")
         if not any(proof.expires is None or proof.expires >= today for proof in self.evidence):
-            gaps.append("evidence")
+            gaps.append("evidence (expired)" if self.evidence else "evidence")
         if self.expires is not None and self.expires < today:
             gaps.append("sign-off (expired)")
         return tuple(gaps)

@@ -39,7 +39,7 @@ class Documents:
             missing = facts.missing(today)
             if facts.lapses_within(today, DUE_DAYS):
                 yield "relay.documents_due", {"site": name, "days": DUE_DAYS}
-            elif missing and name not in self._lapsed:
+            elif missing and name not in self._lapsed and not facts.missing(STATED):
                 self._lapsed.add(name)
                 closed = [link.name for link in links if not link.terms.accept_undocumented]
                 yield (

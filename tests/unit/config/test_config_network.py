@@ -63,7 +63,7 @@ def test_a_document_that_lapsed_is_told_and_lets_sites_start(tmp_path: Path, cap
         (("[links.a-c]\n", "[links.a-c]\npaths = 2\n"), 9, "2 routes that share no site, and 1"),
         (("[links.a-c]\n", "[links.a-c]\npaths = 1\nneeded = 2\n"), 11, "2 of 1 parts"),
         (("[links.a-c]\n", '[links.a-c]\nforbidden_sites = ["b"]\n'), 9, "and 0 can be had"),
-        (("accept_undocumented = true\n", ""), 9, "nobody has stated: owner, facility"),
+        (("accept_undocumented = true\n", ""), 9, "not documented: b lacks owner, facility"),
         (('ends = ["a", "c"]\n', 'ends = ["a", "b"]\n'), 10, "are neighbours"),
         (("[sites.a]\n", '[sites.a]\njurisdiction = "Swiss"\n'), 3, "country code"),
         (("[sites.a]\n", '[sites.a]\naudit_key = "x"\n'), 3, "not an Ed25519"),

@@ -7,11 +7,13 @@ import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import keystrand
 from keystrand.core import errors
 from keystrand.core.clock import SystemEntropy, new_key_ids, new_uuid
-from keystrand.core.events import KINDS, Event, Severity
+from keystrand.core.events import KINDS, Event, Severity, spanned, spans
 from keystrand.core.labels import LABELS
 from keystrand.testing.clock import SeededEntropy
 
@@ -97,3 +99,13 @@ def test_key_ids_are_uuids_of_version_7_in_the_order_of_their_making() -> None:
     assert [one.int >> 80 for one in read] == [1_700_000_000_000 + at // 5 for at in range(200)]
     assert len({one.int % 2**62 for one in read}) == 200
     assert all({bits >> place & 1 for bits in {one.int % 2**62 for one in read}} == {0, 1} for place in range(62))
+
+
+def test_numbers_in_a_row_are_told_as_spans() -> None:
+    assert spans([20, 3, 5, 4, 4]) == "3-5, 20"
+    assert spans([]) == ""
+
+
+@given(st.sets(st.integers(0, 40)))
+def test_spans_name_every_number_once(numbers: set[int]) -> None:
+    assert list(spanned(spans(numbers))) == sorted(numbers)

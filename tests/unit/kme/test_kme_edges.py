@@ -59,7 +59,7 @@ def half_confirmed(pair: Pair) -> None:
 
 def test_a_block_that_we_destroyed_is_said_to_be_gone(bare: Pair) -> None:
     half_confirmed(bare)
-    bare.alpha.run(lambda kme: kme.pool.quarantine("link", 0, "test"))
+    bare.alpha.run(lambda kme: kme.pool.quarantine("link", (0,), "test"))
     bare.lose = lambda message: False
     bare.advance(2)
     assert Known(link="link", sequence=0, verdict="gone") in [message for _, message in bare.sent]

@@ -285,6 +285,9 @@ def test_I6_a_compromised_link_or_module_takes_keys_and_blocks_at_both_ends(pair
     for side in pair.sides.values():
         assert side.store.blocks() == []
         assert side.ledger(Account.AVAILABLE) == 0
+        (alert,) = side.events("block.quarantined")
+        assert (alert.fields["blocks"], alert.fields["sequences"]) == (2, "0-1"), "people are told once"
+        assert [record["sequence"] for record in side.records("block.quarantined")] == [0, 1], "the log has each"
     with pytest.raises(KeystrandError):
         pair.draw("a1", "b1")
     pair.fill(2)

@@ -141,6 +141,19 @@ def test_figures_that_stop_coming_raise_an_alarm() -> None:
     assert feed.age_s == 60
 
 
+def test_alerts_of_one_kind_about_two_sites_are_two() -> None:
+    """Three relays whose documents lapsed are three calls to make, and each says what it is in words."""
+    lapsed = [
+        Event("relay.documents_lapsed", 1.0, {"site": site, "missing": "evidence (expired)", "closed": ""})
+        for site in ("b", "c")
+    ]
+    found = alarms_of(None, 0.0, [*lapsed, *lapsed], 2.0)
+    assert [alarm.about for alarm in found] == ["b", "c"]
+    assert found[0].text == (
+        "a relay site is documented no more (relay.documents_lapsed, 00:00:01 UTC); missing evidence (expired)"
+    )
+
+
 @pytest.mark.proves("R090")
 @pytest.mark.parametrize(
     ("gauges", "name"),

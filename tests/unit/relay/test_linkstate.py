@@ -111,6 +111,12 @@ def test_lapsing_is_told_ahead_every_day_and_then_once() -> None:
     assert list(documents.look(EPOCH_S + 2 * DAY_S)) == []
 
 
+def test_what_was_never_documented_does_not_lapse() -> None:
+    """It stands in every statement; nobody is called at night because a file is as it always was."""
+    never = SiteFacts(name="c", owner="o")
+    assert list(Documents("a", square(c=never)).look(EPOCH_S)) == []
+
+
 def test_a_meter_reads_the_rate_of_its_window() -> None:
     meter = Meter(window_s=10.0)
     assert meter.read(0.0, 500) == 0.0

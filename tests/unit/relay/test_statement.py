@@ -50,7 +50,7 @@ def test_with_one_route_the_relay_is_named_as_one_who_sees_everything() -> None:
 def test_what_nobody_stated_is_said() -> None:
     gap = replace(facts("c", ""), evidence=(replace(PROOF, expires=date(2029, 6, 1)),))
     *_, relayed = trust_of(atlas(2, c=gap), TODAY)
-    assert relayed.gaps == {"c": ("owner", "evidence")}
+    assert relayed.gaps == {"c": ("owner", "evidence (expired)")}
     page = markdown(document(atlas(2, c=gap), "lab", TODAY))
     assert UNDOCUMENTED.capitalize() in page
 

@@ -44,7 +44,7 @@ const SAYINGS = {
   "link.degraded": (f) => `Link ${f.link ?? ""} is worse than usual: ${f.cause ?? "unknown"}`,
   "link.normal": (f) => `Link ${f.link ?? ""} is as usual again`,
   "block.refused": () => "A delivered block was refused",
-  "block.quarantined": () => "A block is quarantined: the two ends differ",
+  "block.quarantined": (f) => `${f.blocks === 1 ? "A block" : `${count(f.blocks ?? 0)} blocks`} of link ${f.link} quarantined: ${f.reason === "mismatch" ? "the two ends differ" : f.reason}`,
   "block.expired": () => "Unused bits were destroyed at the end of their life",
   "key.refused": (f) => `A key was refused to ${f.sae}`,
   "key.burnt": (f) => `${bits(f.bits ?? 0)} of link ${f.link} burnt`,

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from keystrand.core.errors import KeystrandError
+from keystrand.core.events import spanned
 from keystrand.core.key import Block, Key, Provenance
 from keystrand.core.limits import Limits
 from keystrand.core.policy import Policy, Rule
@@ -247,7 +248,8 @@ class Network:
         if event.kind == "block.confirmed" and link in self.atlas.links and self.atlas.links[link].origin == site:
             self.tally.blocks[link] = self.tally.blocks.get(link, 0) + 1
         elif event.kind == "block.quarantined" and relay is not None and link in relay.supplies:
-            relay.spoilt(link, int(event.fields["sequence"]))
+            for sequence in spanned(str(event.fields["sequences"])):
+                relay.spoilt(link, sequence)
 
     def hear(self, sender: str, receiver: str, frame: bytes) -> None:
         for message in wire.decode(frame):
