@@ -7,7 +7,7 @@ the time that a message may take to come, and the time that an answer may take t
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -15,13 +15,13 @@ from typing import cast
 from keystrand.api.kmip import ManagedObjects
 from keystrand.api.kmip_operations import Responder
 from keystrand.core.clock import Clock, SystemClock
-from keystrand.core.errors import ConfigError, KeystrandError, PeerFault
+from keystrand.core.errors import ConfigError, PeerFault
 from keystrand.core.events import Sink
 from keystrand.core.identity import Identity
 from keystrand.core.limits import Limits
+from keystrand.net.gate import Gate
 from keystrand.net.tls import TlsContexts, TlsPeer
-from keystrand.net.tls_engine import TlsEngine
-from keystrand.net.tls_transport import TlsTransport
+from keystrand.net.tls_transport import TlsTransport, accepting
 from keystrand.wire.kmip_names import Tag
 from keystrand.wire.kmip_ttlv import CAPS, Caps, MessageParser
 
@@ -114,7 +114,6 @@ class _Connection(asyncio.Protocol):
         self._limit(None)
         self._finish()
         self._can_write.set()
-        self._server.forget(self)
 
     def pause_writing(self) -> None:
         self._can_write.clear()
@@ -156,8 +155,9 @@ class KmipServer:
         self._allow = allow
         self._limits = limits
         self._kmip = kmip_limits
-        self._open: set[_Connection] = set()
-        self._callers: Counter[Identity] = Counter()
+        self._gate = Gate(
+            connections_max=kmip_limits.connections_max, per_holder_max=kmip_limits.connections_per_caller_max
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -169,7 +169,7 @@ class KmipServer:
     @property
     def connections(self) -> int:
         """Connections now, those in a handshake included."""
-        return len(self._open)
+        return len(self._gate)
 
     async def listen(self, host: str, port: int) -> None:
         try:
@@ -182,50 +182,25 @@ class KmipServer:
         """Stop listening, end what is open, and wait for it."""
         assert self._server is not None
         self._server.close()
-        for connection in list(self._open):
-            connection.abort()
+        self._gate.cut_all()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0)  # let the transports tell their protocols
 
     def welcome(self, connection: _Connection) -> None:
-        """Serve a connection whose client is known, unless it has no business here or has too many already."""
+        """Serve a connection whose client is known, unless it has no business here."""
         peer = connection.peer
         if not self._allow(peer):
-            self._turn_away(connection, f"{peer.identity} has no business here")
-        elif self._callers[peer.identity] >= self._kmip.connections_per_caller_max:
-            self._turn_away(connection, f"{peer.identity} has too many connections")
-        else:
-            self._callers[peer.identity] += 1
-            task = asyncio.get_running_loop().create_task(self._serve(connection))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    def forget(self, connection: _Connection) -> None:
-        self._open.discard(connection)
-
-    def _turn_away(self, connection: _Connection, reason: str) -> None:
-        self._contexts.emit("tls.refused", reason=reason)
-        connection.abort()
+            self._contexts.emit("tls.refused", reason=f"{peer.identity} has no business here")
+            connection.abort()
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _accept(self) -> asyncio.BaseProtocol:
-        if len(self._open) >= self._kmip.connections_max:
-            return _Refusal()
-        connection = _Connection(self, self._kmip)
-        self._open.add(connection)
-
-        def refused(problem: KeystrandError) -> None:
-            self._open.discard(connection)
-            self._contexts.emit("tls.refused", reason=str(problem))
-
-        engine = TlsEngine(
-            self._contexts.server_connection(),
-            self._contexts.accepted,
-            handshake_bytes_max=self._limits.tls_handshake_bytes_max,
-        )
-        timeout_s = self._limits.tls_handshake_timeout_s
-        return TlsTransport(engine, connection, handshake_timeout_s=timeout_s, refused=refused)
+        return accepting(self._contexts, self._limits, _Connection(self, self._kmip), self._gate)
 
     async def _serve(self, connection: _Connection) -> None:
         caller = connection.peer.identity
@@ -235,9 +210,6 @@ class KmipServer:
             connection.abort()
         finally:
             connection.close()
-            self._callers[caller] -= 1
-            if not self._callers[caller]:
-                del self._callers[caller]
 
     async def _talk(self, connection: _Connection, caller: Identity) -> None:
         while (message := await connection.read()) is not None:
@@ -248,13 +220,6 @@ class KmipServer:
                 return
         if connection.fault is not None:
             await connection.write(self._responder.refuse(str(connection.fault)).wire)
-
-
-class _Refusal(asyncio.Protocol):
-    """What a connection over the limit gets: nothing. Cheaper than a handshake, which is the point."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).abort()
 
 
 def is_sae(peer: TlsPeer) -> bool:

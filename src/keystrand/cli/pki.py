@@ -41,7 +41,10 @@ def issue(kind: Kind, name: str, config_file: Path, hosts: tuple[str, ...], days
 @click.argument("certificate", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @config_option
 def revoke(certificate: Path, config_file: Path) -> None:
-    """Revoke a certificate; prints the path of the revocation list. New connections are refused at once."""
+    """Revoke a certificate; prints the path of the revocation list.
+
+    New connections are refused at once, open ones end within seconds.
+    """
     from keystrand.crypto import pki
 
     config = site_of(config_file)

@@ -40,6 +40,7 @@ class Limits:
     checkpoint_s: float = 30.0
     http_body_bytes_max: int = 65_536
     http_connections_max: int = 2048
+    http_connections_per_holder_max: int = 512
     tls_handshake_timeout_s: float = 10.0
     tls_handshake_bytes_max: int = 131_072
     http_idle_timeout_s: float = 75.0

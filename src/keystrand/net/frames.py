@@ -11,11 +11,13 @@ from typing import Final, cast
 
 from keystrand.core.errors import ConfigError, KeystrandError, PeerFault, PeerUnavailable, Unavailable
 from keystrand.core.limits import Limits
+from keystrand.net.gate import Gate
 from keystrand.net.tls import ServerSide, TlsContexts, TlsPeer
-from keystrand.net.tls_transport import CLOSE_GRACE_S, PEER, TlsTransport, accepting, connect_tls
+from keystrand.net.tls_transport import CLOSE_GRACE_S, PEER, accepting, connect_tls
 
 HEADER_BYTES: Final = 4
 BUFFERED_BYTES_MAX: Final = 1 << 20  # beyond one frame: reading pauses when whole frames of this size wait
+HANDSHAKES_MAX: Final = 128  # at a time, beyond the connections that a server has
 _PARTS_MAX: Final = 1024  # a frame that comes byte by byte must not cost an object for each
 _FRAME_COST_BYTES: Final = 128  # so that a flood of empty frames counts, too
 
@@ -232,6 +234,11 @@ class FrameServer:
         assert self._server is not None
         return int(self._server.sockets[0].getsockname()[1])
 
+    def gate(self) -> Gate:
+        """Nobody but a few at a time in a handshake, and three quarters of the places at most for one holder."""
+        share = max(1, 3 * self._connections_max // 4)
+        return Gate(connections_max=self._connections_max + HANDSHAKES_MAX, per_holder_max=share)
+
     async def close(self) -> None:
         """Stop listening, cancel the handlers, and wait for them."""
         assert self._server is not None
@@ -315,8 +322,10 @@ async def serve_streams(
         contexts.emit("tls.refused", reason=reason, address=stream.address)
         stream.abort()
 
-    def factory() -> TlsTransport:
-        return accepting(contexts, limits, made(admit))
+    gate = server.gate()
+
+    def factory() -> asyncio.BaseProtocol:
+        return accepting(contexts, limits, made(admit), gate)
 
     await server.listen(*listen, factory)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import weakref
 from collections.abc import Callable, Sized
 from typing import Any, Final, cast
 
@@ -20,9 +19,10 @@ from uvicorn.server import ServerState
 
 from keystrand.core.errors import ConfigError
 from keystrand.core.limits import Limits
+from keystrand.net.gate import Gate
 from keystrand.net.http_whole import Whole, WholeCycle
 from keystrand.net.tls import ServerSide
-from keystrand.net.tls_transport import PEER, TlsTransport, accepting
+from keystrand.net.tls_transport import PEER, Refusal, accepting
 
 SWEEP_S: Final = 0.5
 HEADER_BYTES_MAX: Final = 32_768
@@ -194,7 +194,10 @@ class HttpServer:
         self._config = _config(app, self._limits)
         self._state = ServerState()
         self._lifespan = self._config.lifespan_class(self._config)
-        self._transports: weakref.WeakSet[Any] = weakref.WeakSet()  # handshakes included
+        self._gate = Gate(
+            connections_max=self._limits.http_connections_max,
+            per_holder_max=self._limits.http_connections_per_holder_max,
+        )
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -241,16 +244,14 @@ class HttpServer:
         self._sweeper = None
 
     def _accept(self) -> asyncio.BaseProtocol:
-        if len(self._transports) >= self._limits.http_connections_max:
-            return _Refusal()
+        if self._contexts is None and self.connections >= self._limits.http_connections_max:
+            return Refusal()
         connection = HttpConnection(
             self._config, self._state, self._lifespan.state, self._whole, self._limits.http_body_bytes_max
         )
-        outer: asyncio.BaseProtocol = connection
-        if self._contexts is not None:
-            outer = accepting(self._contexts, self._limits, connection)
-        self._transports.add(outer)
-        return outer
+        if self._contexts is None:
+            return connection
+        return accepting(self._contexts, self._limits, connection, self._gate)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -264,23 +265,13 @@ class HttpServer:
     def _cut_all(self) -> None:
         for task in self._state.tasks:
             task.cancel()
-        for outer in list(self._transports):
-            if isinstance(outer, TlsTransport):
-                outer.abort()
-            elif isinstance(outer, HttpConnection) and outer.transport is not None:
-                outer.transport.abort()
+        self._gate.cut_all()  # handshakes included
+        for connection in list(self._state.connections):
+            connection.transport.abort()
 
 
 def _is_answering(connection: object) -> bool:
     return isinstance(connection, HttpConnection) and connection.is_answering
-
-
-class _Refusal(asyncio.Protocol):
-    """What a connection over the limit gets: nothing. Cheaper than a handshake, which is the point."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
 
 
 def _config(app: App, limits: Limits) -> uvicorn.Config:

@@ -149,6 +149,12 @@ class PskContexts:
             not_after_s=math.inf,
         )
 
+    def review(self, connection: SSL.Connection, peer: TlsPeer) -> None:
+        """Raises NotPermitted where the file has no key for the client any more."""
+        self.refresh()
+        if peer.identity.name not in {self.saes.get(identity, identity) for identity in self._keys}:
+            raise NotPermitted("no pre-shared key vouches for the other side")
+
     def emit(self, kind: str, **fields: Scalar) -> None:
         if self.sink is not None:
             self.sink.emit(Event(kind, self.clock.now_s(), fields))

@@ -102,6 +102,7 @@ class ServerSide(Protocol):
 
     def server_connection(self) -> SSL.Connection: ...
     def accepted(self, connection: SSL.Connection, /) -> TlsPeer: ...
+    def review(self, connection: SSL.Connection, peer: TlsPeer, /) -> None: ...
     def emit(self, kind: str, **fields: Scalar) -> None: ...
 
 
@@ -110,6 +111,7 @@ class ClientSide(Protocol):
 
     def client_connection(self, host: str, /) -> SSL.Connection: ...
     def connected(self, connection: SSL.Connection, host: str, expect: tuple[str | None, str], /) -> TlsPeer: ...
+    def review(self, connection: SSL.Connection, peer: TlsPeer, /) -> None: ...
 
 
 def is_pqc(group: str) -> bool:
@@ -122,11 +124,12 @@ class _Loaded:
     client: SSL.Context
     own: x509.Certificate
     stamp: tuple[tuple[int, int, int], ...]
+    vouched: set[str] = field(default_factory=set)  # fingerprints of certificates that were good under these files
 
 
 @dataclass(slots=True)
 class TlsContexts:
-    """Contexts of one end, made anew when its files change; connections that are open keep theirs.
+    """Contexts of one end, made anew when its files change; open connections are then held against the new ones.
 
     rule: where identities stand, "san-uri" or "cn". Raises ConfigError if the first load fails; a later one that fails
     leaves the old contexts in use and says so by an event.
@@ -191,6 +194,25 @@ class TlsContexts:
             raise NotPermitted(f"{host} is {peer.identity}, not {kind or ''} {name}".replace("  ", " "))
         return peer
 
+    def review(self, connection: SSL.Connection, peer: TlsPeer) -> None:
+        """Raises NotPermitted where the certificate that was shown would not be taken now: ended, or revoked since."""
+        self.refresh()
+        if self.clock.now_s() >= peer.not_after_s:
+            raise NotPermitted("TLS: the certificate has expired")
+        if peer.fingerprint in self._loaded.vouched:
+            return
+        store, certificate = self._loaded.server.get_cert_store(), connection.get_peer_certificate()
+        if store is None or certificate is None:
+            raise NotPermitted("TLS: no certificate was shown")
+        try:
+            crypto.X509StoreContext(store, certificate, connection.get_peer_cert_chain()).verify_certificate()
+        except crypto.X509StoreContextError as problem:
+            words = _VERIFY_PROBLEMS.get(problem.errors[0], str(problem))
+            raise NotPermitted(
+                f"TLS: {words}", hint="check trust, revocation list and validity on both sides"
+            ) from None
+        self._loaded.vouched.add(peer.fingerprint)
+
     def emit(self, kind: str, **fields: Scalar) -> None:
         if self.sink is not None:
             self.sink.emit(Event(kind, self.clock.now_s(), fields))
@@ -240,7 +262,7 @@ def _context(files: TlsFiles, policy: TlsPolicy, chain: list[x509.Certificate]) 
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(_VERSIONS[policy.minimum])
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
-    # no resumption: each connection proves its certificate anew, so revocation takes effect with the next one
+    # no resumption: each connection proves its certificate anew; `review` sees to those that are open
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(b"keystrand")  # without one, OpenSSL fails a client that merely tries to resume
     context.set_cipher_list(_CIPHERS_TLS12)

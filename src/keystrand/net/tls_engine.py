@@ -96,6 +96,11 @@ class TlsEngine:
                 break
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    def review(self, check: Callable[[SSL.Connection, TlsPeer], None]) -> None:
+        """Hold the peer against what is asked of one today. Raises what `check` raises."""
+        if self.peer is not None:
+            check(self._connection, self.peer)
+
     def close(self) -> None:
         """Say close_notify, if there is still somebody to say it to."""
         if self.peer is None or self.failure is not None:

@@ -7,22 +7,28 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from keystrand.core.errors import KeystrandError, PeerUnavailable
+from OpenSSL import SSL
+
+from keystrand.core.errors import KeystrandError, NotPermitted, PeerUnavailable
 from keystrand.core.limits import Limits
+from keystrand.net.gate import Gate
 from keystrand.net.tls import ClientSide, ServerSide, TlsPeer
 from keystrand.net.tls_engine import TlsEngine
 
 CLOSE_GRACE_S: Final = 5.0  # for what is still to be sent, and then for the peer to read it
 PEER: Final = "keystrand.tls"  # extra info: the TlsPeer
+REVIEW_S: Final = 5.0  # how often an open connection is held against the files of today
 
 Ready = Callable[["TlsTransport"], None]
 Refused = Callable[[KeystrandError], None]
+Review = Callable[[SSL.Connection, TlsPeer], None]
 
 
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
     """The application's protocol hears connection_made only after the handshake, with the peer known and vetted.
 
-    Writes of one turn of the event loop leave as one record. `refused` hears why there was no connection.
+    Writes of one turn of the event loop leave as one record. `refused` hears why there was no connection, and why an open
+    one was ended by `review`, which raises where the peer would not be let in any more. gate: where it is counted.
     """
 
     def __init__(
@@ -32,6 +38,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         *,
         handshake_timeout_s: float,
         refused: Refused,
+        review: Review,
+        gate: Gate | None = None,
         start: bool = False,
     ) -> None:
         super().__init__()
@@ -39,10 +47,13 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._protocol: asyncio.BaseProtocol = protocol
         self._handshake_timeout_s = handshake_timeout_s
         self._refused = refused
+        self._review = review
+        self._gate = gate
         self._start = start
         self._loop = asyncio.get_running_loop()
         self._socket: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._reviewing: asyncio.TimerHandle | None = None
         self._plain: list[bytes] = []
         self._made = False
         self._closing = False
@@ -54,6 +65,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._socket = cast(asyncio.Transport, transport)
+        if self._closing:  # ended before it began
+            self._socket.abort()
+            return
         _send_at_once(transport)
         self._deadline = self._loop.call_later(self._handshake_timeout_s, self._too_slow)
         if self._start:
@@ -71,7 +85,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._push()
             if engine.peer is None:
                 return
-            self._begin()
+            if not self._begin():
+                return
         if plaintext and not self._closing:
             cast(asyncio.Protocol, self._protocol).data_received(plaintext)
         if engine.finished:
@@ -87,6 +102,10 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
+        if self._reviewing is not None:
+            self._reviewing.cancel()
+        if self._gate is not None:
+            self._gate.leave(self)
         self._closing = True
         self._plain.clear()
         if self._made:
@@ -190,10 +209,25 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         assert self._engine.peer is not None
         return self._engine.peer
 
-    def _begin(self) -> None:
+    def _begin(self) -> bool:
         self._cancel_deadline()
+        if self._gate is not None and not self._gate.know(self, str(self.peer.identity)):
+            self._fail(NotPermitted(f"{self.peer.identity} has too many connections"))
+            return False
         self._made = True
+        self._reviewing = self._loop.call_later(REVIEW_S, self._look_again)
         self._protocol.connection_made(self)
+        return True
+
+    def _look_again(self) -> None:
+        try:
+            self._engine.review(self._review)
+        except KeystrandError as problem:
+            self._lost_by = self._lost_by or problem
+            self._refused(problem)
+            self.abort()
+        else:
+            self._reviewing = self._loop.call_later(REVIEW_S, self._look_again)
 
     def _flush(self) -> None:
         if not self._plain or self._closing:
@@ -243,8 +277,10 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._deadline = None
 
 
-def accepting(contexts: ServerSide, limits: Limits, protocol: asyncio.Protocol) -> TlsTransport:
-    """The server's end of one new connection, to be returned from a protocol factory."""
+def accepting(
+    contexts: ServerSide, limits: Limits, protocol: asyncio.Protocol, gate: Gate | None = None
+) -> asyncio.BaseProtocol:
+    """The server's end of one new connection, to be returned from a protocol factory. gate: may have no place for it."""
     engine = TlsEngine(
         contexts.server_connection(), contexts.accepted, handshake_bytes_max=limits.tls_handshake_bytes_max
     )
@@ -252,8 +288,22 @@ def accepting(contexts: ServerSide, limits: Limits, protocol: asyncio.Protocol) 
     def refused(problem: KeystrandError) -> None:
         contexts.emit("tls.refused", reason=str(problem), address=_address(transport))
 
-    transport = TlsTransport(engine, protocol, handshake_timeout_s=limits.tls_handshake_timeout_s, refused=refused)
-    return transport
+    transport = TlsTransport(
+        engine,
+        protocol,
+        handshake_timeout_s=limits.tls_handshake_timeout_s,
+        refused=refused,
+        review=contexts.review,
+        gate=gate,
+    )
+    return transport if gate is None or gate.enter(transport) else Refusal()
+
+
+class Refusal(asyncio.Protocol):
+    """What a connection over the limit gets: nothing. Cheaper than a handshake, which is the point."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).abort()
 
 
 async def connect_tls(
@@ -282,6 +332,7 @@ async def connect_tls(
         _Introduction(protocol, made),
         handshake_timeout_s=limits.tls_handshake_timeout_s,
         refused=lambda problem: None if made.done() else made.set_exception(problem),
+        review=contexts.review,
         start=True,
     )
     await _dial(host, port, transport, timeout_s=limits.tls_handshake_timeout_s)

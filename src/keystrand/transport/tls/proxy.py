@@ -19,8 +19,9 @@ from keystrand.core.errors import ConfigError, KeystrandError, NotPermitted, Una
 from keystrand.core.events import Scalar
 from keystrand.core.limits import Limits
 from keystrand.core.secret import Secret
+from keystrand.net.gate import Gate
 from keystrand.net.tls import TlsPeer
-from keystrand.net.tls_transport import accepting, connect_tls
+from keystrand.net.tls_transport import Refusal, accepting, connect_tls
 from keystrand.transport.tls.psk import PROBE, RELAY, PskClient, PskServer, peer_of
 from keystrand.transport.tls.relay import Leg, join
 from keystrand.transport.tunnel.contract import Health, Role
@@ -84,6 +85,8 @@ class Proxy:
         self._open = asyncio.Event()  # traffic may pass
         self._relays: set[Relay] = set()
         self._waiting: set[object] = set()  # accepted, not relays yet
+        places = way.connections_max + PROBES_MAX
+        self._gate = Gate(connections_max=places, per_holder_max=places)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
         self._server = PskServer(self._find) if way.role == "responder" else None
@@ -211,29 +214,22 @@ class Proxy:
         return self._listener.sockets[0].getsockname()[1] if self._listener is not None else 0
 
     def _is_full(self) -> bool:
-        spare = PROBES_MAX if self._server is not None else 0
-        full = len(self._relays) + len(self._waiting) >= self.way.connections_max + spare
+        full = len(self._relays) + len(self._waiting) >= self.way.connections_max
         self.refused_total += full
         return full
 
     def _accept_plain(self) -> asyncio.Protocol:
         return Leg(lambda leg: leg.cut() if self._is_full() else self._run(self._lead(leg), leg))
 
-    def _accept_tls(self) -> asyncio.Protocol:
-        if self._is_full():
-            return Leg(Leg.cut)
+    def _accept_tls(self) -> asyncio.BaseProtocol:
         assert self._server is not None
         acceptance = Acceptance(self._server, self.way.peer_sae, self._refused)
-        self._waiting.add(acceptance)
+        leg = Leg(lambda leg: self._run(self._take(leg, acceptance), leg))
+        made = accepting(acceptance, self._limits, leg, self._gate)
+        self.refused_total += isinstance(made, Refusal)
+        return made
 
-        def ready(leg: Leg) -> None:
-            self._waiting.discard(acceptance)
-            self._run(self._take(leg, acceptance), leg)
-
-        return accepting(acceptance, self._limits, Leg(ready))
-
-    def _refused(self, acceptance: object, reason: str) -> None:
-        self._waiting.discard(acceptance)
+    def _refused(self, reason: str) -> None:
         self.refused_total += 1
         self._failure = reason[:200]
 
@@ -344,6 +340,9 @@ class Dialler:
     def connected(self, connection: SSL.Connection, _host: str, expect: tuple[str | None, str], /) -> TlsPeer:
         return peer_of(connection, expect[1])
 
+    def review(self, connection: SSL.Connection, peer: TlsPeer, /) -> None:
+        """Nothing: the key was for this connection, and the proxy itself ends what its key does not carry any more."""
+
 
 @dataclass(eq=False, slots=True)
 class Acceptance:
@@ -351,7 +350,7 @@ class Acceptance:
 
     server: PskServer
     sae: str
-    refused: Callable[[object, str], None]
+    refused: Callable[[str], None]
     identity: bytes = b""
     is_probe: bool = False
 
@@ -363,5 +362,8 @@ class Acceptance:
         self.is_probe = connection.get_alpn_proto_negotiated() == PROBE
         return peer_of(connection, self.sae)
 
+    def review(self, connection: SSL.Connection, peer: TlsPeer, /) -> None:
+        """Nothing, as Dialler."""
+
     def emit(self, kind: str, **fields: Scalar) -> None:
-        self.refused(self, str(fields.get("reason", "")))
+        self.refused(str(fields.get("reason", "")))
