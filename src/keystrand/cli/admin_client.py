@@ -106,7 +106,7 @@ class AdminClient:
 
     def __init__(self, config_file: Path, name: str, token_file: Path | None) -> None:
         from keystrand.cli.options import site_of
-        from keystrand.config.checks import require_private
+        from keystrand.config.faults import require_private
         from keystrand.net.http_client import SyncHttpClient
         from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 
@@ -173,7 +173,7 @@ class AdminClient:
 def _token(file: Path | None) -> str:
     if file is None:
         return ""
-    from keystrand.config.checks import require_private
+    from keystrand.config.faults import require_private
 
     require_private(file)
     return file.read_text("ascii").strip()

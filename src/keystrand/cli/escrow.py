@@ -134,7 +134,7 @@ def _write(folder: Path, record: EscrowRecord, sealed: dict[str, bytes]) -> None
 @click.option("--output", type=FILE, required=True, help="New file for the open share, mode 600: it is a secret.")
 def open_share(share: Path, custodian: str, key_file: Path, output: Path) -> None:
     """Open a share, at the custodian's."""
-    from keystrand.config.checks import require_private
+    from keystrand.config.faults import require_private
     from keystrand.config.founding import write_private
     from keystrand.core.secret import Secret
     from keystrand.crypto.escrow import CustodianKey
@@ -212,7 +212,7 @@ def ask(record: Path, tenant: str, reason: str, config_file: Path, name: str, to
 @admin_options
 def give(release_id: str, share: Path, reason: str, config_file: Path, name: str, token_file: Path | None) -> None:
     """Give one's open share, as a custodian; the last one that is needed puts the keys back."""
-    from keystrand.config.checks import require_private
+    from keystrand.config.faults import require_private
     from keystrand.core.identity import check_key_id
 
     require_private(share)

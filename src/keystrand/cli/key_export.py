@@ -144,7 +144,7 @@ def _into_kmip(
     kmip_legacy: bool,
 ) -> Iterator[HandOver]:
     from keystrand.cli.sae_client import certificate_of
-    from keystrand.config.checks import require_private
+    from keystrand.config.faults import require_private
     from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
     from keystrand.transport.kmip import KmipClient
     from keystrand.transport.kmip_export import KmsExport

@@ -59,7 +59,7 @@ def add(
 
     Every link of a site needs channels of its own: from the second one on, state --classical and --quantum-port at both ends.
     """
-    from keystrand.config.checks import require_private
+    from keystrand.config.faults import require_private
     from keystrand.config.founding import join_link, read_card
 
     card = read_card(card_file.read_bytes())

@@ -17,7 +17,7 @@ REQUEST_S = 30.0
 
 def certificate_of(config: SiteConfig, sae: str) -> tuple[Path, Path]:
     """Certificate and key of an SAE: the gateway's own, or where `keystrand sae add` puts them. Raises ConfigError."""
-    from keystrand.config.checks import require_private
+    from keystrand.config.faults import require_private
 
     if config.gateway is not None and config.gateway.sae == sae:
         return config.gateway.certificate, config.gateway.private_key

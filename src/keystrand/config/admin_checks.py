@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from keystrand.config.admin import Admin
+from keystrand.config.faults import named, there
 from keystrand.config.lines import Where
 from keystrand.config.reading import Fault
-from keystrand.core.errors import BadRequest, NotPermitted
-from keystrand.core.identity import check_name, skeleton
+from keystrand.core.errors import NotPermitted
+from keystrand.core.identity import skeleton
 from keystrand.govern.roles import ALL, REACH, ROLES, Reach, Role, check_duties
 
 if TYPE_CHECKING:
@@ -30,10 +31,9 @@ def check_admin(config: SiteConfig) -> Iterator[Fault]:
 
 
 def _trust(config: SiteConfig, admin: Admin) -> Iterator[Fault]:
-    paths = {"trust": admin.trust, "revoked": admin.revoked}
-    for name, path in paths.items():
-        if path is not None and not path.is_file():
-            yield Fault(("admin", name), f"{path}: no such file")
+    for name, path in (("trust", admin.trust), ("revoked", admin.revoked)):
+        if path is not None:
+            yield from there(path, ("admin", name))
     if admin.revoked is not None and admin.trust is None:
         yield Fault(("admin", "revoked"), "revoked without trust has no effect", "state trust in [admin] as well")
     if config.tls.identity != "san-uri" and admin.trust is None:
@@ -41,17 +41,14 @@ def _trust(config: SiteConfig, admin: Admin) -> Iterator[Fault]:
         yield Fault(
             ("admin", "listen"), "administrators are known by URI, the certificates of [tls] by common name", hint
         )
-    if admin.oidc is not None and not admin.oidc.trust.is_file():
-        yield Fault(("admin", "oidc", "trust"), f"{admin.oidc.trust}: no such file")
+    if admin.oidc is not None:
+        yield from there(admin.oidc.trust, ("admin", "oidc", "trust"))
 
 
 def _grant(config: SiteConfig, admin: Admin, index: int) -> Iterator[Fault]:
     entry, where = admin.grants[index], ("admin", "grants", index)
     for name in entry.names:
-        try:
-            check_name(name)
-        except BadRequest as problem:
-            yield Fault((*where, "names"), str(problem))
+        yield from named(name, (*where, "names"))
     if entry.groups and admin.oidc is None:
         yield Fault((*where, "groups"), "groups are those of an OpenID provider, and none is named", "add [admin.oidc]")
     tenants = {sae.tenant for sae in config.saes.values()} | set(config.tenants)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
-from pathlib import Path
 from typing import Final
 
 from keystrand.config.admin_checks import check_admin
 from keystrand.config.edge_checks import check_backup, check_interdomain, check_kmip, check_streams
+from keystrand.config.faults import connectable, named, private, readable
 from keystrand.config.kms import check_kms
 from keystrand.config.lines import Where
 from keystrand.config.module import Channel, ModuleConfig
@@ -21,8 +19,6 @@ from keystrand.config.schema import SiteConfig, Tls
 from keystrand.config.sources import check_sources
 from keystrand.config.tunnels import check_tunnels
 from keystrand.config.values import Address
-from keystrand.core.errors import BadRequest, ConfigError
-from keystrand.core.identity import check_name
 
 
 def check_site(config: SiteConfig, now_s: float) -> Iterator[Fault]:
@@ -35,11 +31,11 @@ def check_site(config: SiteConfig, now_s: float) -> Iterator[Fault]:
 def check_module(config: ModuleConfig, now_s: float) -> Iterator[Fault]:
     """Every fault of a QKD module's file."""
     module = config.module
-    yield from _name(module.link, ("module", "link"))
-    yield from _name(module.module_id, ("module", "module_id"))
-    yield from _name(config.kme.kme_id, ("kme", "kme_id"))
-    yield from _connectable(config.kme.address, ("kme", "address"))
-    yield from _private(module.start_key_file, ("module", "start_key_file"))
+    yield from named(module.link, ("module", "link"))
+    yield from named(module.module_id, ("module", "module_id"))
+    yield from named(config.kme.kme_id, ("kme", "kme_id"))
+    yield from connectable(config.kme.address, ("kme", "address"))
+    yield from private(module.start_key_file, ("module", "start_key_file"))
     yield from _tls(config.tls)
     for name in ("classical", "quantum"):
         yield from _channel(getattr(config, name), name)
@@ -56,7 +52,7 @@ def _channel(channel: Channel, name: str) -> Iterator[Fault]:
     if (channel.listen is None) == (channel.connect is None):
         yield Fault((name,), "needs exactly one of listen and connect", "one end listens, the other connects to it")
     if channel.connect is not None:
-        yield from _connectable(channel.connect, (name, "connect"))
+        yield from connectable(channel.connect, (name, "connect"))
 
 
 def _light(channel: Channel) -> Iterator[Fault]:
@@ -69,40 +65,33 @@ def _light(channel: Channel) -> Iterator[Fault]:
 
 
 def _names(config: SiteConfig) -> Iterator[Fault]:
-    yield from _name(config.site.name, ("site", "name"))
-    yield from _name(config.site.kme_id, ("site", "kme_id"))
+    yield from named(config.site.name, ("site", "name"))
+    yield from named(config.site.kme_id, ("site", "kme_id"))
     for table in ("peers", "links", "saes"):
         for name in getattr(config, table):
-            yield from _name(name, (table, name))
+            yield from named(name, (table, name))
     for name, peer in config.peers.items():
-        yield from _name(peer.kme_id, ("peers", name, "kme_id"))
+        yield from named(peer.kme_id, ("peers", name, "kme_id"))
     for name, link in config.links.items():
         if link.module is not None:
-            yield from _name(link.module, ("links", name, "module"))
-
-
-def _name(text: str, where: Where) -> Iterator[Fault]:
-    try:
-        check_name(text)
-    except BadRequest as error:
-        yield Fault(where, str(error))
+            yield from named(link.module, ("links", name, "module"))
 
 
 def _files(config: SiteConfig) -> Iterator[Fault]:
     yield from _root_key(config)
-    yield from _private(config.site.audit_key_file, ("site", "audit_key_file"))
+    yield from private(config.site.audit_key_file, ("site", "audit_key_file"))
     yield from _tls(config.tls)
     if config.peer.trust is not None:
-        yield from _readable(config.peer.trust, ("peer", "trust"))
+        yield from readable(config.peer.trust, ("peer", "trust"))
     if config.peer.revoked is not None:
-        yield from _readable(config.peer.revoked, ("peer", "revoked"))
+        yield from readable(config.peer.revoked, ("peer", "revoked"))
         if config.peer.trust is None:
             yield Fault(("peer", "revoked"), "revoked without trust has no effect", "state trust in [peer] as well")
     for name, peer in config.peers.items():
-        yield from _readable(peer.audit_key, ("peers", name, "audit_key"))
+        yield from readable(peer.audit_key, ("peers", name, "audit_key"))
     if config.gateway is not None:
-        yield from _readable(config.gateway.certificate, ("gateway", "certificate"))
-        yield from _private(config.gateway.private_key, ("gateway", "private_key"))
+        yield from readable(config.gateway.certificate, ("gateway", "certificate"))
+        yield from private(config.gateway.private_key, ("gateway", "private_key"))
 
 
 def _root_key(config: SiteConfig) -> Iterator[Fault]:
@@ -110,45 +99,24 @@ def _root_key(config: SiteConfig) -> Iterator[Fault]:
     if config.site.root_key == "pkcs11" and config.hsm is None:
         yield Fault(where, "the root key is in an HSM, and none is named", "add a table [hsm]")
     if config.site.root_key_file is not None:
-        yield from _private(config.site.root_key_file, ("site", "root_key_file"))
+        yield from private(config.site.root_key_file, ("site", "root_key_file"))
     elif config.site.root_key == "passphrase":
         yield Fault(("site", "root_key_file"), "is missing", 'add root_key_file = "…", or root_key = "pkcs11"')
     if config.hsm is not None:
-        yield from _readable(config.hsm.module, ("hsm", "module"))
-        yield from _private(config.hsm.pin_file, ("hsm", "pin_file"))
-        yield from _name(config.hsm.key_label, ("hsm", "key_label"))
+        yield from readable(config.hsm.module, ("hsm", "module"))
+        yield from private(config.hsm.pin_file, ("hsm", "pin_file"))
+        yield from named(config.hsm.key_label, ("hsm", "key_label"))
 
 
 def _tls(tls: Tls) -> Iterator[Fault]:
-    yield from _readable(tls.certificate, ("tls", "certificate"))
-    yield from _private(tls.private_key, ("tls", "private_key"))
-    yield from _readable(tls.trust, ("tls", "trust"))
+    yield from readable(tls.certificate, ("tls", "certificate"))
+    yield from private(tls.private_key, ("tls", "private_key"))
+    yield from readable(tls.trust, ("tls", "trust"))
     if tls.revoked is not None:
-        yield from _readable(tls.revoked, ("tls", "revoked"))
+        yield from readable(tls.revoked, ("tls", "revoked"))
     if tls.minimum == "1.2" and tls.require_pqc_group:
         hint = 'write minimum = "1.3", or require_pqc_group = false and accept that today\'s traffic can be read later'
         yield Fault(("tls", "minimum"), "TLS 1.2 has no ML-KEM group, yet require_pqc_group asks for one", hint)
-
-
-def _readable(path: Path, where: Where) -> Iterator[Fault]:
-    if not path.is_file():
-        yield Fault(where, f"{path}: no such file")
-    elif not os.access(path, os.R_OK):
-        yield Fault(where, f"{path}: not readable for this user")
-
-
-def _private(path: Path, where: Where) -> Iterator[Fault]:
-    """A file with a secret: there, and for its owner only."""
-    missing = list(_readable(path, where))
-    yield from missing
-    if not missing and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        yield Fault(where, f"{path}: others may read or change this secret", f"chmod 600 {path}")
-
-
-def require_private(path: Path) -> None:
-    """For a secret that no configuration names. Raises ConfigError where it is missing or others may read it."""
-    for fault in _private(path, ()):
-        raise ConfigError(fault.message, hint=fault.hint or None)
 
 
 def _peers(config: SiteConfig) -> Iterator[Fault]:
@@ -160,14 +128,7 @@ def _peers(config: SiteConfig) -> Iterator[Fault]:
         if peer.kme_id in owners:
             yield Fault((*where, "kme_id"), f"{peer.kme_id} is already the KME of {owners[peer.kme_id]}")
         owners[peer.kme_id] = name
-        yield from _connectable(peer.address, (*where, "address"))
-
-
-def _connectable(address: Address, where: Where) -> Iterator[Fault]:
-    if address.port == 0:
-        yield Fault(where, f"{address}: nobody can connect to port 0")
-    elif address.is_wildcard:
-        yield Fault(where, f"{address} is an address to listen on, not to connect to", "write the other host's name")
+        yield from connectable(peer.address, (*where, "address"))
 
 
 def _links(config: SiteConfig) -> Iterator[Fault]:
@@ -238,7 +199,7 @@ def _gateway(config: SiteConfig) -> Iterator[Fault]:
     gateway = config.gateway
     if gateway is None:
         return
-    yield from _connectable(gateway.kme, ("gateway", "kme"))
+    yield from connectable(gateway.kme, ("gateway", "kme"))
     if gateway.sae not in config.saes or config.saes[gateway.sae].site != config.site.name:
         yield Fault(
             ("gateway", "sae"),
@@ -247,7 +208,7 @@ def _gateway(config: SiteConfig) -> Iterator[Fault]:
         )
     for name, peer in gateway.peers.items():
         where = ("gateway", "peers", name)
-        yield from _connectable(peer.address, (*where, "address"))
+        yield from connectable(peer.address, (*where, "address"))
         if name not in config.peers:
             yield Fault(where, f"{name} is not a peer", f"add [peers.{name}] or write {_either(config.peers)}")
         elif peer.sae not in config.saes or config.saes[peer.sae].site != name:
@@ -263,7 +224,7 @@ def _skip(config: SiteConfig) -> Iterator[Fault]:
     if skip.listen is None and skip.psk is None:
         yield Fault(("skip",), "nothing listens", "add listen, or a table [skip.psk]")
     if skip.psk is not None:
-        yield from _private(skip.psk.file, ("skip", "psk", "file"))
+        yield from private(skip.psk.file, ("skip", "psk", "file"))
     for name in skip.encryptors:
         if name not in config.saes or config.saes[name].site != config.site.name:
             hint = f'add [saes."{name}"] with site = "{config.site.name}"'
@@ -274,7 +235,7 @@ def _audit_sinks(config: SiteConfig) -> Iterator[Fault]:
     seen: set[str] = set()
     for place, sink in enumerate(config.audit.sink):
         where = ("audit", "sink", place)
-        yield from _name(sink.name, (*where, "name"))
+        yield from named(sink.name, (*where, "name"))
         if sink.name in seen:
             yield Fault((*where, "name"), f"{sink.name} is the name of another sink")
         seen.add(sink.name)
@@ -284,9 +245,9 @@ def _audit_sinks(config: SiteConfig) -> Iterator[Fault]:
         if getattr(sink, other) is not None:
             yield Fault((*where, other), f"has no meaning for a sink of kind {sink.kind}", f"state {needed}")
         if sink.address is not None:
-            yield from _connectable(sink.address, (*where, "address"))
+            yield from connectable(sink.address, (*where, "address"))
         if sink.trust is not None:
-            yield from _readable(sink.trust, (*where, "trust"))
+            yield from readable(sink.trust, (*where, "trust"))
 
 
 SiteCheck = Callable[[SiteConfig], Iterator[Fault]]

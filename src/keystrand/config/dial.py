@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from keystrand.config.faults import private, there
 from keystrand.config.lines import Where
 from keystrand.config.reading import Fault
 from keystrand.config.section import Section
 from keystrand.config.values import Address
-from keystrand.core.errors import ConfigError
 
 
 class Dial(Section, frozen=True, kw_only=True):
@@ -39,17 +39,9 @@ class Dial(Section, frozen=True, kw_only=True):
 
 def check_dial(dial: Dial, where: Where) -> Iterator[Fault]:
     """Files, and TLS that cannot be."""
-    from keystrand.config.checks import require_private
-
-    for field in ("certificate", "private_key", "trust"):
-        path: Path = getattr(dial, field)
-        if not path.is_file():
-            yield Fault((*where, field), f"{path}: no such file")
-    if dial.private_key.is_file():
-        try:
-            require_private(dial.private_key)
-        except ConfigError as error:
-            yield Fault((*where, "private_key"), str(error), error.hint or "")
+    yield from there(dial.certificate, (*where, "certificate"))
+    yield from private(dial.private_key, (*where, "private_key"))
+    yield from there(dial.trust, (*where, "trust"))
     if dial.minimum == "1.2" and dial.require_pqc_group:
         hint = "write require_pqc_group = false and accept that what is exchanged can be recorded and read later"
         yield Fault((*where, "minimum"), "TLS 1.2 has no ML-KEM group, yet require_pqc_group asks for one", hint)

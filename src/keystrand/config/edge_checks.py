@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from keystrand.config.faults import named, there
 from keystrand.config.lines import Where
 from keystrand.config.reading import Fault
-from keystrand.core.errors import BadRequest, ConfigError
-from keystrand.core.identity import check_name
+from keystrand.core.errors import ConfigError
 from keystrand.crypto.sign import Verifier
 
 if TYPE_CHECKING:
@@ -57,14 +57,14 @@ def check_interdomain(config: SiteConfig) -> Iterator[Fault]:
     if urlsplit(section.callback_url).path != CALLBACK_PATH:
         yield Fault(("interdomain", "callback_url"), f"does not end in {CALLBACK_PATH}, where acks are served")
     for path, name in ((section.trust, "trust"), (section.revoked, "revoked")):
-        if path is not None and not path.is_file():
-            yield Fault(("interdomain", name), f"{path}: no such file")
+        if path is not None:
+            yield from there(path, ("interdomain", name))
     yield from _carries(section)
     yield from _ends(section)
     seen: dict[str, str] = {}
     for kme_id, peer in section.peers.items():
         where = ("interdomain", "peers", kme_id)
-        yield from _named(kme_id, where)
+        yield from named(kme_id, where)
         if kme_id == config.site.kme_id:
             yield Fault(where, "is the KME of this site")
         yield from _url(peer.url, (*where, "url"))
@@ -72,13 +72,6 @@ def check_interdomain(config: SiteConfig) -> Iterator[Fault]:
             yield Fault((*where, "url"), "has a path; the standard fixes the paths", "write https://HOST:PORT")
         yield from _url(peer.callback_url, (*where, "callback_url"))
         yield from _saes(config, kme_id, peer, seen)
-
-
-def _named(name: str, where: Where) -> Iterator[Fault]:
-    try:
-        check_name(name)
-    except BadRequest as error:
-        yield Fault(where, str(error))
 
 
 def _url(url: str, where: Where) -> Iterator[Fault]:
@@ -94,7 +87,7 @@ def _url(url: str, where: Where) -> Iterator[Fault]:
 def _saes(config: SiteConfig, kme_id: str, peer: InterdomainPeer, seen: dict[str, str]) -> Iterator[Fault]:
     for sae, partners in peer.saes.items():
         where = ("interdomain", "peers", kme_id, "saes", sae)
-        yield from _named(sae, where)
+        yield from named(sae, where)
         if sae in config.saes:
             yield Fault(where, f"{sae} is an SAE of this network", "leave it in one of the two tables")
         if sae in seen:

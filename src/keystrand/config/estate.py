@@ -14,12 +14,12 @@ from typing import Any, Final, get_args
 
 import msgspec
 
+from keystrand.config.faults import named
 from keystrand.config.fields import bare, fields_of
 from keystrand.config.lines import Where
 from keystrand.config.linkprofile import path_of
 from keystrand.config.reading import Fault
-from keystrand.core.errors import BadRequest, ConfigError
-from keystrand.core.identity import check_name
+from keystrand.core.errors import ConfigError
 from keystrand.plan.assumptions import Assumptions
 from keystrand.plan.estate import Estate, Link, Site
 from keystrand.plan.fact import Quantity, Stated, figure
@@ -50,7 +50,7 @@ def check_estate(estate: Estate, folder: Path) -> Iterator[Fault]:
     """Names that lead nowhere, figures that cannot be, profiles and templates that are not there."""
     for table in ("classes", "sites", "links", "devices"):
         for name in getattr(estate, table):
-            yield from _named(name, (table, name))
+            yield from named(name, (table, name))
     yield from _quantities(estate, ())
     yield from _known(
         [estate.assumptions.survey], survey().editions, ("assumptions", "survey"), "an edition of the survey"
@@ -63,13 +63,6 @@ def check_estate(estate: Estate, folder: Path) -> Iterator[Fault]:
     for kind in ("links", "devices"):
         for name, part in getattr(estate, kind).items():
             yield from _profile(part.profile, folder, (kind, name, "profile"))
-
-
-def _named(name: str, where: Where) -> Iterator[Fault]:
-    try:
-        check_name(name)
-    except BadRequest as error:
-        yield Fault(where, str(error))
 
 
 def _classes(estate: Estate) -> Iterator[Fault]:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from msgspec import Meta
 
 from keystrand.config.dial import Dial, check_dial
+from keystrand.config.faults import named
 from keystrand.config.reading import Fault
-from keystrand.core.errors import BadRequest
-from keystrand.core.identity import check_name
 
 if TYPE_CHECKING:
     from keystrand.config.schema import SiteConfig
@@ -29,8 +28,5 @@ def check_kms(config: SiteConfig) -> Iterator[Fault]:
     """Names, files, and TLS that cannot be."""
     for name, kms in config.kms.items():
         where = ("kms", name)
-        try:
-            check_name(name)
-        except BadRequest as error:
-            yield Fault(where, str(error))
+        yield from named(name, where)
         yield from check_dial(kms, where)

@@ -14,12 +14,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from keystrand.config.faults import named
 from keystrand.config.lines import Where
 from keystrand.config.reading import Fault
 from keystrand.config.section import Section
 from keystrand.config.sources import DeviceEntry
-from keystrand.core.errors import BadRequest, ConfigError
-from keystrand.core.identity import check_name
+from keystrand.core.errors import ConfigError
 from keystrand.crypto.sign import Verifier
 from keystrand.relay.atlas import STATED, Atlas, Crossing, Evidence, RelayedLink, SiteFacts, Terms
 from keystrand.relay.split import PARTS_MAX
@@ -178,7 +178,7 @@ def _crossing(config: NetworkConfig, name: str, entry: CrossingEntry) -> Iterato
 def _sites(config: NetworkConfig) -> Iterator[Fault]:
     for name, entry in config.sites.items():
         where: Where = ("sites", name)
-        yield from _named(name, where)
+        yield from named(name, where)
         if entry.jurisdiction and not re.fullmatch("[A-Z]{2}", entry.jurisdiction):
             yield Fault((*where, "jurisdiction"), "is not a country code of two letters", 'such as "CH"')
         try:
@@ -186,13 +186,6 @@ def _sites(config: NetworkConfig) -> Iterator[Fault]:
                 Verifier.parse(entry.audit_key)
         except ConfigError as error:
             yield Fault((*where, "audit_key"), str(error), "write what stands in the site's audit.pub")
-
-
-def _named(name: str, where: Where) -> Iterator[Fault]:
-    try:
-        check_name(name)
-    except BadRequest as error:
-        yield Fault(where, str(error))
 
 
 def _hops(config: NetworkConfig) -> Iterator[Fault]:
@@ -230,7 +223,7 @@ def _ends(config: NetworkConfig, ends: tuple[str, str], where: Where) -> Iterato
 
 def _link(config: NetworkConfig, name: str, entry: LinkEntry) -> Iterator[Fault]:
     where: Where = ("links", name)
-    yield from _named(name, where)
+    yield from named(name, where)
     faults = list(_ends(config, entry.ends, (*where, "ends")))
     if entry.needed > entry.paths:
         faults.append(Fault((*where, "needed"), f"{entry.needed} of {entry.paths} parts cannot be"))

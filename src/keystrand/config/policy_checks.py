@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from keystrand.config.faults import named
 from keystrand.config.lines import Where
 from keystrand.config.policy import PolicyEntry
 from keystrand.config.reading import Fault
 from keystrand.config.schema import SiteConfig
-from keystrand.core.errors import BadRequest
-from keystrand.core.identity import check_name, skeleton
+from keystrand.core.identity import skeleton
 from keystrand.core.policy import DEFAULT_TENANT, SELECTORS, TAG_NAMES, selected
 from keystrand.core.protection import Protection
 
@@ -32,7 +32,7 @@ def check_policy(config: SiteConfig, now_s: float) -> Iterator[Fault]:
 def _tenants(config: SiteConfig) -> Iterator[Fault]:
     yield from _alike(config.tenants, "tenants")
     for name, tenant in config.tenants.items():
-        yield from _legal(name, ("tenants", name))
+        yield from named(name, ("tenants", name))
         yield from _raised(tenant.tenant, ("tenants", name))
 
 
@@ -55,16 +55,9 @@ def _alike(names: Iterable[str], table: str) -> Iterator[Fault]:
             yield Fault((table, name), f"{name} is too like {other}: case, 0 and O, 1, l and I are easily confused")
 
 
-def _legal(name: str, where: Where) -> Iterator[Fault]:
-    try:
-        check_name(name)
-    except BadRequest as error:
-        yield Fault(where, str(error))
-
-
 def _tag_values(tags: Iterable[tuple[str, str]], where: Where) -> Iterator[Fault]:
     for name, value in tags:
-        yield from _legal(value, (*where, name))
+        yield from named(value, (*where, name))
 
 
 def _raised(build: Callable[[], object], where: Where) -> Iterator[Fault]:

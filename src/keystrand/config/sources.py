@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from msgspec import Meta
 
 from keystrand.config.dial import Dial, check_dial
+from keystrand.config.faults import named
 from keystrand.config.lines import Where
 from keystrand.config.reading import Fault
 from keystrand.config.section import Section
-from keystrand.core.errors import BadRequest
-from keystrand.core.identity import check_name
 from keystrand.core.limits import Limits
 from keystrand.sources.capabilities import Capabilities, apart
 from keystrand.sources.device import Kind
@@ -188,10 +187,7 @@ def _settings(config: SiteConfig, settings: object, where: Where) -> Iterator[Fa
     if isinstance(settings, Dial):
         yield from check_dial(settings, where)
     if isinstance(settings, Etsi014Source):
-        try:
-            check_name(settings.far_sae, what="SAE ID")
-        except BadRequest as error:
-            yield Fault((*where, "far_sae"), str(error))
+        yield from named(settings.far_sae, (*where, "far_sae"), what="SAE ID")
     elif isinstance(settings, Etsi004Source):
         for field in ("uri", "far_uri"):
             if not _URI.fullmatch(getattr(settings, field)):

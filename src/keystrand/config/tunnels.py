@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
+from keystrand.config.faults import named
 from keystrand.config.lines import Where
 from keystrand.config.reading import Fault
 from keystrand.config.section import Section
 from keystrand.config.values import Address
-from keystrand.core.errors import BadRequest, ConfigError
-from keystrand.core.identity import check_name
+from keystrand.core.errors import ConfigError
 from keystrand.core.protection import Protection
 from keystrand.transport.tunnel.agreement import Pace
 from keystrand.transport.tunnel.contract import LogTo, Place, Role
@@ -128,10 +128,7 @@ def check_tunnels(config: SiteConfig) -> Iterator[Fault]:
     """Names, roles, times, and what the kind itself finds."""
     for name, tunnel in config.tunnel.items():
         where: Where = ("tunnel", name)
-        try:
-            check_name(name, what="tunnel name")
-        except BadRequest as error:
-            yield Fault(where, str(error))
+        yield from named(name, where, what="tunnel name")
         yield from _ends(config, tunnel, where)
         yield from _times(tunnel, where)
         yield from _waits(tunnel, where)
