@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from keystrand.cli.options import config_option, json_option, print_json, site_of
-from keystrand.cli.tables import show_table
+from keystrand.cli.options import config_option, json_option, site_of
+from keystrand.cli.tables import show_list
 from keystrand.cli.terminal import say
 from keystrand.core.errors import ConfigError
 
@@ -90,15 +90,11 @@ def show(config_file: Path, as_json: bool) -> None:
         for name, grants in sorted(config.admin.by_name().items())
         for grant in grants
     ]
-    if as_json:
-        for one in found:
-            print_json(one)
-        return
-    rows = [
-        (one["name"], one["role"], _of(one["tenants"]), _of(one["saes"]), one["certificate_until"] or "not here")
-        for one in found
-    ]
-    show_table(("name", "role", "tenants", "SAEs", "certificate until"), rows)
+    show_list(found, ("name", "role", "tenants", "SAEs", "certificate until"), _row, as_json=as_json)
+
+
+def _row(one: dict[str, Any]) -> tuple[object, ...]:
+    return one["name"], one["role"], _of(one["tenants"]), _of(one["saes"]), one["certificate_until"] or "not here"
 
 
 def _of(names: list[str]) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 import click
 
-from keystrand.cli.options import FILE, config_option
+from keystrand.cli.options import FILE, certificate_pair, config_option, site_of
 from keystrand.cli.terminal import say
 from keystrand.core.errors import (
     BadRequest,
@@ -28,7 +28,8 @@ from keystrand.core.errors import (
 if TYPE_CHECKING:
     from keystrand.net.http_exchange import Response
 
-F = TypeVar("F", bound=Callable[..., Any])
+Verb = Callable[..., Any]
+REASON: Final = click.option("--reason", required=True, help="Why; goes into the audit log.")
 REQUEST_S = 30.0
 _ERRORS: dict[int, type[KeystrandError]] = {
     401: NotPermitted,
@@ -39,22 +40,6 @@ _ERRORS: dict[int, type[KeystrandError]] = {
 }
 
 
-def _admin_options(function: F, help_words: str, *, required: bool) -> F:
-    function = click.option(
-        "--token-file", type=FILE, default=None, help="File with an access token of the OpenID provider."
-    )(function)
-    function = click.option(
-        "--as", "name", required=required, envvar="KEYSTRAND_ADMIN", show_envvar=True, help=help_words
-    )(function)
-    return config_option(function)
-
-
-def admin_options(function: F) -> F:
-    """`--config`, `--as NAME` and `--token-file`."""
-    words = "Administrator; the certificate admin-NAME.pem beside the site's CA is used."
-    return _admin_options(function, words, required=True)
-
-
 @dataclass(frozen=True, slots=True)
 class Order:
     """What is wanted of a site, and of which: the one that runs, as administrator `name`, or the stopped one."""
@@ -62,7 +47,7 @@ class Order:
     config_file: Path
     name: str | None
     token_file: Path | None
-    reason: str
+    reason: str = ""
 
     @property
     def is_for_running(self) -> bool:
@@ -73,23 +58,33 @@ class Order:
         return AdminClient(self.config_file, self.name, self.token_file)
 
 
-def order_options(*, reason: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """`--config`, `--as`, `--token-file`, `--reason`; the function gets them as one `order`."""
+def _with_order(function: Verb, words: str, *, required: bool, reason: bool = False) -> Verb:
+    """`--config`, `--as`, `--token-file`, and `--reason` where it is asked for; the function gets them as one `order`."""
 
-    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def with_order(
-            *args: Any, config_file: Path, name: str | None, token_file: Path | None, reason: str = "", **rest: Any
-        ) -> Any:
-            return function(*args, order=Order(config_file, name, token_file, reason), **rest)
+    @wraps(function)
+    def verb(*args: Any, config_file: Path, name: str | None, token_file: Path | None, **rest: Any) -> Any:
+        why = {"reason": rest.pop("reason")} if reason else {}
+        return function(*args, order=Order(config_file, name, token_file, **why), **rest)
 
-        given: Callable[..., Any] = with_order
-        if reason:
-            given = click.option("--reason", required=True, help="Why; goes into the audit log.")(given)
-        words = "Administrator who asks the site that runs.  [default: the site is stopped]"
-        return _admin_options(given, words, required=False)
+    given: Verb = REASON(verb) if reason else verb
+    of_provider = "File with an access token of the OpenID provider."
+    given = click.option("--token-file", type=FILE, default=None, help=of_provider)(given)
+    given = click.option("--as", "name", required=required, envvar="KEYSTRAND_ADMIN", show_envvar=True, help=words)(
+        given
+    )
+    return config_option(given)
 
-    return wrap
+
+def admin_options(function: Verb) -> Verb:
+    """For a verb that asks the site that runs."""
+    words = "Administrator; the certificate admin-NAME.pem beside the site's CA is used."
+    return _with_order(function, words, required=True)
+
+
+def order_options(*, reason: bool = True) -> Callable[[Verb], Verb]:
+    """For a verb that either asks the site that runs or works on the stopped one."""
+    words = "Administrator who asks the site that runs.  [default: the site is stopped]"
+    return partial(_with_order, words=words, required=False, reason=reason)
 
 
 def propose_or_tell(answer: dict[str, Any]) -> dict[str, Any]:
@@ -105,8 +100,6 @@ class AdminClient:
     """Calls one site. Raises the error that an answer stands for."""
 
     def __init__(self, config_file: Path, name: str, token_file: Path | None) -> None:
-        from keystrand.cli.options import site_of
-        from keystrand.config.faults import require_private
         from keystrand.net.http_client import SyncHttpClient
         from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 
@@ -117,12 +110,8 @@ class AdminClient:
                 path=str(config_file),
                 hint="keystrand admin invite NAME --role ROLE, then start it again",
             )
-        folder, tls, listen = config.tls.trust.parent, config.tls, config.admin.listen
-        pair = folder / f"admin-{name}.pem", folder / f"admin-{name}.key"
-        for path in pair:
-            if not path.is_file():
-                raise ConfigError("no such file", path=str(path), hint=f"keystrand admin invite {name} --role ROLE")
-        require_private(pair[1])
+        tls, listen = config.tls, config.admin.listen
+        pair = certificate_pair(config, f"admin-{name}", hint=f"keystrand admin invite {name} --role ROLE")
         self._token = _token(token_file)
         contexts = TlsContexts(
             TlsFiles(*pair, tls.trust, tls.revoked), TlsPolicy(require_pqc_group=tls.require_pqc_group)

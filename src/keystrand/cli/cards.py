@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from keystrand.cli.options import READABLE
 from keystrand.cli.terminal import say
 from keystrand.core.errors import NotPermitted
 
 if TYPE_CHECKING:
     from keystrand.config.founding import SiteCard
 
-CARD: Final = click.argument("card_file", metavar="CARD", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+CARD: Final = click.argument("card_file", metavar="CARD", type=READABLE)
 FINGERPRINT: Final = click.option(
     "--fingerprint", default=None, help="Of CARD, as its owner read it out. Asked for on a terminal if left out."
 )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from keystrand.cli.admin_client import AdminClient, admin_options
-from keystrand.cli.options import FILE, FOLDER, config_option, json_option, print_json, site_of
-from keystrand.cli.tables import moment, show_table
+from keystrand.cli.admin_client import REASON, Order, admin_options
+from keystrand.cli.options import FILE, FOLDER, config_option, json_option, site_of
+from keystrand.cli.tables import moment, show_list
 from keystrand.cli.terminal import say
 from keystrand.core.errors import BadRequest, ConfigError
 
@@ -61,7 +61,7 @@ def key(output: Path) -> None:
     "--custodian", "custodians", multiple=True, required=True, help="NAME=FILE with the public key; repeated."
 )
 @click.option("--dir", "folder", type=FOLDER, required=True, help="New folder for record and shares.")
-@click.option("--reason", required=True, help="Why; goes into the audit log.")
+@REASON
 @click.option("--waive", default="", help="Escrow what [escrow] forbids, for this reason; recorded.")
 def make(
     config_file: Path,
@@ -191,15 +191,15 @@ def _record(path: Path) -> EscrowRecord:
 @command.command("ask")
 @click.argument("record", type=FILE)
 @click.option("--tenant", required=True, help="Whose keys are wanted back.")
-@click.option("--reason", required=True, help="Why; goes into the audit log.")
+@REASON
 @admin_options
-def ask(record: Path, tenant: str, reason: str, config_file: Path, name: str, token_file: Path | None) -> None:
+def ask(record: Path, tenant: str, reason: str, order: Order) -> None:
     """Ask the custodians of RECORD for the keys of a tenant; prints the ID of the release."""
     import msgspec
 
     _record(record)
     wish = {"tenant": tenant, "record": msgspec.json.decode(record.read_bytes()), "reason": reason}
-    with AdminClient(config_file, name, token_file) as client:
+    with order.client() as client:
         release = client.post("/escrow/releases", wish)
     click.echo(release["release_id"])
     say(f"{release['needed']} custodians must give: keystrand escrow give {release['release_id']} SHARE --as NAME")
@@ -208,16 +208,16 @@ def ask(record: Path, tenant: str, reason: str, config_file: Path, name: str, to
 @command.command("give")
 @click.argument("release_id")
 @click.argument("share", type=FILE)
-@click.option("--reason", required=True, help="Why; goes into the audit log.")
+@REASON
 @admin_options
-def give(release_id: str, share: Path, reason: str, config_file: Path, name: str, token_file: Path | None) -> None:
+def give(release_id: str, share: Path, reason: str, order: Order) -> None:
     """Give one's open share, as a custodian; the last one that is needed puts the keys back."""
     from keystrand.config.faults import require_private
     from keystrand.core.identity import check_key_id
 
     require_private(share)
     wish = {"share": base64.b64encode(unarmour(share)).decode(), "reason": reason}
-    with AdminClient(config_file, name, token_file) as client:
+    with order.client() as client:
         release = client.post(f"/escrow/releases/{check_key_id(release_id)}/shares", wish)
     say(f"{len(release['given_by'])} of {release['needed']} given{'; the keys are back' if release['done'] else ''}")
 
@@ -225,25 +225,16 @@ def give(release_id: str, share: Path, reason: str, config_file: Path, name: str
 @command.command("releases")
 @admin_options
 @json_option
-def releases(config_file: Path, name: str, token_file: Path | None, as_json: bool) -> None:
+def releases(order: Order, as_json: bool) -> None:
     """List what is asked back, and who has given a share."""
-    with AdminClient(config_file, name, token_file) as client:
+    with order.client() as client:
         found = client.get("/escrow/releases")["releases"]
-    if as_json:
-        for one in found:
-            print_json(one)
-        return
-    rows = [
-        (
-            one["release_id"],
-            one["tenant"],
-            "done" if one["done"] else f"{len(one['given_by'])} of {one['needed']}",
-            moment(one["expires_s"]),
-            f"{one['requester']}: {one['reason']}",
-        )
-        for one in found
-    ]
-    show_table(("release", "tenant", "shares", "until", "asked by"), rows)
+    show_list(found, ("release", "tenant", "shares", "until", "asked by"), _row, as_json=as_json)
+
+
+def _row(one: dict[str, Any]) -> tuple[object, ...]:
+    given = "done" if one["done"] else f"{len(one['given_by'])} of {one['needed']}"
+    return one["release_id"], one["tenant"], given, moment(one["expires_s"]), f"{one['requester']}: {one['reason']}"
 
 
 # files ----------------------------------------------------------------------------------------------------------------

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
 
-from keystrand.cli.admin_client import AdminClient, admin_options
+from keystrand.cli.admin_client import Order, admin_options
 from keystrand.cli.options import json_option, print_json
-from keystrand.cli.tables import moment, show_table, span
+from keystrand.cli.tables import moment, show_list, span
 
 
 @click.group()
@@ -19,31 +19,24 @@ def command() -> None:
 @command.command("list")
 @admin_options
 @json_option
-def show(config_file: Path, name: str, token_file: Path | None, as_json: bool) -> None:
+def show(order: Order, as_json: bool) -> None:
     """List the jobs: how often, how many runs, the last error."""
-    with AdminClient(config_file, name, token_file) as client:
+    with order.client() as client:
         jobs = client.get("/jobs")["jobs"]
-    if as_json:
-        for job in jobs:
-            print_json(job)
-        return
-    rows = [
-        (job["name"], _often(job["period_s"]), job["runs"], job["items"], moment(job["last_run_s"]), job["last_error"])
-        for job in jobs
-    ]
-    show_table(("job", "every", "runs", "items", "last run", "last error"), rows)
+    show_list(jobs, ("job", "every", "runs", "items", "last run", "last error"), _row, as_json=as_json)
 
 
-def _often(period_s: float) -> str:
-    return span(period_s) if period_s else "tick"
+def _row(job: dict[str, Any]) -> tuple[object, ...]:
+    often = span(job["period_s"]) if job["period_s"] else "tick"
+    return job["name"], often, job["runs"], job["items"], moment(job["last_run_s"]), job["last_error"]
 
 
 @command.command("run")
 @click.argument("job")
 @admin_options
-def run(job: str, config_file: Path, name: str, token_file: Path | None) -> None:
+def run(job: str, order: Order) -> None:
     """Run one job now; prints how it stands, as JSON."""
     from keystrand.core.identity import check_name
 
-    with AdminClient(config_file, name, token_file) as client:
+    with order.client() as client:
         print_json(client.post(f"/jobs/{check_name(job, what='job')}/run"))

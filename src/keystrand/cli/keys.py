@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from keystrand.cli.admin_client import AdminClient, admin_options, propose_or_tell
+from keystrand.cli.admin_client import AdminClient, Order, admin_options, propose_or_tell
 from keystrand.cli.options import json_option, print_json
-from keystrand.cli.tables import moment, show_table
+from keystrand.cli.tables import moment, show_list, show_table
 from keystrand.cli.terminal import say
 from keystrand.core.errors import BadRequest
 
@@ -51,19 +50,15 @@ def command() -> None:
 @click.option("--tag", default=None, help="Keys with this tag, name=value.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
 @json_option
-def show_list(config_file: Path, name: str, token_file: Path | None, limit: int, as_json: bool, **query: Any) -> None:
+def list_keys(order: Order, limit: int, as_json: bool, **query: Any) -> None:
     """List keys, oldest first."""
     found: list[dict[str, Any]] = []
     cursor = None
-    with AdminClient(config_file, name, token_file) as client:
+    with order.client() as client:
         while len(found) < limit and cursor != "":
             page = client.get("/keys", query | {"limit": min(1000, limit - len(found)), "cursor": cursor})
             found, cursor = found + page["keys"], page["cursor"]
-    if as_json:
-        for key in found:
-            print_json(key)
-    else:
-        show_table(("key ID", "state", "made", "link", "pair"), map(_row, found))
+    show_list(found, ("key ID", "state", "made", "link", "pair"), _row, as_json=as_json)
     if cursor:
         say(f"there are more than {limit}; see --limit")
 
@@ -78,12 +73,12 @@ def _row(key: dict[str, Any]) -> tuple[object, ...]:
 @click.argument("key_id")
 @admin_options
 @json_option
-def show(key_id: str, config_file: Path, name: str, token_file: Path | None, as_json: bool) -> None:
+def show(key_id: str, order: Order, as_json: bool) -> None:
     """Show what is known of one key, how much it was used, and by whom."""
     from keystrand.core.identity import check_key_id
 
     path = f"/keys/{check_key_id(key_id)}"
-    with AdminClient(config_file, name, token_file) as client:
+    with order.client() as client:
         facts = client.get(path) | {k: v for k, v in client.get(f"{path}/use").items() if k.startswith(("use", "rot"))}
         facts["consumers"] = client.get(f"{path}/consumers")["consumers"]
     if as_json:
@@ -117,9 +112,7 @@ def _change(verb: str, summary: str) -> None:
         key_ids: tuple[str, ...],
         reason: str,
         dry_run: bool,
-        config_file: Path,
-        name: str,
-        token_file: Path | None,
+        order: Order,
         as_json: bool,
         **query: Any,
     ) -> None:
@@ -129,7 +122,7 @@ def _change(verb: str, summary: str) -> None:
         if not reason and not dry_run:
             raise click.UsageError("say why: --reason")
         wish = stated | ({"key_ids": key_ids} if key_ids else {})
-        with AdminClient(config_file, name, token_file) as client:
+        with order.client() as client:
             if dry_run:
                 _try(client, wish | {"change": verb}, as_json=as_json)
             else:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keystrand.cli import exits
-from keystrand.cli.options import FILE, audit_signer, config_option, json_option, print_json, site_of
+from keystrand.cli.options import FILE, READABLE, audit_signer, config_option, json_option, print_json, site_of
 from keystrand.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _drawing(site_file: Path) -> Iterator[KeySource]:
 
 
 @command.command("up")
-@click.argument("network_file", metavar="NETWORK", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("network_file", metavar="NETWORK", type=READABLE)
 @click.option("--dir", "folder", default=Path("network"), show_default=True, type=click.Path(path_type=Path))
 @click.option(
     "--rate-bps", default=200_000.0, show_default=True, type=click.FloatRange(1000), help="Key rate of a hop."
@@ -137,8 +137,8 @@ def up(network_file: Path, folder: Path, rate_bps: float, once: bool, relay: str
 
 
 @command.command("source")
-@click.argument("one", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("other", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("one", type=READABLE)
+@click.argument("other", type=READABLE)
 @click.option("--keys", default=16, show_default=True, type=click.IntRange(1, 10_000), help="How many to compare.")
 @click.option(
     "--dir", "folder", default=None, type=click.Path(path_type=Path), help="Keep files and logs in this folder."

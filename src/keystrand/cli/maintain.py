@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from keystrand.cli import exits
-from keystrand.cli.admin_client import AdminClient, admin_options, propose_or_tell
+from keystrand.cli.admin_client import REASON, AdminClient, Order, admin_options, propose_or_tell
 from keystrand.cli.options import json_option, print_json
 from keystrand.cli.tables import moment, show_table, span
 from keystrand.cli.terminal import say
@@ -18,7 +17,6 @@ from keystrand.cli.terminal import say
 ANSWERS_S: Final = 10.0  # until every site has said what its links hold
 DRAIN_S: Final = 120.0
 POLL_S: Final = 0.5
-REASON: Final = click.option("--reason", required=True, help="Why; goes into the audit log.")
 WINDOW: Final = click.argument("window_id", metavar="WINDOW")
 
 
@@ -46,12 +44,10 @@ def instant(text: str) -> float:
 @REASON
 @admin_options
 @json_option
-def plan(
-    since: str, until: str, hop: str, reason: str, config_file: Path, name: str, token_file: Path | None, as_json: bool
-) -> int:
+def plan(since: str, until: str, hop: str, reason: str, order: Order, as_json: bool) -> int:
     """Plan a window; pools fill for it from now on. Exit status 1 while they do not suffice."""
     wish = {"neighbour": hop, "from_s": instant(since), "until_s": instant(until), "reason": reason}
-    with AdminClient(config_file, name, token_file) as client:
+    with order.client() as client:
         window = client.post("/maintenance", wish)
         window = _wait(client, window, lambda now: all(check["site"] for check in now["checks"]), ANSWERS_S)
     _show(window, as_json=as_json)
@@ -65,9 +61,9 @@ def plan(
 @command.command("list")
 @admin_options
 @json_option
-def show_list(config_file: Path, name: str, token_file: Path | None, as_json: bool) -> None:
+def list_windows(order: Order, as_json: bool) -> None:
     """List the windows of this site."""
-    with AdminClient(config_file, name, token_file) as client:
+    with order.client() as client:
         windows = client.get("/network")["windows"]
     if as_json:
         print_json(windows)
@@ -89,9 +85,9 @@ def show_list(config_file: Path, name: str, token_file: Path | None, as_json: bo
 @WINDOW
 @admin_options
 @json_option
-def show(window_id: str, config_file: Path, name: str, token_file: Path | None, as_json: bool) -> int:
+def show(window_id: str, order: Order, as_json: bool) -> int:
     """Show what each link holds and needs for a window; exit status 1 where it does not suffice."""
-    with AdminClient(config_file, name, token_file) as client:
+    with order.client() as client:
         window = _get(client, window_id)
     _show(window, as_json=as_json)
     return exits.OK if window["ready"] else exits.REFUSED
@@ -107,13 +103,11 @@ def begin(
     window_id: str,
     reason: str,
     accept_shortfall: bool,
-    config_file: Path,
-    name: str,
-    token_file: Path | None,
+    order: Order,
     as_json: bool,
 ) -> int:
     """Drain, and wait until nothing is under way. Refused with the shortfall where pools do not suffice."""
-    with AdminClient(config_file, name, token_file) as client:
+    with order.client() as client:
         _get(client, window_id)
         if accept_shortfall:
             propose_or_tell(client.post(f"/maintenance/{window_id}/force", {"reason": reason}))
@@ -134,9 +128,9 @@ def begin(
 @WINDOW
 @REASON
 @admin_options
-def end(window_id: str, reason: str, config_file: Path, name: str, token_file: Path | None) -> None:
+def end(window_id: str, reason: str, order: Order) -> None:
     """Take it back into use, or off the plan."""
-    with AdminClient(config_file, name, token_file) as client:
+    with order.client() as client:
         _get(client, window_id)
         client.post(f"/maintenance/{window_id}/end", {"reason": reason})
     say("back in use: neighbours hear of it at once")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from keystrand.cli import exits
-from keystrand.cli.admin_client import AdminClient, admin_options, propose_or_tell
+from keystrand.cli.admin_client import REASON, Order, admin_options, propose_or_tell
 from keystrand.cli.maintain import command as maintain
 from keystrand.cli.maintain import instant
 from keystrand.cli.network_depends import command as depends
-from keystrand.cli.options import json_option, print_json, site_of
+from keystrand.cli.options import READABLE, json_option, print_json, site_of
 from keystrand.cli.tables import moment, show_table
 from keystrand.cli.terminal import complain, say
 from keystrand.core.errors import BadRequest
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from keystrand.config.schema import SiteConfig
     from keystrand.plan.claims import Ground
 
-NETWORK: Final = click.argument(
-    "network_file", metavar="NETWORK", type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+NETWORK: Final = click.argument("network_file", metavar="NETWORK", type=READABLE)
 PQC: Final = "pqc"
 
 
@@ -136,9 +134,7 @@ def compromise(
     until: str | None,
     revoke: bool,
     reason: str,
-    config_file: Path,
-    name: str,
-    token_file: Path | None,
+    order: Order,
     as_json: bool,
 ) -> int:
     """What SITE could have seen of this site's keys, as a relay or as the other end; with --revoke, take them back.
@@ -149,11 +145,11 @@ def compromise(
         raise click.UsageError("say why: --reason")
     scope: dict[str, Any] = {"relay": site}
     scope |= {field: instant(text) for field, text in (("since_s", since), ("until_s", until)) if text}
-    with AdminClient(config_file, name, token_file) as client:
+    with order.client() as client:
         groups = client.get("/tally", scope)["groups"]
         told = client.post("/lifecycle/trials", scope | {"change": "compromise"})
         if not groups and not told["quarantined"]:
-            _require_known(site_of(config_file), site)
+            _require_known(site_of(order.config_file), site)
         _show_exposure(groups, told, site, as_json=as_json)
         if revoke and (groups or told["quarantined"]):
             done = client.post("/lifecycle/compromise", scope | {"reason": reason})
@@ -166,22 +162,22 @@ def compromise(
 
 @command.command("bar")
 @click.argument("site")
-@click.option("--reason", required=True, help="Why; goes into the audit log.")
+@REASON
 @admin_options
-def bar(site: str, reason: str, config_file: Path, name: str, token_file: Path | None) -> None:
+def bar(site: str, reason: str, order: Order) -> None:
     """Let no block of links that begin at this site go over SITE, or to it. `compromise --revoke` does so too."""
-    with AdminClient(config_file, name, token_file) as client:
+    with order.client() as client:
         barred = client.post(f"/network/{site}/bar", {"reason": reason})["barred"]
     say(f"barred: {', '.join(barred)}")
 
 
 @command.command("admit")
 @click.argument("site")
-@click.option("--reason", required=True, help="Why; goes into the audit log.")
+@REASON
 @admin_options
-def admit(site: str, reason: str, config_file: Path, name: str, token_file: Path | None) -> None:
+def admit(site: str, reason: str, order: Order) -> None:
     """Propose to let SITE relay again; others must approve it."""
-    with AdminClient(config_file, name, token_file) as client:
+    with order.client() as client:
         propose_or_tell(client.post(f"/network/{site}/admit", {"reason": reason}))
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+READABLE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
@@ -50,6 +51,19 @@ def site_of(config_file: Path) -> SiteConfig:
     from keystrand.config.load import load_site
 
     return load_site(config_file)
+
+
+def certificate_pair(config: SiteConfig, stem: str, *, hint: str) -> tuple[Path, Path]:
+    """Certificate and key beside the site's CA. Raises ConfigError where they are missing, or others may read the key."""
+    from keystrand.config.faults import require_private
+
+    folder = config.tls.trust.parent
+    pair = folder / f"{stem}.pem", folder / f"{stem}.key"
+    for path in pair:
+        if not path.is_file():
+            raise ConfigError("no such file", path=str(path), hint=hint)
+    require_private(pair[1])
+    return pair
 
 
 def audit_signer(config: SiteConfig) -> Signer:

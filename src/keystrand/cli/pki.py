@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keystrand.cli.options import config_option, site_of
+from keystrand.cli.options import READABLE, config_option, site_of
 from keystrand.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def issue(kind: Kind, name: str, config_file: Path, hosts: tuple[str, ...], days
 
 
 @command.command("revoke")
-@click.argument("certificate", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("certificate", type=READABLE)
 @config_option
 def revoke(certificate: Path, config_file: Path) -> None:
     """Revoke a certificate; prints the path of the revocation list.

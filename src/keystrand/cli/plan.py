@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Final
 
 import click
+
+from keystrand.cli.verbs import VerbGroup
 
 VERBS: Final = {  # in the order in which a plan is made
     "templates": "List the data classes that come with the program.",
@@ -29,25 +30,7 @@ VERBS: Final = {  # in the order in which a plan is made
 }
 
 
-class PlanVerbs(click.Group):
-    """Knows the names of its verbs; loads `plan_VERB.py` only when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        command = importlib.import_module(f"keystrand.cli.plan_{cmd_name}").command
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl(list(VERBS.items()))
-
-
-@click.group(cls=PlanVerbs)
+@click.group(cls=VerbGroup, verbs=VERBS, prefix="plan_")
 def command() -> None:
     """Decide which links need what: from an estate of sites, links, data and people to a plan that can be defended.
 

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from keystrand.cli.options import READABLE
 from keystrand.cli.terminal import say
 
 if TYPE_CHECKING:
     from keystrand.plan.estate import Estate
     from keystrand.plan.finding import Finding
 
-ESTATE: Final = click.argument(
-    "estate_file", metavar="ESTATE", type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+ESTATE: Final = click.argument("estate_file", metavar="ESTATE", type=READABLE)
 LINK: Final = click.option("--link", "links", multiple=True, help="Only this link; may be repeated.")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keystrand.cli import exits
-from keystrand.cli.options import FILE, json_option, print_json
+from keystrand.cli.options import FILE, READABLE, json_option, print_json
 from keystrand.cli.plan_into import TABLES, deliver, estate_before
 from keystrand.cli.terminal import complain, say
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument(
-    "files", metavar="FILE...", type=click.Path(exists=True, dir_okay=False, path_type=Path), nargs=-1, required=True
-)
+@click.argument("files", metavar="FILE...", type=READABLE, nargs=-1, required=True)
 @click.option("--into", "estate_file", type=FILE, default=None, help="Add to this estate; made where it is not there.")
 @click.option("--link", default="", help="Protocols that are found protect this link of the estate.")
 @click.option("--format", "format_", default="", help="Of all files.  [default: told by their content]")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keystrand.cli import exits
-from keystrand.cli.options import json_option, print_json
+from keystrand.cli.options import READABLE, json_option, print_json
 from keystrand.cli.plan_equipment import whole_of
 from keystrand.cli.plan_estate import chosen, estate_of, finding_rows
 from keystrand.cli.plan_figures import numbers
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from keystrand.plan.estate import Estate
     from keystrand.plan.vendors import Assessment
 
-READABLE = click.Path(exists=True, dir_okay=False, path_type=Path)
 HEADINGS = ("product", "eligible", "score", "likely", "first in", "unknown", "exit cost")
 SHOWN = 3
 

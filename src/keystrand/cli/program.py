@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -11,6 +10,7 @@ import click
 
 from keystrand.cli import exits
 from keystrand.cli.terminal import complain
+from keystrand.cli.verbs import VerbGroup
 from keystrand.core.errors import KeystrandError, PeerUnavailable
 
 VERBS: Final = {
@@ -51,25 +51,10 @@ VERBS: Final = {
 }
 
 
-class VerbGroup(click.Group):
-    """Knows the names of its verbs; loads one only when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        command = importlib.import_module(f"keystrand.cli.{cmd_name}").command
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl(list(VERBS.items()))
+SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=VerbGroup, verbs=VERBS, context_settings=SETTINGS)
 @click.version_option(package_name="keystrand", prog_name="keystrand", message="%(prog)s %(version)s")
 def root() -> None:
     """Quantum-safe keys: QKD, ML-KEM and classical secrets woven into managed keys for your applications.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keystrand.core.errors import ConfigError
+from keystrand.cli.options import certificate_pair
 
 if TYPE_CHECKING:
     from keystrand.config.schema import SiteConfig
@@ -17,17 +17,9 @@ REQUEST_S = 30.0
 
 def certificate_of(config: SiteConfig, sae: str) -> tuple[Path, Path]:
     """Certificate and key of an SAE: the gateway's own, or where `keystrand sae add` puts them. Raises ConfigError."""
-    from keystrand.config.faults import require_private
-
     if config.gateway is not None and config.gateway.sae == sae:
         return config.gateway.certificate, config.gateway.private_key
-    folder = config.tls.trust.parent
-    pair = folder / f"sae-{sae}.pem", folder / f"sae-{sae}.key"
-    for path in pair:
-        if not path.is_file():
-            raise ConfigError("no such file", path=str(path), hint=f"keystrand pki issue sae {sae}")
-    require_private(pair[1])
-    return pair
+    return certificate_pair(config, f"sae-{sae}", hint=f"keystrand pki issue sae {sae}")
 
 
 def contexts_of(config: SiteConfig, certificate: Path, private_key: Path) -> TlsContexts:

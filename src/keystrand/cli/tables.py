@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import click
 
+from keystrand.cli.options import print_json
 from keystrand.cli.terminal import say
 from keystrand.console.terminal import fit
 
+T = TypeVar("T")
 CELL_MAX = 60
 
 
@@ -23,6 +26,17 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     say(_line([heading.upper() for heading in headings], widths))
     for row in cells:
         click.echo(_line(row, widths))
+
+
+def show_list(
+    found: Iterable[T], headings: Sequence[str], row: Callable[[T], Sequence[object]], *, as_json: bool
+) -> None:
+    """For programs every one as a line of JSON, for people a row each."""
+    if not as_json:
+        show_table(headings, map(row, found))
+        return
+    for one in found:
+        print_json(one)
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from keystrand.cli.admin_client import Order, order_options, propose_or_tell
-from keystrand.cli.options import json_option, print_json, site_of
-from keystrand.cli.tables import show_table
+from keystrand.cli.options import json_option, site_of
+from keystrand.cli.tables import show_list
 from keystrand.cli.terminal import say
 from keystrand.core.identity import check_name
 
@@ -42,12 +42,11 @@ def show(order: Order, as_json: bool) -> None:
         with stopped(site_of(order.config_file)) as site:
             states = site.sealer.tenants.states()
         found = [{"tenant": s.tenant, "sealed": s.sealed, "generation": s.generation} for s in states]
-    if as_json:
-        for one in found:
-            print_json(one)
-        return
-    rows = [(one["tenant"], "sealed" if one["sealed"] else "open", one["generation"] or "-") for one in found]
-    show_table(("tenant", "state", "generation"), rows)
+    show_list(found, ("tenant", "state", "generation"), _row, as_json=as_json)
+
+
+def _row(one: dict[str, Any]) -> tuple[object, ...]:
+    return one["tenant"], "sealed" if one["sealed"] else "open", one["generation"] or "-"
 
 
 @command.command("seal")

@@ -11,6 +11,7 @@ import click
 import pytest
 
 from keystrand.cli import exits, program
+from keystrand.cli.verbs import VerbGroup
 from keystrand.core import errors
 
 HEAVY = ("numpy", "numba", "starlette", "OpenSSL", "cryptography", "uvicorn", "structlog", "sqlite3", "msgspec")
@@ -21,7 +22,7 @@ def _fails_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def command() -> None:
         raise error
 
-    monkeypatch.setattr(program.VerbGroup, "get_command", lambda self, ctx, name: command)
+    monkeypatch.setattr(VerbGroup, "get_command", lambda self, ctx, name: command)
 
 
 def test_help_loads_nothing_heavy() -> None:
