@@ -45,7 +45,7 @@ def test_keys_change_end_and_come_back_and_no_packet_is_lost_or_seen_in_clear(
     report = json.loads(capsys.readouterr().out)
     assert report["traffic"]["packets_passed_when_blocked"] == report["traffic"]["frames_in_clear"] == 0
     for name in ("alpha", "bravo"):
-        assert "alert: lab: no key is young enough: no packet passes" in report["alarms"][name]
+        assert any("lab: no key is young enough: no packet passes" in told for told in report["alarms"][name])
         assert "warning: alpha-bravo: link is down: no new key arrives" in report["alarms"][name]
         ends = report["keys"]["tunnels"][name]
         assert 0 < ends["last_key_after_s"] <= ends["blocked_after_s"] < ends["restored_after_s"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,15 +64,13 @@ def list_(config_file: Path, as_json: bool) -> None:
     config = site_of(config_file)
     for name in config.tunnel:
         status = status_of(config, name)
-        print_json(status) if as_json else click.echo(_words(status))
+        print_json(status) if as_json else click.echo(_words(status, config.tunnel[name].fallback_s))
     if not config.tunnel and not as_json:
         say("no tunnel is configured")
 
 
 def status_of(config: SiteConfig, name: str) -> dict[str, Any]:
     """What its process wrote last; `state` is "not running" where that is too old."""
-    import time
-
     import msgspec
 
     from keystrand.config.tunnels import place_of
@@ -83,11 +82,13 @@ def status_of(config: SiteConfig, name: str) -> dict[str, Any]:
     except (OSError, msgspec.MsgspecError):
         return {**bare, "state": "not running"}
     if abs(time.time() - status.get("at_s", 0.0)) > STALE_S:
-        return {**bare, "state": "not running", "last_seen_at_s": status.get("at_s")}
+        last = {"last_seen_at_s": status.get("at_s"), "last_state": status.get("state")}
+        return {**bare, "state": "not running", **last}
     return status
 
 
-def _words(status: dict[str, Any]) -> str:
+def _words(status: dict[str, Any], fallback_s: float) -> str:
+    now_s = time.time()
     lines = [f"{status['tunnel']}  {status['kind']}, {status['role']}, with {status['peer_sae']}: {status['state']}"]
     if status.get("generation"):
         lines.append(
@@ -102,9 +103,16 @@ def _words(status: dict[str, Any]) -> str:
             f"blocked {status['blocks_total']} times; other end {'connected' if status['connected'] else 'NOT connected'}"
         )
     if status.get("fallback_s"):
-        lines.append(f"  IN FALLBACK for {_age(status['fallback_s'])}: below the protection that is required")
+        for_s = status["fallback_s"]
+        lines.append(
+            f"  IN FALLBACK for {_age(for_s)}, below the protection that is required; blocked in {_age(fallback_s - for_s)}"
+        )
+    if status.get("last_seen_at_s"):
+        ago = _age(now_s - status["last_seen_at_s"])
+        lines.append(f"  its connector was last heard of {ago} ago, and the tunnel was {status['last_state']} then")
     if status.get("last_failure"):
-        lines.append(f"  last failure: {status['last_failure']}")
+        ago = f" {_age(now_s - status['last_failure_at_s'])} ago" if status.get("last_failure_at_s") else ""
+        lines.append(f"  last failure{ago}: {status['last_failure']}")
     return "\n".join(lines)
 
 

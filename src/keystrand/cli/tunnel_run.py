@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -47,8 +47,7 @@ def command(names: tuple[str, ...], config_file: Path) -> None:
     log = config.log
     configure_logs(level=log.level, form=log.format, collector=log.collector, program="keystrand-tunnel")
     with contextlib.ExitStack() as held:
-        saes = dict.fromkeys(config.tunnel[name].sae for name in names)
-        reports = {sae: _reports_of(config, sae, held) for sae in saes}
+        reports = reports_of(config, names, held)
         makings = [_making(config, name, reports[config.tunnel[name].sae], held) for name in names]
         crew = Crew(makings, _sentinel_words(names, config_file))
         for name in names:
@@ -69,13 +68,16 @@ def _sentinel_words(names: tuple[str, ...], config_file: Path) -> list[str]:
     return ["tunnel", "sentinel", *names, "--config", str(config_file.absolute())]
 
 
-def _reports_of(config: SiteConfig, sae: str, held: contextlib.ExitStack) -> TunnelReports:
+def reports_of(config: SiteConfig, names: Sequence[str], held: contextlib.ExitStack) -> dict[str, TunnelReports]:
+    """To the KME, for each SAE that draws keys for tunnels `names`, as long as `held` is open."""
     from keystrand.cli.sae_client import client_of
     from keystrand.transport.tunnel.reports import TunnelReports
 
-    reports = TunnelReports(held.enter_context(client_of(config, sae, timeout_s=KEY_REQUEST_S)))
-    held.callback(reports.close)
-    return reports
+    found: dict[str, TunnelReports] = {}
+    for sae in dict.fromkeys(config.tunnel[name].sae for name in names):
+        found[sae] = TunnelReports(held.enter_context(client_of(config, sae, timeout_s=KEY_REQUEST_S)))
+        held.callback(found[sae].close)
+    return found
 
 
 def _making(config: SiteConfig, name: str, reports: TunnelReports, held: contextlib.ExitStack) -> Callable[[], Runner]:

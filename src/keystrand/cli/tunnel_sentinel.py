@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 
 from keystrand.cli.options import config_option, site_of
+from keystrand.cli.tunnel_run import reports_of
 
 
 @click.command("sentinel", hidden=True)
@@ -27,10 +29,15 @@ def command(names: tuple[str, ...], config_file: Path) -> None:
     config = site_of(config_file)
     log = config.log
     configure_logs(level=log.level, form=log.format, collector=log.collector, program="keystrand-sentinel")
-    posts = []
-    for name in names:
-        tunnel, place = config.tunnel[name], place_of(config, name)
-        opening = partial(tunnel.found_kind().open, place, tunnel.settings)
-        posts.append(Post(place=place, terms=tunnel.terms(), opening=opening))
     sys.stdin.buffer.read()  # until whoever steers is gone
-    asyncio.run(Sentinel(posts, LogSink(config.site.name)).stand())
+    with contextlib.ExitStack() as held:
+        reports = reports_of(config, names, held)
+        posts = []
+        for name in names:
+            tunnel, place = config.tunnel[name], place_of(config, name)
+            opening = partial(tunnel.found_kind().open, place, tunnel.settings)
+            post = Post(
+                place=place, terms=tunnel.terms(), kind=tunnel.kind, reports=reports[tunnel.sae], opening=opening
+            )
+            posts.append(post)
+        asyncio.run(Sentinel(posts, LogSink(config.site.name)).stand())

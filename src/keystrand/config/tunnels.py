@@ -165,7 +165,8 @@ def _times(tunnel: Tunnel, where: Where) -> Iterator[Fault]:
         yield Fault((*where, "hold_s"), f"{tunnel.hold_s:g} s is not above rotate_s", hint)
     fallback = tunnel.fallback()
     if (fallback is None) != (not tunnel.fallback_s):
-        yield Fault((*where, "on_exhaustion"), "fallback:… and fallback_s belong together", "a fallback states its end")
+        hint = "take fallback_s out" if fallback is None else "a fallback states its end"
+        yield Fault((*where, "on_exhaustion"), "fallback:… and fallback_s belong together", hint)
     if fallback is not None and fallback.protection >= tunnel.require:
         yield Fault((*where, "on_exhaustion"), f"is not below {tunnel.require.label}: not a fallback")
     if tunnel.require is Protection.NONE:

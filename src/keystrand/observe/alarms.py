@@ -151,14 +151,14 @@ def tunnel_alarms(tunnels: Iterable[Mapping[str, Any]], now_s: float) -> Iterato
         name, state = str(tunnel["tunnel"]), tunnel["state"]
         if state == "stopped":
             continue
-        if now_s - tunnel["at_s"] > TUNNEL_SILENT_S:
-            text = f"nothing is heard of its connector for {now_s - tunnel['at_s']:.0f} s"
-            yield _alarm("tunnel-silent", name, text)
-        elif state == "blocked":
-            yield _alarm("tunnel-blocked", name, "no key is young enough: no packet passes")
+        silent_s, why = now_s - tunnel["at_s"], f" ({tunnel['reason']})" if tunnel.get("reason") else ""
+        if state == "blocked":
+            yield _alarm("tunnel-blocked", name, f"no key is young enough: no packet passes{why}")
+        if silent_s > TUNNEL_SILENT_S:
+            yield _alarm("tunnel-silent", name, f"nothing is heard of its connector for {silent_s:.0f} s")
         elif state == "fallback":
             key, for_s = tunnel.get("protection") or "old", tunnel.get("fallback_s", 0)
-            text = f"runs under a key ({key}) below its protection, for {for_s} s now"
+            text = f"runs under a key ({key}) below its protection, for {for_s:.0f} s now{why}"
             yield _alarm("tunnel-fallback", name, text)
         elif state == "down":
-            yield _alarm("tunnel-down", name, "its daemon has no session")
+            yield _alarm("tunnel-down", name, f"its daemon has no session{why}")

@@ -53,6 +53,11 @@ class TunnelReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     late_s: Span = 0.0
 
 
+def one_line(said: str) -> str:
+    """Words of a daemon or of the system as a report takes them."""
+    return " ".join("".join(c if c.isprintable() else " " for c in said).split())[:300]
+
+
 _DECODER: Final = msgspec.json.Decoder(TunnelReport)
 
 

@@ -22,7 +22,8 @@ peer = "bravo"
 sae = "gateway-alpha"
 peer_sae = "gateway-bravo"
 connect = "127.0.0.1:7000"
-on_exhaustion = "fail-closed"
+on_exhaustion = "fallback:pqc"
+fallback_s = 60.0
 start = "apart"
 [tunnel.west.wireguard]
 interface = "wgw"
@@ -72,7 +73,7 @@ def test_a_running_tunnel_is_told_in_words_and_in_json(file: Path, capsys: pytes
     for part in ("west  wireguard, initiator, with gateway-bravo: up", "hybrid", "12 s old", "next in 48 s", "2.0 MB"):
         assert part in words
     assert "6 rotations (5 with fresh entropy), 1 missed" in words
-    assert "IN FALLBACK for 4 s" in words
+    assert "IN FALLBACK for 4 s, below the protection that is required; blocked in 56 s" in words
     assert "NOT connected" in words
     assert "last failure: no key" in words
     run(["tunnel", "list", "--json", "--config", str(file)])
@@ -86,7 +87,11 @@ def test_what_was_written_long_ago_or_never_does_not_run(
     if age_s is not None:
         say(file, time.time() - age_s)
     run(["tunnel", "list", "--config", str(file)])
-    assert capsys.readouterr().out == "west  wireguard, initiator, with gateway-bravo: not running\n"
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == "west  wireguard, initiator, with gateway-bravo: not running"
+    assert [line.partition("heard of")[2] for line in rest] == (
+        [" 60 s ago, and the tunnel was up then"] if age_s else []
+    )
 
 
 def test_run_names_what_stands_in_the_way(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

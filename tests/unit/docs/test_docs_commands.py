@@ -63,7 +63,7 @@ def parse(words: list[str]) -> None:
 @pytest.mark.parametrize("line", OURS, ids=lambda line: f"{line.page}: {line.command}"[:80])
 def test_every_command_in_the_documents_is_one_of_the_program(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEYSTRAND_ADMIN", "ann")  # as the pages say
-    parse(shlex.split(line.command.split(" > ")[0], comments=True)[1:])
+    parse(shlex.split(re.split(r" [>|] ", line.command)[0], comments=True)[1:])
 
 
 @pytest.mark.parametrize("words", ["nothing", "site nothing", "site init", "status --nothing", "config check"])

@@ -128,6 +128,12 @@ def test_an_alarm_stands_as_long_as_a_tunnel_is_blocked_or_in_fallback_or_silent
         feed.emit(event(happened, state, at_s=clock.now_s()))
         clock.move_to(clock.monotonic_s() + 5.0)
         assert name in alarms()
+    clock.move_to(clock.monotonic_s() + 60.0)
+    feed.emit(event("blocked", "blocked", at_s=clock.now_s(), reason="the pool is empty"))
+    clock.move_to(clock.monotonic_s() + 60.0)
+    told = {alarm["name"]: alarm["text"] for alarm in feed.snapshot()["alarms"]}
+    assert told["tunnel-blocked"].endswith("no packet passes (the pool is empty)")
+    assert "nothing is heard" in told["tunnel-silent"], "blocked by a sentinel, and still without a connector"
     feed.emit(event("restored", "up", at_s=clock.now_s()))
     assert not [name for name in alarms() if name.startswith("tunnel-")]
     (tunnel,) = feed.snapshot()["tunnels"]

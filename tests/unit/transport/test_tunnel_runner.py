@@ -96,6 +96,11 @@ async def test_without_keys_traffic_stops_in_time_and_comes_back(tmp_path: Path)
         assert asyncio.get_running_loop().time() - began_s < 2.5
         await pair.until(lambda p: len(air.blocked) == 2)
         await pair.until(lambda p: p.runners["initiator"].status()["state"] == "blocked")
+        said = next(event for event in reversed(pair.heard["initiator"].events) if event.kind == "tunnel.blocked")
+        assert str(said.fields["reason"]).startswith("no key is young enough to carry traffic; ")
+        assert "young enough" not in pair.runners["initiator"].status()["last_failure"], (
+            "why no key came, not what followed"
+        )
         source.empty = False
         await pair.until(lambda p: air.passes())
         await pair.until(lambda p: p.runners["initiator"].status()["state"] == "up")

@@ -20,15 +20,30 @@ from keystrand.transport.tunnel.guard import Fallback
 from keystrand.transport.tunnel.record import Record, alone
 from keystrand.transport.tunnel.runner import Terms
 from keystrand.transport.tunnel.sentinel import Post, Sentinel
+from keystrand.wire.tunnelreport import TunnelReport, parse_report, print_report
 
 PACE = Pace(rotate_s=0.3, hold_s=1.2, repeat_s=0.2, give_up_s=3.0, retry_s=0.1)
 TERMS = Terms(require=Protection.HYBRID, pace=PACE)
 
 
+class Told:
+    def __init__(self) -> None:
+        self.reports: list[TunnelReport] = []
+
+    def tell(self, tunnel: str, report: TunnelReport) -> None:
+        self.reports.append(parse_report(print_report(report)))
+
+
 def sentinel_of(folder: Path, air: Air, terms: Terms = TERMS) -> tuple[Sentinel, Ears]:
     place, heard = place_of(folder, "initiator"), Ears()
-    post = Post(place=place, terms=terms, opening=lambda: MemoryConnector(air, place))
+    post = Post(place=place, terms=terms, opening=lambda: MemoryConnector(air, place), reports=Told())
     return Sentinel([post], heard), heard
+
+
+def told_by(sentinel: Sentinel) -> list[tuple[str, str]]:
+    told = sentinel.posts[0].reports
+    assert isinstance(told, Told)
+    return [(report.happened, report.state) for report in told.reports]
 
 
 def recorded(folder: Path, **said: float) -> None:
@@ -52,6 +67,12 @@ async def test_i7_traffic_ends_in_time_although_nobody_steers(tmp_path: Path) ->
         assert not air.passes()
         assert time.monotonic() - began_s <= PACE.hold_s + 0.6
         assert heard.count("tunnel.blocked") == 1
+        assert told_by(sentinel) == [("blocked", "blocked")], (
+            "the site hears of it, and so do metrics and the audit log"
+        )
+        status = msgspec.json.decode((tmp_path / "initiator" / "status.json").read_bytes())
+        assert (status["state"], status["rotations_total"] >= 2) == ("blocked", True)
+        assert "the process that steers it is gone" in status["last_failure"]
 
 
 async def test_who_takes_the_tunnel_over_is_left_alone(tmp_path: Path) -> None:
@@ -85,14 +106,15 @@ async def test_what_cannot_be_stopped_is_said_and_tried_again(tmp_path: Path) ->
         async def block(self) -> None:
             nonlocal tries
             tries += 1
-            if tries == 1:
-                raise Unavailable("busy")
+            if tries <= 2:
+                raise Unavailable("busy\nvery")
             await super().block()
 
     place = sentinel.posts[0].place
     sentinel.posts = [replace(sentinel.posts[0], opening=lambda: Stubborn(air, place))]
     await asyncio.wait_for(sentinel.stand(), 5.0)
-    assert [event.kind for event in heard.events] == ["tunnel.unblocked", "tunnel.blocked"]
+    assert [event.kind for event in heard.events] == ["tunnel.unblocked", "tunnel.unblocked", "tunnel.blocked"]
+    assert told_by(sentinel) == [("unblocked", "down"), ("blocked", "blocked")]
     assert air.blocked == {"initiator"}
 
 

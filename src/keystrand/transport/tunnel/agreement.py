@@ -172,7 +172,7 @@ class End:
                 self._hear_active(message, now_s)
             case Abort():
                 if self._is_coming(message.number) and self.role == "responder":
-                    self._drop("aborted by the initiator", now_s)
+                    self._drop(f"the initiator gave up: {message.reason or 'see there'}", now_s)
             case Prepared():
                 if self._at(Stage.OFFERED, message.number):
                     self._step(Stage.PREPARING, Verb.PREPARE)
@@ -319,7 +319,7 @@ class End:
         assert coming is not None
         self._todo = deque(action for action in self._todo if action.number != coming.number)
         if self.role == "initiator" and coming.key_id:
-            self._say(Abort(tunnel=self.tunnel, number=coming.number))
+            self._say(Abort(tunnel=self.tunnel, number=coming.number, reason=reason[:200]))
         if coming.stage not in (Stage.DRAWING, Stage.FETCHING):
             self._todo.append(Action(Verb.DROP, coming.number))
         self._retry_s = now_s + self.pace.retry_s * 2 ** min(self._spoilt, RETRY_DOUBLED_MAX)

@@ -51,7 +51,9 @@ class Confirmed(Word, frozen=True, kw_only=True, tag="confirmed"):
 
 
 class Abort(Word, frozen=True, kw_only=True, tag="abort"):
-    """Initiator: this generation was never used; drop it."""
+    """Initiator: this generation was never used; drop it. reason: why, where it says so."""
+
+    reason: str = ""
 
 
 Message = Hello | Propose | Prepared | Refused | Active | Confirmed | Abort

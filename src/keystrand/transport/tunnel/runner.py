@@ -23,7 +23,7 @@ from keystrand.transport.tunnel.guard import Fallback, Guard
 from keystrand.transport.tunnel.messages import Message
 from keystrand.transport.tunnel.record import Record, read_record, replace_file
 from keystrand.transport.tunnel.usage import KeyUses, Usage
-from keystrand.wire.tunnelreport import TunnelReport
+from keystrand.wire.tunnelreport import TunnelReport, one_line
 
 KEY_BITS: Final = 256
 TICK_S: Final = 0.05
@@ -35,6 +35,7 @@ LOOK_DEADLINE_S: Final = 5.0
 DEADLINE_S: Final = 240.0  # for any one step: a connector has its own, shorter ones
 AGAIN_S: Final = 0.5
 STOP_S: Final = 2.0  # so long an order to stop traffic waits for another step
+WELL: Final = frozenset({"up", "starting", "stopped"})
 REPORTED: Final = frozenset(TunnelReport.__struct_fields__) - {"happened", "fresh", "late_s", "took_ms"}
 Standing = Literal["none", "good", "fallback", "blocked"]
 FORGOTTEN_LOOKS: Final = 2  # a daemon that says so once may be in the middle of a change
@@ -370,15 +371,22 @@ class Runner:
             key_id, protection = self._known.get(report.number, ("", self.terms.require))
             fields |= {"key_id": key_id, "protection": protection.label, "took_ms": round(1e3 * report.took_s, 1)}
             fields["use_ms"] = round(1e3 * report.use_s, 2)
+        elif report.kind == "blocked":  # the last failure stays what it was: why no key came
+            counts.blocks_total += 1
+            fields["reason"] = "; ".join(filter(None, (report.reason, self._cause())))[:300]
         else:
             counts.rekey_missed_total += report.kind == "missed"
-            counts.blocks_total += report.kind == "blocked"
             self._note(report.reason)
             fields["reason"] = report.reason[:300]
         self._emit(f"tunnel.{report.kind}", **fields)
 
     def _is_fresh(self, number: int) -> bool:
         return self._known.get(number, ("", Protection.NONE))[1] >= Protection.QKD
+
+    def _cause(self) -> str:
+        """What has failed since the key in use came."""
+        at_s, reason = self._failure
+        return reason if at_s >= self.record.used_at_s else ""
 
     def _note(self, reason: str) -> None:
         self._failure = self.clock.now_s(), reason[:300]
@@ -392,9 +400,13 @@ class Runner:
         """What the tunnel is now, and what has just happened to it."""
         if self.reports is None:
             return
-        status = dict(self.status()) | {name: value for name, value in said.items() if value is not None}
+        status = dict(self.status())
+        if status["state"] not in WELL:
+            status["reason"] = status["facts"].get("problem") or self._cause()
+        status |= {name: value for name, value in said.items() if value is not None}
         fields = {name: status[name] for name in REPORTED if status.get(name) is not None}
         number = fields.setdefault("number", status["generation"])
+        fields["reason"] = one_line(str(fields.get("reason", "")))
         fields["fresh"], fields["took_ms"] = self._is_fresh(number), status["rotation_took_ms"]
         fields["suite"] = str(status["facts"].get("suite", ""))[:128]
         self.reports.tell(self.place.tunnel, TunnelReport(happened=happened, **fields))  # type: ignore[arg-type]

@@ -7,29 +7,36 @@ the moment that its record names, and no longer; who takes a tunnel over before 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import msgspec
 
 from keystrand.core.clock import Clock, SystemClock
 from keystrand.core.errors import KeystrandError
 from keystrand.core.events import Event, Sink
 from keystrand.transport.tunnel.contract import Connector, Place
 from keystrand.transport.tunnel.guard import Guard
-from keystrand.transport.tunnel.record import Taken, alone, read_record
-from keystrand.transport.tunnel.runner import Terms
+from keystrand.transport.tunnel.record import Taken, alone, read_record, replace_file
+from keystrand.transport.tunnel.runner import Reports, Terms
+from keystrand.wire.tunnelreport import TunnelReport, one_line
 
 LOOK_S: Final = 0.25
 AGAIN_S: Final = 1.0
+STOPPED: Final = "the process that steers it is gone, and its key is too old"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Post:
-    """One tunnel end that is watched."""
+    """One tunnel end that is watched. reports: to the KME, where one is to hear of it."""
 
     place: Place
     terms: Terms
+    kind: str = ""
+    reports: Reports | None = None
     opening: Callable[[], Connector]
 
     def end_at_s(self, now_s: float) -> float:
@@ -50,6 +57,7 @@ class Sentinel:
     posts: list[Post]
     sink: Sink
     clock: Clock = SystemClock()  # noqa: RUF009  frozen
+    _said: set[tuple[str, str]] = field(default_factory=set)
 
     async def stand(self) -> None:
         """Call it when the steering process has gone."""
@@ -69,7 +77,7 @@ class Sentinel:
         except Taken:
             pass  # it is in good hands
         except KeystrandError as problem:
-            self._emit(post, "tunnel.unblocked", f"traffic could not be stopped: {problem}")
+            self._say(post, "unblocked", f"traffic could not be stopped: {problem}")
             await asyncio.sleep(AGAIN_S)
             return False
         return True
@@ -80,8 +88,30 @@ class Sentinel:
             await connector.block()
         finally:
             await connector.close()
-        self._emit(post, "tunnel.blocked", "the process that steers it is gone, and its key is too old")
+        self._say(post, "blocked", STOPPED)
 
-    def _emit(self, post: Post, kind: str, reason: str) -> None:
-        fields = {"tunnel": post.place.tunnel, "peer_sae": post.place.peer_sae, "reason": reason[:300]}
-        self.sink.emit(Event(kind, self.clock.now_s(), fields))
+    def _say(self, post: Post, happened: Literal["blocked", "unblocked"], reason: str) -> None:
+        """In the log; and once in the tunnel's state and to the KME, where people look."""
+        place, now_s = post.place, self.clock.now_s()
+        fields = {"tunnel": place.tunnel, "peer_sae": place.peer_sae, "reason": reason[:300]}
+        self.sink.emit(Event(f"tunnel.{happened}", now_s, fields))
+        if (place.tunnel, happened) in self._said:
+            return
+        self._said.add((place.tunnel, happened))
+        state: Literal["blocked", "down"] = "blocked" if happened == "blocked" else "down"
+        _note(place, {"state": state, "blocked": state == "blocked", "at_s": now_s, "last_failure": reason[:300]})
+        if post.reports is not None:
+            words = TunnelReport(
+                happened=happened, state=state, kind=post.kind, peer_sae=place.peer_sae, role=place.role,
+                number=read_record(place.state_dir / "record.json").current, reason=one_line(reason),
+            )  # fmt: skip
+            post.reports.tell(place.tunnel, words)
+
+
+def _note(place: Place, said: dict[str, Any]) -> None:
+    """Into what `keystrand tunnel list` reads."""
+    file, status = place.state_dir / "status.json", {"up": False, "last_failure_at_s": said["at_s"], **said}
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        status = msgspec.json.decode(file.read_bytes(), type=dict) | status
+    with contextlib.suppress(KeystrandError):
+        replace_file(file, msgspec.json.encode(status), durable=False, mode=0o644)
