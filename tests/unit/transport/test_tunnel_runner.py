@@ -69,7 +69,8 @@ async def test_both_ends_rotate_in_step_and_tell_no_secret(tmp_path: Path) -> No
 
 async def test_i7_numbers_do_not_repeat_over_restarts_and_traffic_flows_meanwhile(tmp_path: Path) -> None:
     air = Air()
-    async with pair_of(tmp_path, air).running() as pair:
+    patient = replace(TERMS, pace=replace(PACE, hold_s=60.0))  # a busy machine takes seconds for a restart
+    async with pair_of(tmp_path, air, patient).running() as pair:
         await pair.rotated(2)
         for role in ("initiator", "responder"):
             before = read_record(tmp_path / role / "record.json").highest
