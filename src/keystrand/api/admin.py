@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
@@ -24,19 +25,20 @@ from keystrand.api.exchange import (
     Receive,
     Refusal,
     Scope,
-    Send,
+    app_of,
     fingerprint_of,
     header,
+    method_of,
     path_parts,
     query_params,
     read_body,
+    refusal_event,
     retry_after,
-    send_answer,
 )
 from keystrand.api.openapi import document
 from keystrand.core.clock import Clock, SystemClock
 from keystrand.core.errors import BadRequest, IllegalTransition, KeystrandError, NotPermitted, Unavailable, UnknownKey
-from keystrand.core.events import Event, Scalar, Sink
+from keystrand.core.events import Sink
 from keystrand.core.limits import Limits
 from keystrand.govern.approval import DualControl
 from keystrand.govern.release import Releases
@@ -82,12 +84,7 @@ def admin_app(
     releases = releases or Releases(time, control.entropy, control.ttl_s)
     edge = _Edge(administration, door, control, releases, limits, sink, time, Strangers(time))
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise ValueError(f"{scope['type']} is not served here")
-        await send_answer(send, await _answer(edge, scope, receive))
-
-    return app
+    return app_of(partial(_answer, edge))
 
 
 async def _answer(edge: _Edge, scope: Scope, receive: Receive) -> Answer:
@@ -280,10 +277,7 @@ def _single(scope: Scope, name: bytes) -> str:
 
 async def _refuse(edge: _Edge, who: Principal | None, operation: str, scope: Scope, error: Exception) -> Answer:
     answer = _problem(who, error)
-    reason = type(error).__name__
-    fields: dict[str, Scalar] = {"status": answer.status, "reason": reason, "method": str(scope["method"])[:16]}
-    edge.sink.emit(Event("request.refused", edge.clock.now_s(), fields))
-
+    edge.sink.emit(refusal_event(error, answer.status, edge.clock.now_s(), method=method_of(scope)))
     if who is None and not edge.strangers.is_recorded(holder_of(scope)):
         return answer  # the event above counts it
 
@@ -294,10 +288,10 @@ async def _refuse(edge: _Edge, who: Principal | None, operation: str, scope: Sco
             by=who.method if who else "",
             certificate=who.fingerprint if who else fingerprint_of(scope),
             operation=operation,
-            method=str(scope["method"])[:16],
+            method=method_of(scope),
             target=str(scope["path"])[:256],
             status=answer.status,
-            reason=reason,
+            reason=type(error).__name__,
         )
 
     try:

@@ -96,18 +96,11 @@ def _record(desk: Desk, kind: str, proposal: Proposal, call: Call) -> None:
 
 
 def proposal_facts(proposal: Proposal, moved: int = 0) -> forms.ProposalFacts:
-    return forms.ProposalFacts(
-        proposal_id=proposal.proposal_id,
+    return forms.ProposalFacts.of(
+        proposal,
         operation=proposal.operation.value,
-        content=proposal.content,
-        requester=proposal.requester,
-        reason=proposal.reason,
-        needed=proposal.needed,
         approved_by=list(proposal.approved_by),
         stand=proposal.stand.value,
-        closed_by=proposal.closed_by,
-        created_s=proposal.created_s,
-        expires_s=proposal.expires_s,
         moved=moved,
     )
 

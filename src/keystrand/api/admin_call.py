@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final
 
 from keystrand.api.admin_desk import Desk, Order
@@ -115,7 +115,7 @@ class Result:
 Handler = Callable[[Desk, Call], Result]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Route:
     """One operation of the API; the OpenAPI document is made of these and of nothing else.
 
@@ -129,6 +129,7 @@ class Route:
     handle: Handler
     summary: str
     answers: Mapping[int, type[Form]]
+    _: KW_ONLY
     params: tuple[Param, ...] = ()
     query: tuple[Param, ...] = ()
     body: type[Form] | None = None

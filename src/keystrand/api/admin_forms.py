@@ -6,8 +6,7 @@ has a place for key material.
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -26,19 +25,14 @@ Instant = Annotated[float, Meta(ge=0, le=1e11, description="Unix seconds")]
 Base64 = Annotated[str, Meta(min_length=4, max_length=128, pattern="^[A-Za-z0-9+/]+={0,2}$")]
 Document = Annotated[str, Meta(min_length=1, max_length=60_000, description="the policy, TOML as in site.toml")]
 
-_PATTERNS: Final = {name: re.compile(text) for name, text in (("name", NAME), ("uuid", UUID), ("state", STATES))}
-
-
-def is_name(text: str) -> bool:
-    return len(text) <= 64 and _PATTERNS["name"].fullmatch(text) is not None
-
-
-def is_uuid(text: str) -> bool:
-    return _PATTERNS["uuid"].fullmatch(text) is not None
-
 
 class Form(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every body and answer."""
+
+    @classmethod
+    def of(cls, source: object, **other: object) -> Self:
+        """Each field from the attribute of its name, but for those that `other` gives."""
+        return cls(**{name: other[name] if name in other else getattr(source, name) for name in cls.__struct_fields__})
 
 
 # bodies --------------------------------------------------------------------------------------------------------------

@@ -7,23 +7,11 @@ from keystrand.api.admin_approvals import SiteContent, WindowContent, propose
 from keystrand.api.admin_call import Call, Result
 from keystrand.api.admin_desk import Declined, Desk
 from keystrand.govern.roles import Operation as Op
-from keystrand.relay.maintenance import Check, WindowStand
+from keystrand.relay.maintenance import WindowStand
 
 
 def network(desk: Desk, call: Call) -> Result:
-    links = [
-        shapes.RelayedFacts(
-            link=stand.link,
-            target=stand.target,
-            held_bits=stand.held_bits,
-            wanted_bits=stand.wanted_bits,
-            demand_bps=stand.demand_bps,
-            reach_bps=stand.reach_bps,
-            share_bps=stand.share_bps,
-            routes=[list(route) for route in stand.routes],
-        )
-        for stand in desk.relayed()
-    ]
+    links = [shapes.RelayedFacts.of(stand, routes=[list(route) for route in stand.routes]) for stand in desk.relayed()]
     windows = [_facts(stand) for stand in desk.windows()]
     return Result(form=shapes.NetworkFacts(links=links, windows=windows, barred=sorted(desk.barred())))
 
@@ -80,29 +68,13 @@ def _find(desk: Desk, window_id: str) -> WindowStand:
 
 
 def _facts(stand: WindowStand, word: str = "") -> shapes.WindowFacts:
-    window = stand.window
-    return shapes.WindowFacts(
-        window_id=window.window_id,
-        neighbour=window.neighbour,
-        from_s=window.from_s,
-        until_s=window.until_s,
+    return shapes.WindowFacts.of(
+        stand.window,
         stand=word or stand.stand,
         under_way=stand.under_way,
         ready=all(check.is_ready for check in stand.checks),
-        checks=[_check(check) for check in stand.checks],
+        checks=[shapes.LinkCheck.of(check, ready=check.is_ready) for check in stand.checks],
         cut=list(stand.cut),
         actor=stand.actor,
         reason=stand.reason,
-    )
-
-
-def _check(check: Check) -> shapes.LinkCheck:
-    return shapes.LinkCheck(
-        link=check.link,
-        site=check.site,
-        held_bits=check.held_bits,
-        needed_bits=check.needed_bits,
-        short_bits=check.short_bits,
-        fill_s=check.fill_s,
-        ready=check.is_ready,
     )

@@ -46,65 +46,20 @@ def status(desk: Desk, call: Call) -> Result:
 
 
 def links(desk: Desk, call: Call) -> Result:
-    return Result(
-        form=forms.Links(
-            links=[
-                forms.LinkFacts(
-                    link=link.link,
-                    peer=link.peer,
-                    state=link.state,
-                    qber=link.qber,
-                    skr_bps=link.skr_bps,
-                    simulated=link.simulated,
-                )
-                for link in desk.gauges().links
-            ]
-        )
-    )
+    return Result(form=forms.Links(links=[forms.LinkFacts.of(link) for link in desk.gauges().links]))
 
 
 def pools(desk: Desk, call: Call) -> Result:
-    return Result(
-        form=forms.Pools(
-            pools=[
-                forms.PoolFacts(
-                    link=link.link,
-                    owned_free_bits=link.owned_free_bits,
-                    fill_bps=link.fill_bps,
-                    drain_bps=link.drain_bps,
-                    time_to_empty_s=link.time_to_empty_s,
-                    ledger=link.plain()["ledger"],
-                )
-                for link in desk.gauges().links
-            ]
-        )
-    )
+    told = [forms.PoolFacts.of(link, ledger=link.plain()["ledger"]) for link in desk.gauges().links]
+    return Result(form=forms.Pools(pools=told))
 
 
 def peers(desk: Desk, call: Call) -> Result:
-    return Result(
-        form=forms.Peers(
-            peers=[
-                forms.PeerFacts(
-                    peer=peer.peer,
-                    up=peer.up,
-                    since_s=peer.since_s,
-                    group=peer.group,
-                    epoch=peer.epoch,
-                    strand_age_s=peer.strand_age_s,
-                )
-                for peer in desk.gauges().peers
-            ]
-        )
-    )
+    return Result(form=forms.Peers(peers=[forms.PeerFacts.of(peer) for peer in desk.gauges().peers]))
 
 
 def alarms(desk: Desk, call: Call) -> Result:
-    told = [
-        forms.AlarmFacts(severity=a.severity, name=a.name, about=a.about, text=a.text, owner=a.owner, runbook=a.runbook)
-        for a in desk.alarms()
-    ]
-    return Result(form=forms.Alarms(alarms=told))
+    return Result(form=forms.Alarms(alarms=[forms.AlarmFacts.of(alarm) for alarm in desk.alarms()]))
 
 
 def config(desk: Desk, call: Call) -> Result:
@@ -138,10 +93,8 @@ def policy(desk: Desk, call: Call) -> Result:
     seen = [pair for pair in pairs if " ".join(pair) > after.replace("/", " ", 1)] if after else pairs
     limit = call.query.get("limit", 100)
     rules = [_rule(present, pair, now_s) for pair in seen[:limit]]
-    form = forms.PolicyFacts(
-        serial=present.serial,
-        digest=present.digest,
-        version=present.version,
+    form = forms.PolicyFacts.of(
+        present,
         rules=rules,
         refused=len(present.refused),
         windows=[str(window) for window in present.windows],
@@ -157,28 +110,18 @@ def etag_of(policy: Policy) -> str:
 
 def _rule(policy: Policy, pair: tuple[str, str], now_s: float) -> forms.RuleFacts:
     rule = policy.rules[pair]
-    return forms.RuleFacts(
-        initiator=rule.initiator,
-        responder=rule.responder,
+    return forms.RuleFacts.of(
+        rule,
         require=rule.require_at(now_s).label,
-        tenant=rule.tenant,
-        quota_bps=rule.quota_bps,
-        quota_keys_per_s=rule.quota_keys_per_s,
-        floor_bps=rule.floor_bps,
-        cryptoperiod_s=rule.cryptoperiod_s,
         waived=rule.waiver is not None and now_s < rule.waiver.expires_s,
         fails_open=rule.fallback is not None,
-        source=rule.source,
     )
 
 
 def try_policy(desk: Desk, call: Call) -> Result:
     present, wanted = desk.policy(), desk.read_policy(call.body.document)
     found = changes(present, wanted)
-    shown = [
-        forms.Difference(subject=c.subject, field=c.field, before=c.before, after=c.after)
-        for c in found[:DIFFERENCES_MAX]
-    ]
+    shown = [forms.Difference.of(change) for change in found[:DIFFERENCES_MAX]]
     return Result(
         form=forms.PolicyTrial(
             version=wanted.version,
@@ -245,16 +188,7 @@ def get(desk: Desk, call: Call) -> Result:
 
 def use(desk: Desk, call: Call) -> Result:
     record = reached(desk, call, Operation.KEYS_READ, call.path["key_id"])
-    return Result(
-        form=forms.UseFacts(
-            key_id=record.key_id,
-            state=record.state.value,
-            uses=record.uses,
-            used_bytes=record.used_bytes,
-            expires_s=record.expires_s,
-            rotation_due_s=record.rotation_due_s,
-        )
-    )
+    return Result(form=forms.UseFacts.of(record, state=record.state.value))
 
 
 def consumers(desk: Desk, call: Call) -> Result:
@@ -263,28 +197,16 @@ def consumers(desk: Desk, call: Call) -> Result:
 
 
 def consumer_facts(uses: Iterable[Use]) -> list[forms.ConsumerFacts]:
-    return [forms.ConsumerFacts(key_id=u.key_id, sae=u.sae, consumer=u.consumer, last_s=u.last_s) for u in uses]
+    return [forms.ConsumerFacts.of(use) for use in uses]
 
 
 def key_facts(record: KeyRecord) -> forms.KeyFacts:
-    return forms.KeyFacts(
-        key_id=record.key_id,
+    return forms.KeyFacts.of(
+        record,
         state=record.state.value,
-        initiator=record.initiator,
         responders=list(record.responders),
-        peer=record.peer,
-        link=record.link,
         strands=sorted(strand.value for strand in record.strands),
-        size_bits=record.size_bits,
-        tenant=record.tenant,
         tags=list(record.tags),
-        created_s=record.created_s,
-        activated_s=record.activated_s,
-        expires_s=record.expires_s,
-        changed_s=record.changed_s,
-        actor=record.actor,
-        reason=record.reason,
-        compromised_s=record.compromised_s,
         destruction_record=record.destroyed_n,
     )
 
@@ -297,14 +219,7 @@ def jobs(desk: Desk, call: Call) -> Result:
 
 
 def job_facts(job: JobStatus) -> forms.JobFacts:
-    return forms.JobFacts(
-        name=job.name,
-        period_s=job.period_s,
-        runs=job.runs,
-        items=job.items,
-        last_run_s=job.last_run_s,
-        last_error=job.last_error,
-    )
+    return forms.JobFacts.of(job)
 
 
 def records(desk: Desk, call: Call) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from keystrand.api import admin_approvals as approvals
@@ -42,6 +43,9 @@ from keystrand.govern.roles import Operation as Op
 _PAGE: Final = (CURSOR, LIMIT)
 _FILTER: Final = (STATE, TAG, TENANT, SAE, PEER, LINK, SOURCE, RELAY, SINCE_S, UNTIL_S)
 
+Answers = Mapping[int, type[forms.Form]]
+PROPOSED: Final[Answers] = {202: forms.ProposalFacts}
+
 
 def _get(
     path: str,
@@ -53,78 +57,47 @@ def _get(
     params: tuple[Param, ...] = (),
     query: tuple[Param, ...] = (),
 ) -> Route:
+    return Route("GET", path, operation, handle, summary, {200: answer}, params=params, query=query)
+
+
+def _post(
+    path: str,
+    operation: Op,
+    handle: Handler,
+    answers: Answers,
+    summary: str,
+    *,
+    params: tuple[Param, ...] = (),
+    body: type[forms.Form] | None = forms.Decision,
+    changes: bool = True,
+    guarded: bool = False,
+) -> Route:
     return Route(
-        method="GET",
-        path=path,
-        operation=operation,
-        handle=handle,
-        summary=summary,
-        answers={200: answer},
-        params=params,
-        query=query,
+        "POST", path, operation, handle, summary, answers, params=params, body=body, changes=changes, guarded=guarded
     )
 
 
 def _life(verb: str, summary: str) -> Route:
-    change, answers = scopes.VERBS[verb], {200: forms.AffectedKeys}
-    return Route(
-        method="POST",
-        path=f"/lifecycle/{verb}",
-        operation=scopes.OPERATION[change],
-        handle=writes.changing(change),
-        summary=summary,
-        answers=answers | ({202: forms.ProposalFacts} if change in scopes.DANGEROUS else {}),
-        body=forms.Selection,
-        changes=True,
-    )
+    change = scopes.VERBS[verb]
+    answers: Answers = {200: forms.AffectedKeys, **(PROPOSED if change in scopes.DANGEROUS else {})}
+    operation, handle = scopes.OPERATION[change], writes.changing(change)
+    return _post(f"/lifecycle/{verb}", operation, handle, answers, summary, body=forms.Selection)
 
 
 def _decide(verb: str, handle: Handler, summary: str) -> Route:
-    return Route(
-        method="POST",
-        path=f"/approvals/{{proposal_id}}/{verb}",
-        operation=Op.APPROVALS_DECIDE,
-        handle=handle,
-        summary=summary,
-        answers={200: forms.ProposalFacts},
-        params=(PROPOSAL_ID,),
-        body=forms.Decision,
-        changes=True,
-    )
-
-
-def _order(
-    path: str,
-    operation: Op,
-    handle: Handler,
-    answers: dict[int, type[forms.Form]],
-    summary: str,
-    *,
-    params: tuple[Param, ...] = (),
-    body: type[forms.Form] = forms.Decision,
-) -> Route:
-    return Route(
-        method="POST",
-        path=path,
-        operation=operation,
-        handle=handle,
-        summary=summary,
-        answers=answers,
-        params=params,
-        body=body,
-        changes=True,
-    )
+    path, answers = f"/approvals/{{proposal_id}}/{verb}", {200: forms.ProposalFacts}
+    return _post(path, Op.APPROVALS_DECIDE, handle, answers, summary, params=(PROPOSAL_ID,))
 
 
 def _of_tenant(verb: str, operation: Op, handle: Handler, summary: str, *, alone: bool) -> Route:
-    answers: dict[int, type[forms.Form]] = {200: forms.TenantStand} if alone else {202: forms.ProposalFacts}
-    return _order(f"/tenants/{{tenant}}/{verb}", operation, handle, answers, summary, params=(TENANT,))
+    answers: Answers = {200: forms.TenantStand} if alone else PROPOSED
+    return _post(f"/tenants/{{tenant}}/{verb}", operation, handle, answers, summary, params=(TENANT,))
 
 
 def _window(verb: str, operation: Op, handle: Handler, answer: type[forms.Form] | None, summary: str) -> Route:
     """answer: of what one may do alone; None: others must approve."""
-    answers: dict[int, type[forms.Form]] = {200: answer} if answer else {202: forms.ProposalFacts}
-    return _order(f"/maintenance/{{window_id}}/{verb}", operation, handle, answers, summary, params=(WINDOW_ID,))
+    answers: Answers = {200: answer} if answer else PROPOSED
+    return _post(f"/maintenance/{{window_id}}/{verb}", operation, handle, answers, summary, params=(WINDOW_ID,))
 
 
 ROUTES: Final = (
@@ -141,7 +114,7 @@ ROUTES: Final = (
     _of_tenant("rotate", Op.TENANTS_ROTATE, sealing.rotate, "Seal new rows under a fresh key", alone=True),
     _of_tenant("erase", Op.TENANTS_ERASE, sealing.erase, "Propose to make it unreadable for good", alone=False),
     _get("/escrow/releases", Op.ESCROW_READ, sealing.releases, forms.ReleaseTable, "Keys asked back from custodians"),
-    _order(
+    _post(
         "/escrow/releases",
         Op.ESCROW_ASK,
         sealing.begin_release,
@@ -149,7 +122,7 @@ ROUTES: Final = (
         "Ask the custodians of an escrow for the keys of a tenant",
         body=forms.ReleaseWish,
     ),
-    _order(
+    _post(
         "/escrow/releases/{release_id}/shares",
         Op.ESCROW_GIVE,
         sealing.give_share,
@@ -158,33 +131,31 @@ ROUTES: Final = (
         params=(RELEASE_ID,),
         body=forms.ShareForm,
     ),
-    _order(
+    _post(
         "/root/rotate",
         Op.ROOT_ROTATE,
         sealing.rotate_root,
-        {202: forms.ProposalFacts},
+        PROPOSED,
         "Propose another root key; it comes into use with the last approval",
         body=forms.RootWish,
     ),
     _get("/policy", Op.POLICY_READ, reads.policy, forms.PolicyFacts, "The policy in force; has an ETag", query=_PAGE),
-    Route(
-        method="POST",
-        path="/policy/trials",
-        operation=Op.POLICY_TRY,
-        handle=reads.try_policy,
-        summary="What a policy would change, and for whom; changes nothing",
-        answers={200: forms.PolicyTrial},
+    _post(
+        "/policy/trials",
+        Op.POLICY_TRY,
+        reads.try_policy,
+        {200: forms.PolicyTrial},
+        "What a policy would change, and for whom; changes nothing",
         body=forms.PolicyDraft,
+        changes=False,
     ),
-    Route(
-        method="POST",
-        path="/policy/proposals",
-        operation=Op.POLICY_CHANGE,
-        handle=writes.propose_policy,
-        summary="Propose a policy; it comes into force with the last approval",
-        answers={202: forms.ProposalFacts},
+    _post(
+        "/policy/proposals",
+        Op.POLICY_CHANGE,
+        writes.propose_policy,
+        PROPOSED,
+        "Propose a policy; it comes into force with the last approval",
         body=forms.PolicyWish,
-        changes=True,
         guarded=True,
     ),
     _get("/keys", Op.KEYS_READ, reads.find, forms.KeyPage, "Keys by criteria, oldest first", query=_FILTER + _PAGE),
@@ -194,14 +165,14 @@ ROUTES: Final = (
     _get(
         "/keys/{key_id}/consumers", Op.KEYS_READ, reads.consumers, forms.Consumers, "Who uses a key", params=(KEY_ID,)
     ),
-    Route(
-        method="POST",
-        path="/lifecycle/trials",
-        operation=Op.KEYS_READ,
-        handle=writes.try_change,
-        summary="Which keys, pairs and consumers a change would concern; changes nothing",
-        answers={200: forms.AffectedKeys},
+    _post(
+        "/lifecycle/trials",
+        Op.KEYS_READ,
+        writes.try_change,
+        {200: forms.AffectedKeys},
+        "Which keys, pairs and consumers a change would concern; changes nothing",
         body=forms.LifeTrial,
+        changes=False,
     ),
     _life("suspend", "Nobody fetches these keys until they are resumed"),
     _life("resume", "Take a suspension back"),
@@ -211,7 +182,7 @@ ROUTES: Final = (
     _get(
         "/network", Op.NETWORK_READ, network.network, shapes.NetworkFacts, "Relayed links, and windows of maintenance"
     ),
-    _order(
+    _post(
         "/network/{site}/bar",
         Op.NETWORK_BAR,
         network.bar,
@@ -219,15 +190,15 @@ ROUTES: Final = (
         "Let no block go over a site that is broken into, or to it",
         params=(SITE,),
     ),
-    _order(
+    _post(
         "/network/{site}/admit",
         Op.NETWORK_ADMIT,
         network.admit,
-        {202: forms.ProposalFacts},
+        PROPOSED,
         "Propose to let it relay again",
         params=(SITE,),
     ),
-    _order(
+    _post(
         "/maintenance",
         Op.MAINTENANCE_PLAN,
         network.plan,
@@ -241,15 +212,14 @@ ROUTES: Final = (
     _window("force", Op.MAINTENANCE_FORCE, network.force, None, "Propose to drain although pools do not suffice"),
     _window("end", Op.MAINTENANCE_PLAN, network.end, shapes.WindowFacts, "Back into use"),
     _get("/jobs", Op.JOBS_READ, reads.jobs, forms.JobTable, "What the service does by itself"),
-    Route(
-        method="POST",
-        path="/jobs/{job}/run",
-        operation=Op.JOBS_RUN,
-        handle=writes.run_job,
-        summary="Run one job now",
-        answers={200: forms.JobFacts},
+    _post(
+        "/jobs/{job}/run",
+        Op.JOBS_RUN,
+        writes.run_job,
+        {200: forms.JobFacts},
+        "Run one job now",
         params=(JOB,),
-        changes=True,
+        body=None,
     ),
     _get("/approvals", Op.APPROVALS_READ, approvals.approvals, forms.ProposalTable, "Proposals and where they stand"),
     _get(

@@ -89,7 +89,7 @@ def _stand(tenant: str, desk: Desk) -> Result:
     state = next((state for state in desk.tenant_states() if state.tenant == tenant), None)
     if state is None:
         raise Declined(404, "no such tenant")
-    return Result(form=forms.TenantStand(tenant=tenant, sealed=state.sealed, generation=state.generation))
+    return Result(form=forms.TenantStand.of(state))
 
 
 # escrow --------------------------------------------------------------------------------------------------------------
@@ -159,16 +159,12 @@ def give_share(desk: Desk, call: Call) -> Result:
 
 
 def _release_facts(release: Release) -> forms.ReleaseFacts:
-    return forms.ReleaseFacts(
-        release_id=release.release_id,
+    return forms.ReleaseFacts.of(
+        release,
         escrow_id=release.record.escrow_id.hex(),
-        tenant=release.tenant,
         needed=release.record.threshold,
         given_by=list(release.given_by),
         done=release.is_done,
-        requester=release.requester,
-        reason=release.reason,
-        expires_s=release.expires_s,
     )
 
 

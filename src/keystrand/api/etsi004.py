@@ -13,9 +13,10 @@ from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
 
+from keystrand.api.exchange import refusal_event
 from keystrand.core.clock import Clock, SystemClock
 from keystrand.core.errors import BadRequest, NotPermitted, PeerFault
-from keystrand.core.events import Event, Scalar, Sink
+from keystrand.core.events import Sink
 from keystrand.core.limits import Limits
 from keystrand.net.frames import FrameServer, FrameStream
 from keystrand.net.headed import serve_headed
@@ -64,12 +65,7 @@ class _Edge:
     connections: Counter[str] = field(default_factory=Counter)
 
     def refuse(self, call: str, error: Exception) -> None:
-        fields: dict[str, Scalar] = {
-            "status": int(Status.NO_QKD_CONNECTION),
-            "reason": type(error).__name__,
-            "method": call,
-        }
-        self.sink.emit(Event("request.refused", self.clock.now_s(), fields))
+        self.sink.emit(refusal_event(error, int(Status.NO_QKD_CONNECTION), self.clock.now_s(), method=call))
 
 
 async def serve_etsi004(
@@ -79,10 +75,9 @@ async def serve_etsi004(
     *,
     limits: Limits,
     sink: Sink,
-    clock: Clock | None = None,
 ) -> FrameServer:
     """Listen for SAEs. `port` and `close` are the server's. Raises ConfigError where the address cannot be had."""
-    edge = _Edge(service, sink, clock or SystemClock())
+    edge = _Edge(service, sink, SystemClock())
     return await serve_headed(
         listen,
         contexts,

@@ -24,9 +24,12 @@ from keystrand.api.exchange import (
     check_json,
     headers_of,
     message,
+    method_of,
     path_parts,
     query_params,
     read_body,
+    refusal_event,
+    require_http,
     retry_after,
     send_answer,
     status_of,
@@ -35,7 +38,7 @@ from keystrand.api.exchange import (
 from keystrand.api.turnstile import Turnstile
 from keystrand.core.clock import Clock, SystemClock
 from keystrand.core.errors import BadRequest, KeystrandError, NotPermitted, QuotaExceeded
-from keystrand.core.events import Event, Scalar, Sink
+from keystrand.core.events import Sink
 from keystrand.core.identity import check_key_id, check_name
 from keystrand.core.key import Key
 from keystrand.core.limits import Limits
@@ -109,8 +112,7 @@ class Etsi014:
         self._edge = _Edge(service, limits, sink, time, Turnstile(time, sink))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise ValueError(f"{scope['type']} is not served here")
+        require_http(scope)
         await send_answer(send, await self._answer(scope, receive))
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
@@ -173,8 +175,7 @@ def _refused(edge: _Edge, scope: Scope, error: BaseException, request: _Request 
     if isinstance(error, QuotaExceeded) and request is not None:
         edge.turnstile.shut(request.caller, request.subject, error)
     status = status_of(error)
-    fields: dict[str, Scalar] = {"status": status, "reason": type(error).__name__, "method": str(scope["method"])[:16]}
-    edge.sink.emit(Event("request.refused", edge.clock.now_s(), fields))
+    edge.sink.emit(refusal_event(error, status, edge.clock.now_s(), method=method_of(scope)))
     if isinstance(error, NotPermitted):
         return Answer(401)  # the response model of 401 is empty: no oracle
     if isinstance(error, BadRequest):

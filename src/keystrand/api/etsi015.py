@@ -18,12 +18,15 @@ from keystrand.api.exchange import (
     Send,
     header,
     identity_of,
+    method_of,
     path_parts,
     read_body,
+    refusal_event,
+    require_http,
 )
-from keystrand.core.clock import Clock, SystemClock
+from keystrand.core.clock import SystemClock
 from keystrand.core.errors import BadRequest, IllegalTransition, UnknownKey
-from keystrand.core.events import Event, Scalar, Sink
+from keystrand.core.events import Sink
 from keystrand.wire import etsi015 as wire
 from keystrand.wire.strict_json import read_json
 
@@ -69,19 +72,17 @@ def etsi015_app(
     may_read: Callable[[PeerIdentity], bool],
     may_write: Callable[[PeerIdentity], bool] = lambda identity: False,
     sink: Sink,
-    clock: Clock | None = None,
     period_s: float = 1.0,
 ) -> App:
     """The ASGI application for controllers. Serve it only behind mutual TLS that sets the TLS extension.
 
     may_write: of those that may read; period_s: between two looks at the node for notifications.
     """
-    time = clock or SystemClock()
+    time = SystemClock()
     stream = Stream(source.node, time, period_s)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise ValueError(f"{scope['type']} is not served here")
+        require_http(scope)
         try:
             who = _check_caller(scope, may_read)
             if scope["method"] == "GET" and path_parts(scope) == ["restconf", "streams", STREAM]:
@@ -97,12 +98,7 @@ def etsi015_app(
                 await _send(send, scope, 200, await _answer(source, scope))
         except Exception as error:  # the edge answers whatever happens; the event says what
             status, reason = _refusal(error)
-            fields: dict[str, Scalar] = {
-                "status": status,
-                "reason": type(error).__name__,
-                "method": str(scope["method"])[:16],
-            }
-            sink.emit(Event("request.refused", time.now_s(), fields))
+            sink.emit(refusal_event(error, status, time.now_s(), method=method_of(scope)))
             await _send(send, scope, status, _error(status, reason))
 
     return app

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from keystrand.api.exchange import (
@@ -16,13 +17,13 @@ from keystrand.api.exchange import (
     Receive,
     Refusal,
     Scope,
-    Send,
+    app_of,
     identity_of,
     message,
     path_parts,
     read_body,
+    refusal_event,
     retry_after,
-    send_answer,
 )
 from keystrand.core.clock import Clock, SystemClock
 from keystrand.core.errors import (
@@ -33,7 +34,7 @@ from keystrand.core.errors import (
     PeerUnavailable,
     Unavailable,
 )
-from keystrand.core.events import Event, Scalar, Sink
+from keystrand.core.events import Sink
 from keystrand.wire import etsi020 as wire
 from keystrand.wire.etsi020 import Ack, ExtKeys, ProblemType, Refused, Void
 
@@ -112,12 +113,7 @@ def etsi020_app(
     """
     edge = _Edge(service, peers, sink, clock or SystemClock(), synchronous, supported)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise ValueError(f"{scope['type']} is not served here")
-        await send_answer(send, await _answer(edge, scope, receive), content_type=CONTENT_TYPE)
-
-    return app
+    return app_of(partial(_answer, edge), CONTENT_TYPE)
 
 
 async def _answer(edge: _Edge, scope: Scope, receive: Receive) -> Answer:
@@ -154,8 +150,7 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
 
 def _refused(edge: _Edge, error: Exception) -> Answer:
     problem = _problem(error)
-    fields: dict[str, Scalar] = {"status": problem.status, "reason": type(error).__name__, "problem": str(problem.kind)}
-    edge.sink.emit(Event("request.refused", edge.clock.now_s(), fields))
+    edge.sink.emit(refusal_event(error, problem.status, edge.clock.now_s(), problem=str(problem.kind)))
     headers = retry_after(error) if problem.status == 503 else ()
     if isinstance(error.__cause__, Refusal):
         headers = (*headers, (b"connection", b"close"))  # the rest of the body was not read

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
 from keystrand.core.errors import BadRequest, NotPermitted, Unavailable
+from keystrand.core.events import Event, Scalar
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -21,6 +22,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
 TLS_EXTENSION: Final = "keystrand.tls"
+JSON: Final = b"application/json"
 _PERCENT: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _JSON_TYPE: Final = re.compile(rb"application/json\s*(?:;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
 
@@ -133,7 +135,7 @@ def check_json(scope: Scope, body: bytes | bytearray) -> None:
         raise Refusal(message(415, "the body is not application/json in UTF-8"))
 
 
-def headers_of(answer: Answer, content_type: bytes = b"application/json") -> list[tuple[bytes, bytes]]:
+def headers_of(answer: Answer, content_type: bytes = JSON) -> list[tuple[bytes, bytes]]:
     """All headers but the length: every answer forbids to be stored."""
     headers = [(b"cache-control", b"no-store"), *answer.headers]
     if answer.body:
@@ -141,7 +143,33 @@ def headers_of(answer: Answer, content_type: bytes = b"application/json") -> lis
     return headers
 
 
-async def send_answer(send: Send, answer: Answer, *, content_type: bytes = b"application/json") -> None:
+def app_of(answer: Callable[[Scope, Receive], Awaitable[Answer]], content_type: bytes = JSON) -> App:
+    """The ASGI application that gives these answers."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        require_http(scope)
+        await send_answer(send, await answer(scope, receive), content_type=content_type)
+
+    return app
+
+
+def require_http(scope: Scope) -> None:
+    """A server asks for nothing else; one that does is not ours. Raises ValueError."""
+    if scope["type"] != "http":
+        raise ValueError(f"{scope['type']} is not served here")
+
+
+def refusal_event(error: BaseException, status: int, at_s: float, **fields: Scalar) -> Event:
+    """The event of a request that was refused."""
+    return Event("request.refused", at_s, {"status": status, "reason": type(error).__name__, **fields})
+
+
+def method_of(scope: Scope) -> str:
+    """As events and records have it."""
+    return str(scope["method"])[:16]
+
+
+async def send_answer(send: Send, answer: Answer, *, content_type: bytes = JSON) -> None:
     """Every answer with content says its length."""
     headers = headers_of(answer, content_type)
     if answer.status != 204:  # RFC 9110, 8.6: 204 has none

@@ -14,7 +14,7 @@ from typing import cast
 
 from keystrand.api.kmip import ManagedObjects
 from keystrand.api.kmip_operations import Responder
-from keystrand.core.clock import Clock, SystemClock
+from keystrand.core.clock import SystemClock
 from keystrand.core.errors import ConfigError, PeerFault
 from keystrand.core.events import Sink
 from keystrand.core.identity import Identity
@@ -235,12 +235,10 @@ async def serve_kmip(
     sink: Sink,
     limits: Limits,
     kmip_limits: KmipLimits | None = None,
-    allow: Callable[[TlsPeer], bool] = is_sae,
-    clock: Clock | None = None,
 ) -> KmipServer:
-    """Serve `objects` to each client that `allow` lets in. Raises ConfigError where the address cannot be had."""
+    """Serve `objects` to SAEs. Raises ConfigError where the address cannot be had."""
     kmip = kmip_limits or KmipLimits()
-    responder = Responder(objects, sink=sink, clock=clock or SystemClock(), caps=kmip.caps)
-    server = KmipServer(responder, contexts, allow, limits, kmip)
+    responder = Responder(objects, sink=sink, clock=SystemClock(), caps=kmip.caps)
+    server = KmipServer(responder, contexts, is_sae, limits, kmip)
     await server.listen(*listen)
     return server

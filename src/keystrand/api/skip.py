@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from keystrand.api.etsi014 import KeyService
@@ -18,16 +19,16 @@ from keystrand.api.exchange import (
     App,
     Receive,
     Scope,
-    Send,
+    app_of,
     caller_of,
     path_parts,
     query_params,
+    refusal_event,
     retry_after,
-    send_answer,
 )
 from keystrand.core.clock import Clock, Entropy, SystemClock, SystemEntropy
 from keystrand.core.errors import BadRequest, ConfigError, NotPermitted, Unavailable, UnknownKey
-from keystrand.core.events import Event, Scalar, Sink
+from keystrand.core.events import Sink
 from keystrand.core.identity import check_name
 from keystrand.core.key import Key
 from keystrand.core.secret import Secret
@@ -107,27 +108,19 @@ class _Request:
         return sae
 
 
-def skip_app(
-    service: KeyService, site: SkipSite, *, sink: Sink, clock: Clock | None = None, entropy: Entropy | None = None
-) -> App:
+def skip_app(service: KeyService, site: SkipSite, *, sink: Sink, entropy: Entropy | None = None) -> App:
     """The ASGI application of the encryptors' listener. Serve it only behind mutual TLS or TLS-PSK, which say who calls."""
-    edge = _Edge(service, site, sink, clock or SystemClock(), entropy or SystemEntropy())
+    edge = _Edge(service, site, sink, SystemClock(), entropy or SystemEntropy())
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise ValueError(f"{scope['type']} is not served here")
-        await send_answer(send, await _answer(edge, scope))
-
-    return app
+    return app_of(partial(_answer, edge))
 
 
-async def _answer(edge: _Edge, scope: Scope) -> Answer:
+async def _answer(edge: _Edge, scope: Scope, receive: Receive) -> Answer:
     try:
         return await _route(edge, scope)
     except Exception as error:  # the edge answers whatever happens; the event says what
         answer = _refusal(error)
-        fields: dict[str, Scalar] = {"status": answer.status, "reason": type(error).__name__}
-        edge.sink.emit(Event("request.refused", edge.clock.now_s(), fields))
+        edge.sink.emit(refusal_event(error, answer.status, edge.clock.now_s()))
         return answer
 
 

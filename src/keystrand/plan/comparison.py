@@ -11,7 +11,7 @@ from keystrand.plan.fact import Unknown
 from keystrand.plan.outcome import Outcome, Plan
 from keystrand.plan.page import Cell, Section, Table, chance, merged, ranged
 from keystrand.plan.pattern import Pattern
-from keystrand.plan.shelf import shipped
+from keystrand.plan.shelf import shipped_rows
 
 QKD, PQC, HARDENING, APPLIANCE, RELAYS = range(5)
 SIMPLE: Final = {HARDENING: Pattern.CLASSICAL, PQC: Pattern.PQC}
@@ -28,12 +28,8 @@ class Approach(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     complexity: str
 
 
-class _Shelf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    approaches: tuple[Approach, ...]
-
-
 def approaches() -> tuple[Approach, ...]:
-    return shipped("approaches", _Shelf).approaches
+    return shipped_rows("approaches", "approaches", Approach)
 
 
 def comparison(plan: Plan) -> Section:

@@ -12,7 +12,7 @@ from keystrand.plan.estate import Estate
 from keystrand.plan.finding import Finding, Severity
 from keystrand.plan.governance import Duty
 from keystrand.plan.layers import architecture
-from keystrand.plan.shelf import shipped
+from keystrand.plan.shelf import shipped_rows
 
 PEOPLE_PER_SKILL: Final = 2  # with one, it is on holiday with that person
 
@@ -82,10 +82,6 @@ class Skill(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     only_with_relays: bool = False
 
 
-class _Shelf(msgspec.Struct, frozen=True):
-    skills: tuple[Skill, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Staffed:
     """One skill and the people who have it."""
@@ -101,7 +97,7 @@ class Staffed:
 
 def skills(estate: Estate, *, relays: int) -> list[Staffed]:
     """The skills matrix of a pilot over so many trusted nodes."""
-    wanted = [skill for skill in shipped("register", _Shelf).skills if relays or not skill.only_with_relays]
+    wanted = [skill for skill in shipped_rows("register", "skills", Skill) if relays or not skill.only_with_relays]
     people = estate.governance.people.items()
     return [Staffed(s, tuple(name for name, person in people if s.name in person.skills)) for s in wanted]
 

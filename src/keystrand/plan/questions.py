@@ -11,7 +11,7 @@ from msgspec import Meta
 from keystrand.plan.estate import DataClass, Estate
 from keystrand.plan.fact import Answer
 from keystrand.plan.finding import Finding, Severity, Where
-from keystrand.plan.shelf import shipped
+from keystrand.plan.shelf import shipped_rows
 from keystrand.plan.templates import horizon_of
 
 UNANSWERED = (None, "", (), Answer.UNKNOWN)
@@ -78,10 +78,6 @@ def _stated(of: object, field: str) -> object:
     return horizon_of(of) if isinstance(of, DataClass) and field == "horizon_years" else getattr(of, field)
 
 
-class _Shelf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    questions: tuple[Question, ...]
-
-
 def questions() -> tuple[Question, ...]:
     """The shipped questions, in the order of their gates."""
-    return shipped("questions", _Shelf).questions
+    return shipped_rows("questions", "questions", Question)

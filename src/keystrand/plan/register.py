@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from keystrand.plan.shelf import shipped
+from keystrand.plan.shelf import shipped_rows
 
 
 class Risk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,10 +21,6 @@ class Risk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     requirement: str
 
 
-class _Shelf(msgspec.Struct, frozen=True):
-    risks: tuple[Risk, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A risk in this estate. `stands` is the figure in words, or why there is none; `owner` a person, or the vacant role."""
@@ -35,7 +31,7 @@ class Entry:
 
 
 def risks() -> tuple[Risk, ...]:
-    return shipped("register", _Shelf).risks
+    return shipped_rows("register", "risks", Risk)
 
 
 def register(measures: Mapping[str, str], owners: Mapping[str, str]) -> list[Entry]:

@@ -15,7 +15,7 @@ from keystrand.plan.finding import Finding, Severity
 from keystrand.plan.gates import Gate, gates
 from keystrand.plan.governance import Milestone
 from keystrand.plan.pattern import Layer, Pattern
-from keystrand.plan.shelf import shipped
+from keystrand.plan.shelf import shipped_rows
 from keystrand.plan.stages import Stage
 
 
@@ -27,10 +27,6 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     says: str
     after: tuple[str, ...] = ()
     qkd: bool = False
-
-
-class _Shelf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +55,10 @@ class Roadmap:
 def roadmap(estate: Estate, patterns: Mapping[str, Pattern]) -> Roadmap:
     """From the decided pattern of every link."""
     has_qkd = any(pattern.has_qkd for pattern in patterns.values())
-    steps = [step for step in shipped("roadmap", _Shelf).steps if has_qkd or not step.qkd]
-    legs = tuple(Leg(step, _links(step, patterns), _dates(estate, step)) for step in steps)
+    steps = [step for step in shipped_rows("roadmap", "steps", Step) if has_qkd or not step.qkd]
+    legs = tuple(Leg(step, _links(step, patterns), _planned(estate, step.name)) for step in steps)
     found = gates(estate, patterns)
     return Roadmap(legs, found, (*_disordered(estate, steps), *_ahead(estate, found), *_many(estate, patterns)))
-
-
-def _dates(estate: Estate, step: Step) -> Milestone:
-    return estate.governance.milestones.get(step.name, Milestone())
 
 
 def _links(step: Step, patterns: Mapping[str, Pattern]) -> tuple[str, ...]:
@@ -88,9 +80,12 @@ def _disordered(estate: Estate, steps: list[Step]) -> Iterator[Finding]:
             yield from _out_of_order(estate, step, earlier)
 
 
+def _planned(estate: Estate, step: str) -> Milestone:
+    return estate.governance.milestones.get(step, Milestone())
+
+
 def _out_of_order(estate: Estate, step: Step, earlier: str) -> Iterator[Finding]:
-    ours = estate.governance.milestones.get(step.name, Milestone())
-    theirs = estate.governance.milestones.get(earlier, Milestone())
+    ours, theirs = _planned(estate, step.name), _planned(estate, earlier)
     row = "R094" if earlier == "observability" else "R149"
     where = ("governance", "milestones", step.name, "starts")
     if ours.starts is None:

@@ -16,6 +16,11 @@ def shipped(name: str, kind: type[T]) -> T:
     return msgspec.toml.decode(_text(name), type=kind)
 
 
+def shipped_rows(name: str, table: str, kind: type[T]) -> tuple[T, ...]:
+    """The rows `[[table]]` of `data/NAME.toml`, in their order."""
+    return tuple(msgspec.convert(row, type=kind) for row in msgspec.toml.decode(_text(name))[table])
+
+
 @cache
 def _text(name: str) -> str:
     return (files("keystrand.plan") / "data" / f"{name}.toml").read_text("utf-8")

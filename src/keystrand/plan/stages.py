@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from keystrand.plan.shelf import shipped
+from keystrand.plan.shelf import shipped_rows
 
 
 class Stage(StrEnum):
@@ -58,15 +58,10 @@ class Drill(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     every_days: int
 
 
-class _Shelf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    stages: tuple[StageTable, ...]
-    drills: tuple[Drill, ...]
-
-
 def stages() -> tuple[StageTable, ...]:
     """In their order."""
-    return shipped("stages", _Shelf).stages
+    return shipped_rows("stages", "stages", StageTable)
 
 
 def drills() -> tuple[Drill, ...]:
-    return shipped("stages", _Shelf).drills
+    return shipped_rows("stages", "drills", Drill)

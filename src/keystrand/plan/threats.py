@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from keystrand.plan.pattern import Layer, Pattern
-from keystrand.plan.shelf import shipped
+from keystrand.plan.shelf import shipped_rows
 
 LAYER_KEYS: Final = {
     "hardened": Layer.HARDENED,
@@ -46,13 +46,9 @@ class Threat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return Effect.REDUCED if set(self.layers) & set(pattern.layers) else Effect.NOT_REDUCED
 
 
-class _Shelf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    threats: tuple[Threat, ...]
-
-
 def threats() -> tuple[Threat, ...]:
     """The shipped threats, in the order of the table. Raises ValueError where one names a layer that there is not."""
-    table = shipped("threats", _Shelf).threats
+    table = shipped_rows("threats", "threats", Threat)
     for threat in table:
         if unknown := threat.reduced_by.keys() - LAYER_KEYS.keys():
             raise ValueError(f"{threat.name} names layers that there are not: {', '.join(sorted(unknown))}")
