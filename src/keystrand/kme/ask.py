@@ -86,15 +86,16 @@ def require_local(site: Seat, sae: str) -> None:
         raise NotPermitted(f"{sae} is not an SAE of this site", hint=f'add [saes."{sae}"] to site.toml')
 
 
-def peer_for(site: Seat, responder: str) -> str:
-    """The neighbour that serves `responder`. Raises BadRequest when nobody does, or when it is ourselves."""
-    peer = site.policy.site_of.get(responder)
-    if peer is None:
-        raise BadRequest(f"unknown SAE {responder!r}")
+def peer_for(site: Seat, caller: str, other: str) -> str:
+    """The neighbour that serves `other`. Raises NotPermitted where no rule joins the two, which is so for a name that nobody
+    has, too: whoever may not ask learns neither who exists nor where. Raises BadRequest where no neighbour serves it."""
+    if other != caller and (other, caller) not in site.policy.rules:
+        site.policy.rule_for(caller, other)
+    peer = site.policy.site_of.get(other)
     if peer == site.name:
-        raise BadRequest(f"{responder} is served by this site; keys are made between two sites")
-    if peer not in site.peer_kme_ids:
-        raise BadRequest(f"{responder} is served by {peer}, which is not a neighbour of this site")
+        raise BadRequest(f"{other} is served by this site; keys are made between two sites")
+    if peer is None or peer not in site.peer_kme_ids:
+        raise BadRequest(f"{other} is served by {peer}, which is not a neighbour of this site")
     return peer
 
 
@@ -147,7 +148,7 @@ def _check_caller(draft: Draft) -> None:
 
 
 def _check_responder(draft: Draft) -> None:
-    draft.peer = peer_for(draft.site, draft.other)
+    draft.peer = peer_for(draft.site, draft.caller, draft.other)
 
 
 def _check_number(draft: Draft) -> None:
@@ -178,9 +179,8 @@ def _check_recipients(draft: Draft) -> None:
     if len(set(responders)) != len(responders):
         raise BadRequest("an SAE is listed twice")
     for sae in responders[1:]:
+        site.policy.rule_for(draft.caller, sae)  # before anything is said of it
         serving = site.policy.site_of.get(sae)
-        if serving is None:
-            raise BadRequest(f"unknown SAE {sae!r}")
         if serving not in (draft.peer, site.name):
             raise BadRequest(f"{sae} is served by {serving}; multicast reaches {draft.peer} and this site only")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from keystrand.core.errors import BadRequest, KeystrandError, NotPermitted, PeerFault, QuotaExceeded, UnknownKey
+from keystrand.core.errors import BadRequest, KeystrandError, PeerFault, QuotaExceeded, UnknownKey
 from keystrand.core.key import Block, Key
 from keystrand.core.policy import Policy
 from keystrand.core.pool import Account, BlockState, PoolStatus
@@ -148,10 +148,8 @@ class Kme:
         """What `caller` may draw towards `other` (ETSI GS QKD 014 V1.1.1, Get status)."""
         site, limits = self.site, self.site.limits
         require_local(site, caller)
-        peer = peer_for(site, other)
+        peer = peer_for(site, caller, other)
         rule = site.policy.rules.get((caller, other))
-        if rule is None and (other, caller) not in site.policy.rules:
-            raise NotPermitted(f"no rule joins {caller} and {other}")
         size_bits = limits.key_size_bits_default if rule is None else allowed_size_bits((rule,), limits)
         stored = 0
         if rule is not None:

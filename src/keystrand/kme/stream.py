@@ -67,7 +67,7 @@ class Streams:
             raise NotPermitted(f"{caller} is not one of two different SAEs")
         require_local(self.site, caller)
         remote = destination if caller == source else source
-        peer = peer_for(self.site, remote)
+        peer = peer_for(self.site, caller, remote)
         rule = self._rule((source, destination))
         stream = self._streams.get(ksid) if ksid else None
         if stream is not None and {stream.local, stream.remote} != {caller, remote}:

@@ -100,7 +100,7 @@ def test_no_verb_serves_an_sae_of_another_site_or_without_a_rule(pair: Pair) -> 
             alpha.run(lambda kme, caller=caller: kme.get_key_with_ids(caller, "b1", (STRAY,)))
     with pytest.raises(NotPermitted, match="no rule allows"):
         pair.draw("a3", "b3")
-    with pytest.raises(NotPermitted, match="no rule joins"):
+    with pytest.raises(NotPermitted, match="no rule allows"):
         alpha.run(lambda kme: kme.status("a3", "b3"))
     assert pair.answers == {}
 
@@ -138,7 +138,7 @@ def test_multicast_has_at_most_eight_additional_saes(pair: Pair) -> None:
 
 @pytest.mark.parametrize(
     ("additional", "words"),
-    [(("a1",), "caller"), (("b1",), "twice"), (("b2", "b2"), "twice"), (("x9",), "unknown SAE"), (("z1",), "zulu")],
+    [(("a1",), "caller"), (("b1",), "twice"), (("b2", "b2"), "twice"), (("z1",), "zulu")],
 )
 def test_multicast_refuses_recipients_that_cannot_be(pair: Pair, additional: tuple[str, ...], words: str) -> None:
     with pytest.raises(BadRequest, match=words):
@@ -171,7 +171,26 @@ def test_a_key_of_any_size_within_the_bounds_may_span_blocks(pair: Pair, size_bi
     assert materials(pair.fetch("b1", "a1", *drawn)) == materials(drawn)
 
 
-@pytest.mark.parametrize(("other", "words"), [("x9", "unknown SAE"), ("a2", "this site"), ("z1", "not a neighbour")])
+@pytest.mark.parametrize("other", ["b3", "x9"])
+def test_I8_T14_an_sae_that_is_not_joined_and_one_that_is_not_there_get_one_answer(pair: Pair, other: str) -> None:
+    """Else whoever has a certificate learns the names of all others, tenants' included, and where each is served."""
+    refusals = []
+    for ask in (
+        lambda: pair.draw("a3", other),
+        lambda: pair.alpha.run(lambda kme: kme.status("a3", other)),
+    ):
+        with pytest.raises(NotPermitted) as refusal:
+            ask()
+        refusals.append(str(refusal.value))
+    assert refusals == [f"no rule allows a3 to draw keys towards {other}"] * 2
+
+
+def test_I8_multicast_says_nothing_of_an_sae_that_is_not_joined(pair: Pair) -> None:
+    with pytest.raises(NotPermitted, match="no rule allows a1"):
+        pair.draw("a1", "b1", additional=("x9",))
+
+
+@pytest.mark.parametrize(("other", "words"), [("a2", "this site"), ("z1", "not a neighbour")])
 def test_keys_are_made_with_saes_of_a_neighbour_only(pair: Pair, other: str, words: str) -> None:
     with pytest.raises(BadRequest, match=words):
         pair.draw("a1", other)

@@ -28,7 +28,7 @@ class Vector:
     caller: str
     line: str
     body: str
-    status: int
+    statuses: tuple[int, ...]
     pattern: str
 
 
@@ -41,7 +41,7 @@ def vectors() -> list[Vector]:
 def _vector(line: str) -> Vector:
     name, clause, level, caller, request, body, status, pattern = line.split(" | ")
     assert level in ("must", "should"), line
-    return Vector(name, clause, level, caller, request, body, int(status), pattern)
+    return Vector(name, clause, level, caller, request, body, tuple(map(int, status.split("/"))), pattern)
 
 
 async def check_vector(vector: Vector, target: Target, words: Mapping[str, str]) -> None:
@@ -49,7 +49,7 @@ async def check_vector(vector: Vector, target: Target, words: Mapping[str, str])
     caller: Caller = target.initiator if vector.caller == "initiator" else target.responder
     method, path = filled(vector.line, words).split(" ", 1)
     response = await ask(caller, method, path, _body(vector, words))
-    expect_status(response, vector.status)
+    expect_status(response, *vector.statuses)
     _check_body(vector, words, response)
 
 
