@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final, Self
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from keystrand.wire.decoding import PLAIN
+
 NAME: Final = r"^[A-Za-z0-9]([A-Za-z0-9._~@:-]*[A-Za-z0-9])?$"
 UUID: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 STATES: Final = "^(pre-activation|active|suspended|deactivated|compromised|destroyed)$"
@@ -20,7 +22,9 @@ KeyId = Annotated[str, Meta(pattern=UUID, description="key ID, lower case")]
 StateName = Annotated[str, Meta(pattern=STATES)]
 Tag = Annotated[str, Meta(pattern="^[a-z_]+=[^\n]+$", max_length=256, description="name=value")]
 Cursor = Annotated[str, Meta(max_length=128, description="as the page before gave it; empty: from the beginning")]
-Reason = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"\S", description="why; goes into the audit log")]
+Reason = Annotated[
+    str, Meta(min_length=1, max_length=256, pattern=rf"(?=.*\S){PLAIN}", description="why; goes into the audit log")
+]
 Instant = Annotated[float, Meta(ge=0, le=1e11, description="Unix seconds")]
 Base64 = Annotated[str, Meta(min_length=4, max_length=128, pattern="^[A-Za-z0-9+/]+={0,2}$")]
 Document = Annotated[str, Meta(min_length=1, max_length=60_000, description="the policy, TOML as in site.toml")]

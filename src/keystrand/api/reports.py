@@ -13,12 +13,12 @@ import msgspec
 from keystrand.core.errors import BadRequest
 from keystrand.core.events import Event, Scalar
 from keystrand.core.identity import check_key_id, check_name
-from keystrand.wire.decoding import UNREADABLE
+from keystrand.wire.decoding import PLAIN, UNREADABLE
 from keystrand.wire.tunnelreport import TunnelReport, parse_report
 
 _COUNT_MAX: Final = 2**53 - 1  # what a browser can count
 Count = Annotated[int, msgspec.Meta(ge=0, le=_COUNT_MAX)]
-Text = Annotated[str, msgspec.Meta(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Text = Annotated[str, msgspec.Meta(max_length=128, pattern=PLAIN)]
 
 
 class TransferReport(msgspec.Struct, frozen=True, kw_only=True):

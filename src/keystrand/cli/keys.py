@@ -12,8 +12,10 @@ from keystrand.cli.admin_client import AdminClient, Order, admin_options, propos
 from keystrand.cli.options import json_option, print_json
 from keystrand.cli.tables import moment, show_list, show_table
 from keystrand.cli.terminal import say
+from keystrand.console.terminal import fit
 from keystrand.core.errors import BadRequest
 
+FACT_MAX = 4096
 F = TypeVar("F", bound=Callable[..., Any])
 _CRITERIA = {
     "tenant": "Keys of this tenant.",
@@ -86,7 +88,7 @@ def show(key_id: str, order: Order, as_json: bool) -> None:
         return
     for field, value in facts.items():
         if shown := _spelled(field, value):
-            click.echo(f"{field.removesuffix('_s').replace('_', ' '):<20}  {shown}")
+            click.echo(fit(f"{field.removesuffix('_s').replace('_', ' '):<20}  {shown}", FACT_MAX))
 
 
 def _spelled(field: str, value: Any) -> str:

@@ -11,8 +11,9 @@ BAR_WIDTH: Final = 30
 
 
 def say(text: str) -> None:
-    """One line for a person."""
-    print(text, file=sys.stderr, flush=True)
+    """One line for a person. What strangers wrote may be in it, and does not steer the terminal."""
+    shown = "".join(char if char.isprintable() or char in "\n\t" else "?" for char in text)
+    print(shown, file=sys.stderr, flush=True)
 
 
 def complain(message: str, hint: str | None = None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import sys
 import time
@@ -120,7 +121,11 @@ def json_line(record: Mapping[str, Any]) -> str:
     at = datetime.fromtimestamp(record["at_s"], UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     rest = {name: value for name, value in record.items() if name not in ("at_s", "level", "event")}
     plain = {"time": at, "level": record["level"], "event": record["event"], **rest}
-    return msgspec.json.encode(plain).decode()
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", msgspec.json.encode(plain).decode())
+
+
+# what JSON lets stand in a string and a terminal would heed: DEL, C1, separators of lines, marks of direction
+_STEERING: Final = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def human_line(record: Mapping[str, Any]) -> str:

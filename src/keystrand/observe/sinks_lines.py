@@ -104,12 +104,17 @@ def _keys_of(fields: Mapping[str, Any]) -> list[str]:
 
 
 def _cef_header(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("\r", " ")
+    return _plain(text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("\r", " "))
 
 
 def _cef_value(value: object) -> str:
     text = str(value).replace("\\", "\\\\").replace("=", "\\=")
-    return text.replace("\n", "\\n").replace("\r", "\\r")
+    return _plain(text.replace("\n", "\\n").replace("\r", "\\r"))
+
+
+def _plain(text: str) -> str:
+    """CEF has no word for other controls, and whoever reads the line may heed them."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def ocsf_line(row: Row) -> bytes:

@@ -12,7 +12,7 @@ import msgspec
 
 from keystrand.core.errors import BadRequest, PeerFault
 from keystrand.core.states import State
-from keystrand.wire.decoding import UNREADABLE
+from keystrand.wire.decoding import PLAIN, UNREADABLE
 
 _COUNT_MAX: Final = 2**53 - 1
 Count = Annotated[int, msgspec.Meta(ge=0, le=_COUNT_MAX)]
@@ -21,7 +21,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=_COUNT_MAX)]
 class UseReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"used_bytes": "bytes"}):
     """consumer: what uses the key, in the SAE's words (`tunnel dc1`). uses, used_bytes: since its last report."""
 
-    consumer: Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
+    consumer: Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=PLAIN)]
     uses: Count = 0
     used_bytes: Count = 0
 

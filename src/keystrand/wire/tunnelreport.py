@@ -11,13 +11,13 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from keystrand.core.errors import BadRequest
-from keystrand.wire.decoding import UNREADABLE
+from keystrand.wire.decoding import PLAIN, UNREADABLE
 
 _COUNT_MAX: Final = 2**53 - 1
 Count = Annotated[int, msgspec.Meta(ge=0, le=_COUNT_MAX)]
 Span = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
-Name = Annotated[str, msgspec.Meta(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Text = Annotated[str, msgspec.Meta(max_length=300, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Name = Annotated[str, msgspec.Meta(max_length=128, pattern=PLAIN)]
+Text = Annotated[str, msgspec.Meta(max_length=300, pattern=PLAIN)]
 TunnelState = Literal["starting", "up", "down", "blocked", "fallback", "stopped"]
 
 # What is recorded in the audit log: when a tunnel had less than its protection, and when it had it back.
