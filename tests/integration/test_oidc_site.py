@@ -26,10 +26,15 @@ OIDC = """
 issuer = "{issuer}"
 audience = "{audience}"
 trust = "{trust}"
-clients = ["carl", "dora"]
+clients = ["carl", "dora", "u4711"]
 [[admin.grants]]
 role = "auditor"
 groups = ["auditors"]
+tenants = ["*"]
+saes = ["*"]
+[[admin.grants]]
+role = "security-officer"
+groups = ["officers"]
 tenants = ["*"]
 saes = ["*"]
 """
@@ -46,9 +51,19 @@ async def started(file: Path) -> None:
         node.store.close()
 
 
+async def approves_alone(ann: Admin, token: str) -> None:
+    """T14: she wishes by her certificate, and approves over it by a token that calls her by another name."""
+    status, asked, _ = await ann.call("POST", "/lifecycle/compromise", {"sae": "gateway-bravo", "reason": "T14"})
+    assert status == 202
+    path = f"/approvals/{asked['proposal_id']}"
+    assert (await ann.call("GET", path, Authorization=token))[1]["requester"] == "ann"
+    status, said, _ = await ann.call("POST", f"{path}/approve", {"reason": "T14"}, Authorization=token)
+    assert (status, said["message"]) == (403, "nobody approves what they proposed")
+
+
 @pytest.mark.proves("R046", "R057")
 async def test_people_with_tokens_are_whom_the_token_names(tmp_path: Path) -> None:
-    idp = IdentityProvider(tmp_path / "idp", {"carl": (["auditors"], True), "dora": (["gardeners"], True)})
+    idp = IdentityProvider(tmp_path / "idp", {"carl": (["auditors"], True), "dora": (["gardeners"], True), "u4711": (["officers"], True)})
     pair = found(tmp_path / "pair")
     file = pair.site_files["alpha"]
     file.write_text(file.read_text() + OIDC.format(issuer=idp.issuer, audience=AUDIENCE, trust=idp.trust))
@@ -63,6 +78,7 @@ async def test_people_with_tokens_are_whom_the_token_names(tmp_path: Path) -> No
             name: (folder / f"admin-{name}.pem", folder / f"admin-{name}.key") for name in ("carl", "dora", "ann")
         }
         tokens = {n: await asyncio.to_thread(idp.token, n, *certificates[n]) for n in ("carl", "dora")}
+        tokens["u4711"] = await asyncio.to_thread(idp.token, "u4711", *certificates["ann"])  # ann's account there
         async with running(pair) as site:
             carl, dora, ann = (Admin(file, name) for name in ("carl", "dora", "ann"))
             mine, hers = f"Bearer {tokens['carl']}", f"Bearer {tokens['dora']}"
@@ -75,12 +91,13 @@ async def test_people_with_tokens_are_whom_the_token_names(tmp_path: Path) -> No
             assert (await ann.call("GET", "/status", Authorization="Bearer x.y.z"))[0] == 401
             assert (await ann.call("GET", "/status", Authorization="Basic YW5uOmFubg=="))[0] == 401
             assert (await ann.call("GET", "/status"))[0] == 200
+            await approves_alone(ann, f"Bearer {tokens['u4711']}")
             for one in (carl, dora, ann):
                 await one.client.close()
             records = [json.loads(record) for _, record, _ in rows_of(site.nodes["alpha"].store)]
             calls = [(r["actor"], r["by"]) for r in records if r["kind"] == "admin.call"]
-            assert calls == [("carl", "token"), ("ann", "certificate")]
-            assert len([r for r in records if r["kind"] == "admin.refused"]) == 6
+            assert calls == [("carl", "token"), ("ann", "certificate"), ("ann", "certificate"), ("u4711", "token")]
+            assert len([r for r in records if r["kind"] == "admin.refused"]) == 7
             everything = b"".join(record for _, record, _ in rows_of(site.nodes["alpha"].store))
             assert not [token for token in tokens.values() if token[-40:].encode() in everything]
     finally:

@@ -74,6 +74,7 @@ def propose(desk: Desk, call: Call, operation: Op, content: forms.Form, needed: 
         operation,
         forms.encode(content).decode(),
         requester=call.principal.name,
+        over=call.principal.over,
         reason=call.body.reason,
         needed=needed,
     )
@@ -150,7 +151,8 @@ def reject(desk: Desk, call: Call) -> Result:
 
 
 def approve(desk: Desk, call: Call) -> Result:
-    proposal = call.control.approve(desk, _decidable(desk, call).proposal_id, call.principal.name)
+    who = call.principal
+    proposal = call.control.approve(desk, _decidable(desk, call).proposal_id, who.name, who.over)
     _record(desk, "approval.granted", proposal, call)
     if proposal.stand is not Stand.EXECUTED:
         return Result(form=proposal_facts(proposal))

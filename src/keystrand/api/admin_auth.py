@@ -13,7 +13,7 @@ from typing import Protocol
 from keystrand.api.exchange import Scope, fingerprint_of, identity_of
 from keystrand.core.clock import Clock
 from keystrand.core.errors import NotPermitted
-from keystrand.govern.roles import Grant, Principal
+from keystrand.govern.roles import Grant, Principal, check_duties
 
 TOKEN_BYTES_MAX = 8192
 STRANGER_BURST = 20.0
@@ -64,12 +64,16 @@ class Door:
         token = _token(scope)
         if token is None:
             grants = self.roll.of_name(identity.name)
-            return Principal(name=identity.name, method="certificate", fingerprint=fingerprint, grants=grants)
+            return Principal(
+                name=identity.name, method="certificate", fingerprint=fingerprint, grants=grants, over=identity.name
+            )
         if self.verifier is None:
             raise NotPermitted("tokens are not taken here")
         claims = await self.verifier.verify(token, fingerprint)
         grants = self.roll.of_groups(claims.groups)
-        return Principal(name=claims.name, method="token", fingerprint=fingerprint, grants=grants)
+        # whoever has both may choose which one speaks, and is one person all the same
+        check_duties(grant.role for grant in (*grants, *self.roll.of_name(identity.name)))
+        return Principal(name=claims.name, method="token", fingerprint=fingerprint, grants=grants, over=identity.name)
 
 
 @dataclass(slots=True)

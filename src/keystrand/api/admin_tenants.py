@@ -134,7 +134,7 @@ def give_share(desk: Desk, call: Call) -> Result:
     if not call.principal.reaches_tenant(Op.ESCROW_GIVE, release.tenant):
         raise Declined(404, "no such release")
     share = Share.decode(Secret(_base64(call.body.share)))
-    secret = call.releases.give(release.release_id, call.principal.name, share)
+    secret = call.releases.give(release.release_id, call.principal.name, share, call.principal.over)
     release = call.releases.get(release.release_id)
     desk.record(
         "escrow.given",

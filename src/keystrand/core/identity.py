@@ -34,6 +34,11 @@ def skeleton(name: str) -> str:
     return name.lower().translate(_LOOKS)
 
 
+def marks(*names: str) -> frozenset[str]:
+    """What a person is told apart by, of all the names that they go by: two with a mark in common count as one."""
+    return frozenset(skeleton(name) for name in names if name)
+
+
 _KEY_ID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", re.ASCII)
 
 

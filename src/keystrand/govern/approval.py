@@ -1,7 +1,8 @@
 """Dual control: an operation that one person asks for and others must approve before it happens, once, in time.
 
 A proposal holds what is to be done, word for word; what was approved is what is done. Nobody approves what they proposed,
-nobody approves twice, one rejection ends it, and so does its time.
+nobody approves twice, one rejection ends it, and so does its time. A person is known by two names: whom a token or a
+certificate speaks for, and whom the certificate of the connection names; with either in common, two are one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final, Protocol
 
 from keystrand.core.clock import Clock, Entropy, new_uuid
 from keystrand.core.errors import BadRequest, IllegalTransition, NotPermitted, UnknownKey
-from keystrand.core.identity import skeleton
+from keystrand.core.identity import marks
 from keystrand.govern.roles import Operation
 
 PENDING_MAX: Final = 100
@@ -31,7 +32,10 @@ class Stand(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """content: what is to be done, in the form that the edge gave it. needed: approvals beside the requester's word."""
+    """content: what is to be done, in the form that the edge gave it. needed: approvals beside the requester's word.
+
+    requested_over, approved_over: whom the certificates of their connections name, in the order of approved_by.
+    """
 
     proposal_id: str
     operation: Operation
@@ -42,6 +46,8 @@ class Proposal:
     created_s: float
     expires_s: float
     approved_by: tuple[str, ...] = ()
+    requested_over: str = ""
+    approved_over: tuple[str, ...] = ()
     stand: Stand = Stand.PENDING
     closed_by: str = ""
 
@@ -80,9 +86,17 @@ class DualControl:
             raise ValueError("dual control needs at least one approval and some time")
 
     def propose(
-        self, kept: Proposals, operation: Operation, content: str, *, requester: str, reason: str, needed: int = 0
+        self,
+        kept: Proposals,
+        operation: Operation,
+        content: str,
+        *,
+        requester: str,
+        reason: str,
+        over: str = "",
+        needed: int = 0,
     ) -> Proposal:
-        """needed: more approvals than usual. Raises BadRequest."""
+        """over: whom the requester's certificate names; needed: more approvals than usual. Raises BadRequest."""
         _check_reason(reason)
         now_s = self.clock.now_s()
         waiting = [p for p in kept.proposals() if p.stand_at(now_s) is Stand.PENDING]
@@ -93,6 +107,7 @@ class DualControl:
             operation=operation,
             content=content,
             requester=requester,
+            requested_over=over,
             reason=reason,
             needed=max(self.needed, needed),
             created_s=now_s,
@@ -108,17 +123,22 @@ class DualControl:
             raise UnknownProposal("no such proposal")
         return replace(proposal, stand=proposal.stand_at(self.clock.now_s()))
 
-    def approve(self, kept: Proposals, proposal_id: str, approver: str) -> Proposal:
+    def approve(self, kept: Proposals, proposal_id: str, approver: str, over: str = "") -> Proposal:
         """One more approval; where it was the last one, the proposal is executed: do it now, in the same transaction.
 
         Raises NotPermitted for the requester, IllegalTransition for a second approval and a proposal that is closed.
         """
         proposal = self._open(kept, proposal_id)
-        if skeleton(approver) == skeleton(proposal.requester):
+        person = marks(approver, over)
+        if person & marks(proposal.requester, proposal.requested_over):
             raise NotPermitted("nobody approves what they proposed")
-        if skeleton(approver) in map(skeleton, proposal.approved_by):
+        if person & marks(*proposal.approved_by, *proposal.approved_over):
             raise IllegalTransition("you have approved this already")
-        proposal = replace(proposal, approved_by=(*proposal.approved_by, approver))
+        proposal = replace(
+            proposal,
+            approved_by=(*proposal.approved_by, approver),
+            approved_over=(*proposal.approved_over, over),
+        )
         if proposal.is_approved:
             proposal = replace(proposal, stand=Stand.EXECUTED, closed_by=approver)
         kept.put_proposal(proposal)

@@ -10,7 +10,7 @@ from typing import Final
 
 from keystrand.core.clock import Clock, Entropy, new_uuid
 from keystrand.core.errors import BadRequest, IllegalTransition, NotPermitted, UnknownKey
-from keystrand.core.identity import skeleton
+from keystrand.core.identity import marks
 from keystrand.core.secret import Secret
 from keystrand.crypto.shares import THRESHOLD_MIN, EscrowRecord, Share, combine
 
@@ -19,7 +19,7 @@ RELEASES_MAX: Final = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """The keys of `tenant` asked back. given_by: who has given a share, in this order."""
+    """The keys of `tenant` asked back. given_by: who has given a share, in this order; given_over: by which certificates."""
 
     release_id: str
     tenant: str
@@ -28,6 +28,7 @@ class Release:
     reason: str
     expires_s: float
     given_by: tuple[str, ...] = ()
+    given_over: tuple[str, ...] = ()
 
     @property
     def is_done(self) -> bool:
@@ -76,20 +77,24 @@ class Releases:
             raise UnknownKey("no such release")
         return release
 
-    def give(self, release_id: str, who: str, share: Share) -> Secret | None:
-        """The secret, with the share that makes enough. Raises BadRequest for a share that is not the one handed out,
-        NotPermitted for a person's second share, IllegalTransition for a share given before or a release that is done."""
+    def give(self, release_id: str, who: str, share: Share, over: str = "") -> Secret | None:
+        """The secret, with the share that makes enough. over: whom the certificate of the connection names.
+
+        Raises BadRequest for a share that is not the one handed out, NotPermitted for a person's second share,
+        IllegalTransition for a share given before or a release that is done.
+        """
         release, held = self.get(release_id), self._shares[release_id]
         if release.is_done:
             raise IllegalTransition("the shares were complete already")
-        if skeleton(who) in map(skeleton, release.given_by):
+        if marks(who, over) & marks(*release.given_by, *release.given_over):
             raise NotPermitted("nobody gives two shares", hint="each custodian comes in person")
         if not release.record.fits(share):
             raise BadRequest(f"share {share.index} is not what was handed out", hint="is it of another escrow?")
         if share.index in {one.index for one in held}:
             raise IllegalTransition(f"share {share.index} was given already")
         held.append(share)
-        self._open[release_id] = release = replace(release, given_by=(*release.given_by, who))
+        release = replace(release, given_by=(*release.given_by, who), given_over=(*release.given_over, over))
+        self._open[release_id] = release
         if not release.is_done:
             return None
         try:

@@ -181,13 +181,14 @@ class Grant:
 class Principal:
     """Somebody whose identity is proven. name: what records and approvals know them by, whichever way they came.
 
-    method: "certificate" or "token"; fingerprint: of the certificate of the connection, SHA-256, hex.
+    method: "certificate" or "token"; fingerprint: of the certificate of the connection, SHA-256, hex; over: whom it names.
     """
 
     name: str
     method: str
     fingerprint: str
     grants: tuple[Grant, ...]
+    over: str = ""
 
     def __post_init__(self) -> None:
         check_duties(grant.role for grant in self.grants)

@@ -49,6 +49,34 @@ def test_nobody_approves_what_they_proposed(who: str) -> None:
     assert desk.get(kept, asked).approved_by == ()
 
 
+@pytest.mark.proves("R061")
+@pytest.mark.parametrize(("name", "over"), [("7f3a", "ann"), ("ann", "7f3a"), ("7f3a", "Ann"), ("bob", "ann")])
+def test_T14_nobody_approves_their_own_wish_by_a_token_over_their_certificate(name: str, over: str) -> None:
+    """A person with a certificate and an account of the provider has two names, and is one person."""
+    desk, kept, _ = control(needed=1)
+    wish = desk.propose(kept, Operation.POLICY_CHANGE, "{}", requester="ann", over="ann", reason="why")
+    with pytest.raises(NotPermitted):
+        desk.approve(kept, wish.proposal_id, name, over)
+    assert desk.approve(kept, wish.proposal_id, "cat", "cat").stand is Stand.EXECUTED
+
+
+def test_T14_nobody_approves_their_own_wish_by_certificate_after_a_token() -> None:
+    desk, kept, _ = control(needed=1)
+    wish = desk.propose(kept, Operation.POLICY_CHANGE, "{}", requester="7f3a", over="ann", reason="why")
+    with pytest.raises(NotPermitted):
+        desk.approve(kept, wish.proposal_id, "ann", "ann")
+
+
+@pytest.mark.parametrize(("name", "over"), [("7f3a", "bob"), ("bob", "laptop"), ("8e2b", "BOB")])
+def test_T14_nobody_approves_twice_once_by_each_of_their_names(name: str, over: str) -> None:
+    desk, kept, _ = control(needed=2)
+    wish = desk.propose(kept, Operation.POLICY_CHANGE, "{}", requester="ann", over="ann", reason="why")
+    desk.approve(kept, wish.proposal_id, "bob", "bob")
+    with pytest.raises(IllegalTransition, match="already"):
+        desk.approve(kept, wish.proposal_id, name, over)
+    assert desk.approve(kept, wish.proposal_id, "cat", "cat").stand is Stand.EXECUTED
+
+
 def test_nobody_approves_twice_under_a_name_that_looks_the_same() -> None:
     desk, kept, _ = control()
     asked = proposed(desk, kept).proposal_id

@@ -61,7 +61,11 @@ def test_T14_nobody_gives_two_shares_and_no_share_counts_twice(releases: Release
             releases.give(release_id, name, again(1))
     with pytest.raises(IllegalTransition, match="given already"):
         releases.give(release_id, "cat", again(0))
-    assert releases.get(release_id).given_by == ("bob",)
+    releases.give(release_id, "7f3a", again(1), "cat")
+    for name, over in (("cat", "cat"), ("9c1d", "cat"), ("7f3a", "dan")):  # nor does a token over one's own certificate
+        with pytest.raises(NotPermitted, match="two shares"):
+            releases.give(release_id, name, again(2), over)
+    assert releases.get(release_id).given_by == ("bob", "7f3a")
 
 
 def test_a_share_of_another_escrow_is_not_taken(releases: Releases) -> None:
