@@ -63,7 +63,9 @@ async def approves_alone(ann: Admin, token: str) -> None:
 
 @pytest.mark.proves("R046", "R057")
 async def test_people_with_tokens_are_whom_the_token_names(tmp_path: Path) -> None:
-    idp = IdentityProvider(tmp_path / "idp", {"carl": (["auditors"], True), "dora": (["gardeners"], True), "u4711": (["officers"], True)})
+    idp = IdentityProvider(
+        tmp_path / "idp", {"carl": (["auditors"], True), "dora": (["gardeners"], True), "u4711": (["officers"], True)}
+    )
     pair = found(tmp_path / "pair")
     file = pair.site_files["alpha"]
     file.write_text(file.read_text() + OIDC.format(issuer=idp.issuer, audience=AUDIENCE, trust=idp.trust))
