@@ -22,7 +22,7 @@ from keystrand.core.errors import BadRequest, KeyUnavailable
 from keystrand.core.register import Scope
 from keystrand.core.way import Way
 from keystrand.lab.break_in import break_in
-from keystrand.lab.network import NetworkLab, app_of
+from keystrand.lab.network import NetworkLab, app_of, cut_hop
 from keystrand.lab.pair import free_base_port
 from keystrand.net.http_client import SyncHttpClient
 from keystrand.net.http_exchange import Response
@@ -116,17 +116,37 @@ def test_a_plan_without_relays_does_not_fit_a_link_that_has_some(
 
 
 @pytest.mark.proves("R037", "R101")
-def test_a_relay_is_killed_and_the_link_goes_another_way(ring: NetworkLab) -> None:
-    """No delivery fails meanwhile: the pool of the relayed link has keys."""
-    ring.stop_site("b")
+def test_a_relay_is_killed_and_the_link_goes_another_way(ring: NetworkLab, capfd: pytest.CaptureFixture[str]) -> None:
+    """No delivery fails meanwhile: the pool of the relayed link has keys. The lab goes on."""
+    ring.programs._running["b-kme"].kill()  # as an operator may, in another terminal
     try:
         gone_s, before = time.monotonic(), ingested(ring)
         while ingested(ring) <= before + 2 * 8 * 8192:
             assert time.monotonic() - gone_s < REROUTED_S, "no block over another way"
             drawn, picked = ring.draw("a-d")
             assert drawn[0].material.matches(picked[0].material)
+        capfd.readouterr()
+        ring.watch()
+        told = capfd.readouterr().out
+        assert f"b-kme has ended; it is started again by: keystrand serve {ring.files['b']}" in told
+        assert "a > c > d" in told, "the ways that are left"
     finally:
+        ring.programs.ended()
         ring.start_site("b")
+
+
+def test_a_fibre_is_cut_and_mended(ring: NetworkLab) -> None:
+    def is_up() -> bool:
+        return bool(ring.links_of("e")["a~e"]["state"] == "up")
+
+    for mend in (False, True):
+        assert cut_hop(ring.folder, "e", "a", mend=mend) == "a~e"
+        deadline_s = time.monotonic() + 60.0
+        while is_up() is not mend:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.2)
+    with pytest.raises(BadRequest, match="no hop leads from a to d"):
+        cut_hop(ring.folder, "a", "d")
 
 
 def ask(ring: NetworkLab, site: str, who: str, *words: str) -> int:

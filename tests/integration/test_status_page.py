@@ -17,6 +17,7 @@ import uvicorn
 from keystrand.console.page import status_app
 from keystrand.core.events import Event
 from keystrand.observe.feed import Feed
+from keystrand.observe.gauges import HopGauge, NetworkGauge, PlaceGauge, WayGauge
 from keystrand.observe.metrics import Metrics
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (dev group)")
@@ -176,6 +177,63 @@ def test_tunnels_are_listed_with_what_is_wrong_with_them(browser) -> None:
     assert "silent" in metro
     assert alarms.count("branch") == 1, "one alarm, and no second one for the event that began it"
     assert "metro: nothing is heard" in alarms
+
+
+NETWORK = NetworkGauge(
+    network="metro",
+    places=(
+        PlaceGauge(site="alpha", state="up"),
+        PlaceGauge(site="bern", state="away"),
+        PlaceGauge(site="chur", state="up", missing=("evidence (expired)",), lapsed=True),
+        PlaceGauge(site="davos-" + "x" * 58, state="barred"),
+    ),
+    hops=(
+        HopGauge(one="alpha", other="chur", state="up", bits=4_000_000, used=True),
+        HopGauge(one="alpha", other="bern", state="away"),
+        HopGauge(one="chur", other="davos-" + "x" * 58, state="closed"),
+    ),
+    hops_total=3,
+    ways=(
+        WayGauge(link="alpha-chur", ends=("alpha", "chur"), paths=1, routes=(("alpha", "chur"),)),
+        WayGauge(link="alpha-bern", ends=("alpha", "bern"), paths=2),
+    ),
+)
+
+
+@pytest.mark.proves("R097")
+@pytest.mark.parametrize(("width", "scheme"), [(420, "dark"), (1280, "light")])
+def test_the_network_is_seen_without_colour_and_on_any_width(browser, width: int, scheme: str) -> None:
+    feed = Feed("alpha")
+    with serving(feed, Metrics()) as site:
+        feed.update(replace(status_demo.gauges(120, time.time()), network=NETWORK))
+        feed.emit(Event("relay.saw", time.time(), {"link": "chur-essen", "seen": "whole", "bits": 262_144}))
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page = context.new_page()
+        page.goto(site.url)
+        page.wait_for_selector("#network-ways table")
+        page.wait_for_selector("#network-saw table")
+        title, faults = page.inner_text("#network-title"), page.inner_text("#network-faults").splitlines()
+        ways = [row.inner_text() for row in page.locator("#network-ways tbody tr").all()]
+        label = page.get_attribute("#network-map svg", "aria-label")
+        texts = [node.text_content() for node in page.locator("#network-map text").all()]
+        dashes = {line.get_attribute("data-state"): line.evaluate("(at) => getComputedStyle(at).strokeDasharray")
+                  for line in page.locator("#network-map line").all()}  # fmt: skip
+        places = reached_by_tab(page)
+        saw = page.inner_text("#network-saw")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(CONTRAST) == []
+        context.close()
+    assert title.lower() == "network metro: 4 sites, 3 hops"
+    assert "✕ bern is away" in faults
+    assert "◇ chur is not documented: evidence (expired)" in faults
+    assert not [line for line in faults if "–" in line], "a hop of a site that is named is not named again"
+    assert "1 of 1" in ways[0] and "alpha › chur" in ways[0]  # noqa: PT018
+    assert "none of 2" in ways[1]
+    assert label == "Map of 4 sites and 3 hops; the tables beside it say the same"
+    assert texts == ["alpha", "✕ bern", "chur", "⊘ davos-xxxxxxx…"]
+    assert len(set(dashes.values())) == 3, "lines are told apart without colour"
+    assert "262 kbit" in saw and "blocks whole" in saw  # noqa: PT018
+    assert any(name.startswith("Ways of the links") for name in places), "reached by keyboard"
 
 
 REACHED = """() => [document.activeElement.getAttribute("aria-label") ?? document.activeElement.tagName,

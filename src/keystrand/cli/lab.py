@@ -136,6 +136,19 @@ def up(network_file: Path, folder: Path, rate_bps: float, once: bool, relay: str
     return exits.OK if proven else exits.REFUSED
 
 
+@command.command("cut")
+@click.argument("one")
+@click.argument("other")
+@click.option("--dir", "folder", default=Path("network"), show_default=True, type=click.Path(path_type=Path))
+@click.option("--mend", is_flag=True, help="The fibre is whole again.")
+def cut(one: str, other: str, folder: Path, mend: bool) -> None:
+    """Cut the fibre between two neighbours of the network that `keystrand lab up` runs, until --mend."""
+    from keystrand.lab.network import cut_hop
+
+    name = cut_hop(folder, one, other, mend=mend)
+    say(f"{name} is {'whole again' if mend else 'cut'}: `keystrand status` of its two sites tells within seconds")
+
+
 @command.command("source")
 @click.argument("one", type=READABLE)
 @click.argument("other", type=READABLE)

@@ -50,6 +50,8 @@ _TYPES: Final = {
 _FILES: Final = (
     "app.js",
     "charts.js",
+    "dom.js",
+    "network.js",
     "words.js",
     "style.css",
     "mark.svg",

@@ -16,8 +16,9 @@ Snapshot = dict[str, Any]
 def render_status(snapshot: Snapshot) -> str:
     """Lines of at most 80 columns, ending in a newline. `snapshot` is `Feed.snapshot()` or its JSON."""
     lines = [*_head(snapshot), *_alarms(snapshot)]
-    for part in (_links(snapshot), _peers(snapshot), _keys(snapshot), _transfers(snapshot), _audit(snapshot)):
-        lines += ["", *part]
+    for part in (_links, _network, _peers, _keys, _transfers, _audit):
+        if told := [*part(snapshot)]:
+            lines += ["", *told]
     return "\n".join(fit(line) for line in lines) + "\n"
 
 
@@ -104,6 +105,30 @@ def _accounts(ledger: dict[str, int]) -> Iterator[str]:
     for row in (names[:3], names[3:]):
         if row:
             yield "    " + "  ".join(f"{_MARKS[name]} {name} {bits(ledger[name])}" for name in row)
+
+
+def _network(snapshot: Snapshot) -> Iterator[str]:
+    """Of sites and hops only what is not as it should be, a hop of such a site not again; the page has them all."""
+    network = snapshot["network"]
+    if network is None:
+        return
+    yield f"NETWORK {network['network']}   {len(network['places'])} sites, {network['hops_total']} hops"
+    for way in network["ways"]:
+        yield f"  {way['link']}, {' to '.join(way['ends'])}   {len(way['routes'])} of {way['paths']} ways"
+        for route in way["routes"]:
+            yield from textwrap.wrap(" > ".join(route), WIDTH - 4, initial_indent="    ", subsequent_indent="      ")
+    named = {place["site"] for place in network["places"] if place["state"] != "up"}
+    for hop in network["hops"]:
+        if hop["state"] != "up" and not named & {hop["one"], hop["other"]}:
+            yield f"  hop {hop['one']} – {hop['other']} is {hop['state']}"
+    for place in network["places"]:
+        if place["state"] != "up":
+            yield f"  {place['site']} is {place['state']}"
+        if place["missing"]:
+            yield f"  {place['site']} is not documented: {', '.join(place['missing'])}"
+    for saw in snapshot["saw"]:
+        part = "whole blocks" if saw["seen"] == "whole" else "parts that say nothing alone"
+        yield f"  in clear here, of {saw['link']}: {bits(saw['bits'])}, {part}"
 
 
 def _peers(snapshot: Snapshot) -> Iterator[str]:

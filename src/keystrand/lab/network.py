@@ -19,7 +19,7 @@ from keystrand.config.founding import append, card_of, found_site, join_link, jo
 from keystrand.config.load import load_module, load_network, load_site
 from keystrand.config.network import NetworkConfig
 from keystrand.config.schema import SiteConfig
-from keystrand.core.errors import ConfigError, KeystrandError
+from keystrand.core.errors import BadRequest, ConfigError, KeystrandError, Unavailable
 from keystrand.core.key import Key
 from keystrand.crypto import pki
 from keystrand.lab.pair import PORTS_PER_SITE, free_base_port
@@ -30,7 +30,9 @@ from keystrand.testing.feeder import Feeder
 from keystrand.wire import etsi014
 
 MARKER: Final = ".keystrand-network"
-READY_S: Final = 120.0
+CUTS: Final = "cuts"  # folder with a file for each hop whose fibre is cut
+READY_S: Final = 300.0
+TOLD_S: Final = 15.0
 FEED_S: Final = 1.0  # between two blocks of a hop
 ADMINS: Final = ("olga", "ann", "bob")  # an operator and two security officers at every site
 GRANTS: Final = """
@@ -55,6 +57,19 @@ def hop_name(ends: tuple[str, str]) -> str:
     return "~".join(ends)
 
 
+def cut_hop(folder: Path, one: str, other: str, *, mend: bool = False) -> str:
+    """Cut the fibre of a hop of the lab in `folder`, or mend it; the name of the hop. Raises BadRequest."""
+    names = (hop_name((one, other)), hop_name((other, one)))
+    found = [name for name in names if (folder / one / "links" / name / "module.toml").exists()]
+    if not found:
+        hint = "the two sites of a hop, as in network.toml; --dir names the folder of the lab"
+        raise BadRequest(f"no hop leads from {one} to {other} in {folder}", hint=hint)
+    (folder / CUTS).mkdir(exist_ok=True)
+    mark = folder / CUTS / found[0]
+    mark.unlink(missing_ok=True) if mend else mark.touch()
+    return found[0]
+
+
 def app_of(link: str, site: str) -> str:
     """The lab's application at this end of a relayed link."""
     return f"app-{link}-{site}"
@@ -77,6 +92,7 @@ class NetworkLab:
         self.configs: dict[str, SiteConfig] = {}
         self._admin_ports: dict[str, int] = {}
         self._feeding: threading.Thread | None = None
+        self._ways: dict[str, str] = {}  # as last told
         self._ending = threading.Event()
 
     # founding ------------------------------------------------------------------------------------------------------
@@ -157,13 +173,17 @@ class NetworkLab:
         """Start every site, feed every hop, and wait until each relayed link has keys at both ends."""
         for name, file in self.files.items():
             self.start_site(name, file)
+        self.say(f"{len(self.files)} sites start; hops are fed, and links fill over relays")
         self._feeding = threading.Thread(target=lambda: asyncio.run(self._feed()), name="feeders", daemon=True)
         self._feeding.start()
-        began_s = time.monotonic()
+        began_s = told_s = time.monotonic()
         while missing := [name for name in self.network.links if not self._has_keys(name)]:
             self.programs.check()
             if time.monotonic() - began_s > READY_S:
                 raise DemoFault(f"no keys on {', '.join(missing)} after {READY_S:g} s")
+            if time.monotonic() - told_s > TOLD_S:
+                told_s = time.monotonic()
+                self.say(f"no keys yet on {', '.join(missing)}, {told_s - began_s:.0f} s after the start")
             time.sleep(0.25)
         self.facts["ready_s"] = round(time.monotonic() - began_s, 1)
         self.say(f"{len(self.network.links)} relayed links have keys, {self.facts['ready_s']} s after the start")
@@ -175,12 +195,20 @@ class NetworkLab:
         self.programs.end(f"{name}-kme")
 
     def watch(self) -> None:
-        """A line on each relayed link."""
-        self.programs.check()
+        """A line on each relayed link, and its ways where they changed. Sites that ended are told of; the rest goes on."""
+        for program in self.programs.ended():
+            file = self.files[program.removesuffix("-kme")]
+            self.say(f"{program} has ended; it is started again by: keystrand serve {file}")
         for link, entry in self.network.links.items():
-            facts = self.links_of(entry.ends[0]).get(link, {})
+            status = self.status(entry.ends[0]) or self.status(entry.ends[1]) or {"links": []}
+            facts: dict[str, Any] = next((one for one in status["links"] if one["link"] == link), {})
             bits, rate = facts.get("owned_free_bits", 0), facts.get("skr_bps") or 0.0
             self.say(f"{link:24} {facts.get('state', 'down'):9} {bits:>10,} bits free  {rate / 1e3:8.1f} kbit/s")
+            for way in (status.get("network") or {"ways": []})["ways"]:
+                words = "; ".join(" > ".join(route) for route in way["routes"]) or "NO WAY"
+                if way["link"] == link and self._ways.get(link) != words:
+                    self._ways[link] = words
+                    self.say(f"{link:24} goes {words}")
 
     def down(self) -> None:
         self._ending.set()
@@ -191,6 +219,10 @@ class NetworkLab:
     def status(self, name: str) -> dict[str, Any] | None:
         place = self.configs[name].status
         return read_status(place.listen) if place is not None else None
+
+    def page_of(self, name: str) -> str:
+        place = self.configs[name].status
+        return f"http://{place.listen}/" if place is not None else "no page"
 
     def links_of(self, name: str) -> dict[str, dict[str, Any]]:
         """The links of a site as its status page tells of them."""
@@ -216,14 +248,20 @@ class NetworkLab:
         while not self._ending.is_set():
             feeder = Feeder(modules)
             try:
+                self._require_fibre(ends)
                 await feeder.connect()
                 while not self._ending.is_set():
+                    self._require_fibre(ends)
                     await feeder.feed(bits)
                     await asyncio.sleep(FEED_S)
             except (KeystrandError, AssertionError, OSError):
                 await asyncio.sleep(FEED_S)
             finally:
                 await feeder.close()
+
+    def _require_fibre(self, ends: tuple[str, str]) -> None:
+        if (self.folder / CUTS / hop_name(ends)).exists():
+            raise Unavailable("the fibre is cut")
 
     # using ---------------------------------------------------------------------------------------------------------
 
@@ -289,6 +327,11 @@ def run_network(
             one, other = entry.ends
             config = lab.files[one]
             say(f"try: keystrand key get --sae {app_of(link, one)} --to {app_of(link, other)} --config {config}")
+            say(f"  {one} and {other} in a browser: {lab.page_of(one)} and {lab.page_of(other)}")
+        one, other = lab.network.hops[0].ends
+        say(
+            f"try: keystrand lab cut {one} {other} --dir {folder}, and --mend; or kill a site's program, see pids.json there"
+        )
         if drill is not None:
             proven = drill(lab) and proven
         while not once:

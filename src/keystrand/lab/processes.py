@@ -49,6 +49,13 @@ class Programs:
             if process.poll() is not None:
                 raise DemoFault(f"{name} ended with status {process.returncode}:\n{self.tail(name)}")
 
+    def ended(self) -> list[str]:
+        """Those that have ended, whoever ended them; each is named once."""
+        names = [name for name, process in self._running.items() if process.poll() is not None]
+        for name in names:
+            del self._running[name]
+        return names
+
     def tail(self, name: str, lines: int = 8) -> str:
         text = (self.folder / f"{name}.log").read_text(errors="replace")
         return "\n".join(text.splitlines()[-lines:])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from keystrand.core.policy import Policy
 from keystrand.core.pool import Account
 from keystrand.core.protection import Protection
 from keystrand.kme.service import Kme
 from keystrand.node.devices import LinkState
-from keystrand.observe.gauges import AuditGauge, Gauges, LinkGauge, PeerGauge
+from keystrand.observe.gauges import AuditGauge, Gauges, LinkGauge, NetworkGauge, PeerGauge
 
 SMOOTHING_S = 20.0  # time constant of the exponentially weighted rates
 
@@ -24,8 +25,10 @@ class Flow:
     available: int = 0
     fill_bps: float = 0.0
     drain_bps: float = 0.0
+    pads: int = 0
+    pads_bps: float = 0.0  # of the drain, what relays take: they stop before others lack it
 
-    def read(self, ledger: Mapping[Account, int], now_s: float) -> None:
+    def read(self, ledger: Mapping[Account, int], now_s: float, pads: int = 0) -> None:
         ingested, available = ledger[Account.INGESTED], ledger[Account.AVAILABLE]
         span_s = now_s - self.at_s
         if self.at_s and span_s > 0:
@@ -34,24 +37,27 @@ class Flow:
             weight = min(1.0, span_s / SMOOTHING_S)
             self.fill_bps += weight * (filled / span_s - self.fill_bps)
             self.drain_bps += weight * (drained / span_s - self.drain_bps)
-        self.at_s, self.ingested, self.available = now_s, ingested, available
+            self.pads_bps += weight * ((pads - self.pads) / span_s - self.pads_bps)
+        self.at_s, self.ingested, self.available, self.pads = now_s, ingested, available, pads
 
     @property
     def time_to_empty_s(self) -> float | None:
-        """At the present rates; None while the pool does not shrink."""
-        net_bps = self.drain_bps - self.fill_bps
+        """At the present rates; None while the pool does not shrink, or for relays alone."""
+        net_bps = self.drain_bps - self.pads_bps - self.fill_bps
         return self.available / net_bps if net_bps > 1.0 else None
 
 
 class Readings:
     """Builds the gauges; runs inside the engine, for it reads the store."""
 
-    def __init__(self, links: Mapping[str, LinkState]) -> None:
-        self._links = links
+    def __init__(self, links: Mapping[str, LinkState], pads: Mapping[str, int] = MappingProxyType({})) -> None:
+        self._links, self._pads = links, pads
         self._flows: dict[str, Flow] = {}
         self._requires: tuple[Policy | None, dict[str, str]] = (None, {})
 
-    def read(self, kme: Kme, audit: AuditGauge, cert_expiry_s: float | None) -> Gauges:
+    def read(
+        self, kme: Kme, audit: AuditGauge, cert_expiry_s: float | None, network: NetworkGauge | None = None
+    ) -> Gauges:
         now_s = kme.site.clock.now_s()
         waivers = sum(1 for r in kme.site.policy.rules.values() if r.waiver is not None and now_s < r.waiver.expires_s)
         return Gauges(
@@ -60,12 +66,13 @@ class Readings:
             audit=audit,
             cert_expiry_s=cert_expiry_s,
             waivers_active=waivers,
+            network=network,
         )
 
     def _link(self, kme: Kme, link: str, peer: str) -> LinkGauge:
         ledger = kme.site.store.ledger(link)
         flow = self._flows.setdefault(link, Flow())
-        flow.read(ledger, kme.site.clock.monotonic_s())
+        flow.read(ledger, kme.site.clock.monotonic_s(), self._pads.get(link, 0))
         state = self._links.get(link, LinkState())
         report = state.report
         return LinkGauge(

@@ -24,8 +24,10 @@ from keystrand.kme.service import Kme
 from keystrand.node.devices import LinkState
 from keystrand.node.engine import Engine
 from keystrand.node.maintenance import Upkeep
+from keystrand.node.network_gauge import network_gauge
 from keystrand.node.paths import Paths
 from keystrand.node.peers import PeerLines
+from keystrand.observe.gauges import NetworkGauge
 from keystrand.relay.linkstate import LinkState as Hops
 from keystrand.relay.meter import Meter
 from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say, Tell
@@ -73,10 +75,13 @@ class Relaying:
         self._drawn = {name: Meter(DEMAND_WINDOW_S) for name in config.relayed_links}
         self._demand = {name: Meter(DEMAND_WINDOW_S) for name in self._neighbours}
         self._others = dict.fromkeys(config.links, 0)  # bits that other applications than relays took, by link
+        self.pads = dict.fromkeys(config.links, 0)  # and that relays took
         self.links = {name: LinkState() for name in config.relayed_links}
         self._flows: dict[str, deque[tuple[float, int]]] = {name: deque() for name in self.links}
         self._tasks: asyncio.TaskGroup | None = None
         self._paths, self._looked_s = paths, float("-inf")
+        self._name = config.network.name
+        self.gauge: NetworkGauge | None = None  # as of the last look
         lines.relay = self._hear
 
     def _verify(self, site: str, message: bytes, signature: bytes) -> None:
@@ -105,6 +110,7 @@ class Relaying:
         if (now_s := self._clock.monotonic_s()) >= self._looked_s + LOOK_S:
             self._looked_s = now_s
             self._paths.look(self.relay)
+            self.gauge = network_gauge(self.relay, self._name)
         for name, state in self.links.items():
             self._report(name, state)
 
@@ -228,11 +234,11 @@ class Relaying:
                 self.relay.spoilt(link, sequence)
 
     def emit(self, event: Event, /) -> None:
-        """Satisfies core.events.Sink: counts what applications take from the pools of our hops."""
-        if event.kind == "key.delivered" and not str(event.fields.get("initiator", PREFIX)).startswith(PREFIX):
-            link = str(event.fields.get("link", ""))
-            if link in self._others:
-                self._others[link] += int(event.fields.get("keys", 0)) * int(event.fields.get("size_bits", 0))
+        """Satisfies core.events.Sink: counts what applications, and relays, take from the pools of our hops."""
+        link = str(event.fields.get("link", ""))
+        if event.kind == "key.delivered" and link in self._others:
+            taken = self.pads if str(event.fields.get("initiator", PREFIX)).startswith(PREFIX) else self._others
+            taken[link] += int(event.fields.get("keys", 0)) * int(event.fields.get("size_bits", 0))
 
     def _emit(self, kind: str, **fields: Scalar) -> None:
         self._sink.emit(Event(kind, self._clock.now_s(), fields))

@@ -143,7 +143,8 @@ class SiteNode:
             sources, holds = self.store.sources, self.replica.leads
             self.sourcing = Sourcing(config, self.engine, self.lines, sources, holds, self.clock, self.sink)
         sourced = {} if self.sourcing is None else self.sourcing.links
-        self.readings = Readings(ChainMap(self.devices.links, relayed, sourced))
+        pads = self.relaying.pads if self.relaying else {}
+        self.readings = Readings(ChainMap(self.devices.links, relayed, sourced), pads)
         self._link_gauges: tuple[LinkGauge, ...] = ()
         self._reading: set[asyncio.Task[None]] = set()
         self._servers: list[Server] = []
@@ -424,7 +425,8 @@ class SiteNode:
 
     def _gauges(self, kme: Kme) -> Gauges:
         expiry_s = self.contexts.own_not_after_s - self.clock.now_s()
-        return self.readings.read(kme, self.notary.gauge, expiry_s)
+        network = self.relaying.gauge if self.relaying is not None else None
+        return self.readings.read(kme, self.notary.gauge, expiry_s, network)
 
 
 def _settle_memory() -> None:

@@ -47,6 +47,11 @@ CALLS: Final[Mapping[str, Call]] = MappingProxyType(
         "drain": _warning(OPERATOR, "pool-low", "a pool is empty within minutes"),
         "auth": _warning(OPERATOR, "link-down", "few bits are left to authenticate a link's classical channel"),
         "peer": _warning(OPERATOR, "peer-down", "a peer does not answer"),
+        "route": _warning(OPERATOR, "link-down", "a relayed link has no way as its terms ask"),
+        "relay.documents_due": _warning(
+            OFFICER, "relay-documents", "a relay site is documented for two more weeks at most"
+        ),
+        "relay.documents_lapsed": _alert(OFFICER, "relay-documents", "a relay site is documented no more"),
         "tunnel-silent": _warning(OPERATOR, "tunnel-down", "nothing is heard of a tunnel"),
         "tunnel-blocked": _alert(OPERATOR, "tunnel-down", "a tunnel passes no packet for want of a key"),
         "tunnel-fallback": _alert(OFFICER, "tunnel-fallback", "a tunnel runs below its protection"),
@@ -70,7 +75,6 @@ CALLS: Final[Mapping[str, Call]] = MappingProxyType(
             OFFICER, "audit-failed", "the audit log cannot be written, or a peer refuses to sign it"
         ),
         "audit.sink_failed": _alert(OPERATOR, "audit-sink", "a copy of the audit log cannot be written"),
-        "relay.documents_lapsed": _alert(OFFICER, "relay-documents", "a relay site is documented no more"),
         "relay.barred": _alert(OFFICER, "site-compromised", "a site is said to be broken into"),
         "relay.tampered": _alert(OFFICER, "link-suspect", "what a neighbour relayed was changed on the way"),
         "maintenance.short": _alert(OPERATOR, "maintenance", "maintenance began although pools do not suffice"),
@@ -98,8 +102,8 @@ _HEAD: Final = (
     "",
     "Everything that calls a person, by `keystrand status`, the status page and the administration API. An alert needs",
     "somebody now, a warning soon. The owner is a role of [administrators](../guides/administrators.md): who has it is your",
-    "decision. Names with a dot are events and are shown for ten minutes; the others last as long as their condition. No alarm",
-    "is raised that is not in this table, and a test holds that each has an owner and a runbook that is there.",
+    "decision. Names with a dot are events and are shown for ten minutes; the others, and `relay.documents_…`, last as long as",
+    "their condition. No alarm is raised that is not in this table, and a test holds that each has an owner and a runbook.",
     "",
     "| alarm | severity | owner | what it says | runbook |",
     "|---|---|---|---|---|",

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from keystrand.core.events import Event, Severity
 from keystrand.observe.alarm_table import CALLS
-from keystrand.observe.gauges import Gauges, LinkGauge, PeerGauge
+from keystrand.observe.gauges import Gauges, LinkGauge, NetworkGauge, PeerGauge
 
 STALE_S: Final = 10.0  # gauges come once a second; ten missed ones are no accident
 TIME_TO_EMPTY_S: Final = 240.0  # two rekey intervals of two minutes
@@ -57,8 +57,8 @@ _WARNINGS: Final[Mapping[str, str]] = MappingProxyType(
 _SUBJECTS: Final = ("link", "tunnel", "relay", "neighbour", "peer", "sae", "site", "sink")
 
 
-# Said by `tunnel_alarms` for as long as it lasts; the event would say it a second time, and for ten minutes more.
-_LASTING: Final = frozenset({"tunnel.blocked", "tunnel.fallback"})
+# Said by `tunnel_alarms` and `_network` as long as it lasts; the event would say it a second time, and for ten minutes more.
+_LASTING: Final = frozenset({"tunnel.blocked", "tunnel.fallback", "relay.documents_lapsed"})
 
 
 def is_alarming(event: Event) -> bool:
@@ -77,6 +77,8 @@ def alarms_of(gauges: Gauges | None, gauges_at_s: float, alarming: Iterable[Even
             found += _link(link)
         for peer in gauges.peers:
             found += _peer(peer)
+        if gauges.network is not None:
+            found += _network(gauges.network)
     return sorted(found, key=lambda alarm: alarm.severity != "alert")
 
 
@@ -137,6 +139,19 @@ def _link(link: LinkGauge) -> Iterator[Alarm]:
         yield _alarm("drain", link.link, f"the pool is empty in {link.time_to_empty_s:.0f} s at this rate")
     if link.auth_key_bits is not None and link.auth_key_bits < AUTH_KEY_BITS:
         yield _alarm("auth", link.link, f"{link.auth_key_bits} bits left to authenticate the channel")
+
+
+def _network(network: NetworkGauge) -> Iterator[Alarm]:
+    """Of sites only what their documents lack that they had: what was never there stands in the trust statement."""
+    for place in network.places:
+        if place.lapsed:
+            yield _alarm("relay.documents_lapsed", place.site, f"documented no more: {', '.join(place.missing)}")
+        elif place.due:
+            yield _alarm("relay.documents_due", place.site, "documents lapse within two weeks")
+    for way in network.ways:
+        if not way.routes:
+            text = f"no way over relays as its terms ask ({way.paths} at a time): its users live on what the pool holds"
+            yield _alarm("route", way.link, text)
 
 
 def _peer(peer: PeerGauge) -> Iterator[Alarm]:

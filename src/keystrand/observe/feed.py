@@ -82,6 +82,7 @@ class Feed:
         self._deliveries: deque[dict[str, Any]] = deque(maxlen=self._history.deliveries)
         self._transfers: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()  # by SAE and its name for it
         self._tunnels: dict[tuple[str, str], dict[str, Any]] = {}  # by SAE and name
+        self._saw: dict[tuple[str, str], int] = {}  # bits that were in clear here, by link and "whole" or "part"
         self._events: deque[dict[str, Any]] = deque(maxlen=self._history.events)
         # two lists: warnings, which an SAE may provoke, must not push out alerts
         self._alerts: deque[Event] = deque(maxlen=self._history.alerts)
@@ -97,6 +98,8 @@ class Feed:
                 self._note_delivery(event)
             elif event.kind == "link.block":
                 self._note_block(event)
+            elif event.kind == "relay.saw":
+                self._note_sight(event)
             elif event.kind == "relay.block":
                 self._note_way(event)
             elif event.kind.startswith("transfer."):
@@ -145,6 +148,7 @@ class Feed:
                 **self._gauge_part(),
                 "alarms": [_plain_alarm(alarm) for alarm in self._alarms(now_s)],
                 "deliveries": self._delivery_part(),
+                "saw": [{"link": link, "seen": seen, "bits": n} for (link, seen), n in sorted(self._saw.items())],
                 "transfers": [dict(transfer) for transfer in reversed(self._transfers.values())],
                 "tunnels": [dict(tunnel) for tunnel in self._tunnels.values()],
                 "events": list(reversed(self._events)),
@@ -214,6 +218,11 @@ class Feed:
         series.ways[way] = None
         while len(series.ways) > self._history.ways:
             del series.ways[next(iter(series.ways))]
+
+    def _note_sight(self, event: Event) -> None:
+        seen, bits = (str(event.fields.get("link", "")), str(event.fields.get("seen", ""))), event.fields.get("bits", 0)
+        if seen in self._saw or len(self._saw) < self._history.pairs:
+            self._saw[seen] = self._saw.get(seen, 0) + (bits if isinstance(bits, int) else 0)
 
     def _note_transfer(self, event: Event) -> None:
         sae, name = (str(event.fields.get(part, "")) for part in ("sae", "transfer_id"))
@@ -322,11 +331,12 @@ def _plain_alarm(alarm: Alarm) -> dict[str, str]:
 
 def _plain_gauges(gauges: Gauges | None) -> dict[str, Any]:
     if gauges is None:
-        return {"links": [], "peers": [], "audit": None, "cert_expiry_s": None, "waivers_active": 0}
+        return {"links": [], "peers": [], "audit": None, "cert_expiry_s": None, "waivers_active": 0, "network": None}
     return {
         "links": [link.plain() for link in gauges.links],
         "peers": [asdict(peer) for peer in gauges.peers],
         "audit": asdict(gauges.audit),
         "cert_expiry_s": gauges.cert_expiry_s,
         "waivers_active": gauges.waivers_active,
+        "network": asdict(gauges.network) if gauges.network is not None else None,
     }

@@ -75,11 +75,59 @@ class AuditGauge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WayGauge:
+    """A relayed link that ends here. paths: routes that its terms ask for; routes: as they stand, none where some lack."""
+
+    link: str
+    ends: tuple[str, str]
+    paths: int
+    routes: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HopGauge:
+    """A hop of the network, as its ends told. state: up, away, or closed (maintenance, barred). bits: that both ends may still
+
+    draw, the smaller figure. used: on a way of ours."""
+
+    one: str
+    other: str
+    state: str
+    bits: int = 0
+    used: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceGauge:
+    """A site of the network. state: up, away (no hop of it is up), maintenance or barred. missing: what of its documents is
+
+    not there. Where it may carry our links, lapsed: it was documented before; due: it will be so no more within two weeks."""
+
+    site: str
+    state: str
+    missing: tuple[str, ...] = ()
+    lapsed: bool = False
+    due: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkGauge:
+    """The network of relays as this site knows it. hops: the first of hops_total; those on our ways, then those away."""
+
+    network: str
+    places: tuple[PlaceGauge, ...] = ()
+    hops: tuple[HopGauge, ...] = ()
+    hops_total: int = 0
+    ways: tuple[WayGauge, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges:
-    """All of a site. cert_expiry_s: seconds until the first of the site's certificates expires."""
+    """All of a site. cert_expiry_s: seconds until the first of the site's certificates expires. network: where it relays."""
 
     links: tuple[LinkGauge, ...] = ()
     peers: tuple[PeerGauge, ...] = ()
     audit: AuditGauge = AuditGauge()
     cert_expiry_s: float | None = None
     waivers_active: int = 0
+    network: NetworkGauge | None = None

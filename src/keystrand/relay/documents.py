@@ -34,7 +34,7 @@ class Documents:
         if today == self._day:
             return
         self._day = today
-        for name, links in self._concerned(today).items():
+        for name, links in self.concerned(today).items():
             facts = self.atlas.sites[name]
             missing = facts.missing(today)
             if facts.lapses_within(today, DUE_DAYS):
@@ -49,7 +49,8 @@ class Documents:
             elif not missing:
                 self._lapsed.discard(name)
 
-    def _concerned(self, today: date) -> dict[str, list[RelayedLink]]:
+    def concerned(self, today: date) -> dict[str, list[RelayedLink]]:
+        """Sites whose documents matter here, and for which links."""
         concerned: dict[str, list[RelayedLink]] = {self.site: []}
         for link in self.atlas.links.values():
             if self.site in link.ends:

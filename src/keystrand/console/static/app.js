@@ -1,6 +1,8 @@
 // The status page: one stream of snapshots in, the document brought up to date. No state of its own but the series.
 
 import { Line, axisRate, percent, rate } from "./charts.js";
+import { el, facts, rows, set, table, when } from "./dom.js";
+import * as network from "./network.js";
 import * as say from "./words.js";
 
 const POINTS_MAX = 720;
@@ -15,13 +17,6 @@ const cards = new Map();
 const shown = new Map();
 let heard = 0;
 
-function el(name, attributes = {}, ...children) {
-  const node = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children.filter((child) => child != null));
-  return node;
-}
-
 // Replace the children of a place only where what they say has changed: focus, selection and open details survive.
 function fill(id, data, build) {
   const said = JSON.stringify(data);
@@ -29,20 +24,6 @@ function fill(id, data, build) {
   shown.set(id, said);
   $(id).replaceChildren(...build(data));
 }
-
-const set = (node, text) => { if (node.textContent !== text) node.textContent = text; };
-const rows = (pairs) => el("dl", { class: "rows" }, ...pairs.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
-
-const facts = (pairs) => el("dl", { class: "facts" }, ...pairs.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
-
-function table(caption, heads, lines) {
-  const numeric = (i) => (heads[i].startsWith("#") ? { class: "number" } : {});
-  const head = el("tr", {}, ...heads.map((text, i) => el("th", { scope: "col", ...numeric(i) }, text.replace("#", ""))));
-  const body = lines.map((cells) => el("tr", {}, ...cells.map((cell, i) => (cell instanceof Element && cell.tagName === "TD" ? cell : el("td", numeric(i), cell)))));
-  const made = el("table", {}, el("caption", {}, caption), el("thead", {}, head), el("tbody", {}, ...body));
-  return el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption }, made);
-}
-const when = (seconds) => el("td", { class: "when" }, say.time(seconds));
 
 function alarms(list) {
   if (!list.length) return [el("li", { "data-severity": "calm" }, el("span", { class: "sign" }, SIGNS.calm), "No alarms. Everything this site watches is within bounds.")];
@@ -231,6 +212,17 @@ function events(list) {
   return [table("Events, newest first", ["Time", "What happened"], lines)];
 }
 
+function networks({ network: known, links: list, saw }) {
+  $("network-part").hidden = !known;
+  if (!known) return;
+  set($("network-title"), `Network ${known.network}: ${say.count(known.places.length)} sites, ${say.count(known.hops_total)} hops`);
+  fill("network-map", [known.places.map(({ site, state }) => [site, state]), known.hops.map(({ one, other, state, used }) => [one, other, state, used]), $("site").textContent], network.map);
+  fill("network-faults", known, network.faults);
+  fill("network-ways", { ways: known.ways, links: list.map(({ link, owned_free_bits }) => [link, owned_free_bits]) }, network.ways);
+  keepOpen("network-hops", () => fill("network-hops", known, network.hops));
+  fill("network-saw", saw, network.saw);
+}
+
 function absorb(snapshot) {
   if (snapshot.full) series.clear();
   for (const [link, news] of Object.entries(snapshot.series)) {
@@ -244,6 +236,7 @@ function show(snapshot) {
   absorb(snapshot);
   fill("alarm-list", snapshot.alarms, alarms);
   links(snapshot.links);
+  networks(snapshot);
   fill("peers", snapshot.peers, peers);
   const cosigned = snapshot.audit?.cosigned_at_s;
   fill("audit", { audit: snapshot.audit, ago: cosigned == null ? null : Math.floor(snapshot.at_s - cosigned), expiry: snapshot.cert_expiry_s, waivers: snapshot.waivers_active }, audit);
