@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -90,19 +91,21 @@ def routes(network_file: Path, one: str, other: str, paths: int, as_json: bool) 
 @command.command("trust")
 @NETWORK
 @click.option("--redacted", is_flag=True, help="For publication: owners by number, no facilities, no references.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, with the sites as a table.")
 @json_option
-def trust(network_file: Path, redacted: bool, as_json: bool) -> int:
+def trust(network_file: Path, redacted: bool, as_markdown: bool, as_json: bool) -> int:
     """Print who sees which keys in clear, who runs those sites, what shows that they are guarded, and what is missing.
 
     Exit status 1 where words of the file (an owner's name, say) claim what this topology does not bear out.
     """
     from keystrand.config.load import load_network
     from keystrand.plan.claims import offences
-    from keystrand.relay.statement import document, markdown
+    from keystrand.relay.statement import document, markdown, plain_words
 
     network = load_network(network_file)
     statement = document(network.atlas(), network.name, date.today(), redacted=redacted)
-    text = markdown(statement)
+    width = min(100, max(60, shutil.get_terminal_size((100, 24)).columns))
+    text = markdown(statement) if as_markdown else plain_words(statement, width)
     print_json(statement) if as_json else click.echo(text, nl=False)
     overclaimed = offences(text, _ground(statement["pairs"], statement["crossings"]))
     for offence in overclaimed:

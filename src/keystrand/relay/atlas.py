@@ -56,6 +56,13 @@ class SiteFacts:
             gaps.append("sign-off (expired)")
         return tuple(gaps)
 
+    @property
+    def until(self) -> date | None:
+        """The last day on which its documents count together; None where they have no end."""
+        proofs = [proof.expires for proof in self.evidence]
+        ends = [self.expires, None if None in proofs or not proofs else max(filter(None, proofs))]
+        return min(filter(None, ends), default=None)
+
     def lapses_within(self, today: date, days: int) -> bool:
         """Whether it is documented, and will be so no more in so many days."""
         return not self.missing(today) and bool(self.missing(today + timedelta(days=days)))
@@ -158,6 +165,13 @@ class Atlas:
     def permitted(self, link: RelayedLink, today: date) -> frozenset[str]:
         """The sites that may relay for this link today."""
         return frozenset(name for name in self.sites if self.permits(link, name, today))
+
+    def possible_relays(self, link: RelayedLink, today: date) -> frozenset[str]:
+        """The sites over which blocks of the link may come to go, whichever hops fail: dead ends are none."""
+        inner = set(self.permitted(link, today))
+        while ends := {site for site in inner if len(self.neighbours(site) & (inner | {*link.ends})) < 2}:
+            inner -= ends
+        return frozenset(inner)
 
     def static_routes(self, link: RelayedLink, today: date = STATED) -> list[Route]:
         """As many routes as the terms ask for, or as there are, were every hop up."""

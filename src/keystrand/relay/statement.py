@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import chain
+from textwrap import wrap
 from typing import Any, Final
 
 from keystrand.relay.atlas import Atlas, RelayedLink, SiteFacts
@@ -18,6 +19,7 @@ from keystrand.relay.routes import Route
 
 UNDOCUMENTED: Final = "trust undocumented"
 HIDDEN: Final = "not published"
+LAST: Final = "QKD protects how keys come to both ends of one hop. It does nothing for a site that is broken into."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,7 @@ class Trust:
     paths: int  # that its terms ask for
     gaps: Mapping[str, tuple[str, ...]]  # relay -> what nobody has stated
     barred: bool  # sites with gaps carry nothing until they are documented
+    others: tuple[str, ...]  # sites that relay only where a hop of these routes fails
     alone: Mapping[str, tuple[str, ...]]  # owner, or law -> its sites, where they are on so many routes as give a block
 
     @property
@@ -64,6 +67,8 @@ class Trust:
             )
             for whose, sites in self.alone.items():
                 yield f"{whose} has {' and '.join(sites)}, on {self.needed} of these routes: alone it can see the block whole."
+        if self.others:
+            yield f"So it is while every hop is up. When one fails, blocks may go over {', '.join(self.others)} instead."
         yield (
             "Keys of protection hybrid are woven with an ML-KEM secret that the two end sites agree directly: a relay that "
             "has the QKD strand would have to break ML-KEM as well. Keys of protection qkd do not have that strand."
@@ -79,6 +84,7 @@ class Trust:
             "documented": self.is_documented,
             "missing": {site: list(missing) for site, missing in self.gaps.items()},
             "carries_undocumented": not self.barred,
+            "others": list(self.others),
             "seen_whole_by": {whose: list(sites) for whose, sites in self.alone.items()},
             "statement": list(self.words()),
         }
@@ -90,7 +96,7 @@ def trust_of(atlas: Atlas, today: date) -> list[Trust]:
 
 
 def _direct(hop: tuple[str, str]) -> Trust:
-    return Trust(pair=hop, routes=(hop,), needed=1, paths=1, gaps={}, barred=True, alone={})
+    return Trust(pair=hop, routes=(hop,), needed=1, paths=1, gaps={}, barred=True, others=(), alone={})
 
 
 def _relayed(atlas: Atlas, link: RelayedLink, today: date) -> Trust:
@@ -109,6 +115,7 @@ def _relayed(atlas: Atlas, link: RelayedLink, today: date) -> Trust:
         paths=link.terms.paths,
         gaps=gaps,
         barred=not link.terms.accept_undocumented,
+        others=tuple(sorted(atlas.possible_relays(link, today).difference(*routes))),
         alone=_alone(atlas, link, routes),
     )
 
@@ -172,27 +179,82 @@ def _site(facts: SiteFacts, today: date, letters: Mapping[str, str] | None) -> d
             for proof in facts.evidence
         ],
         "missing": list(missing),
+        "until": facts.until.isoformat() if facts.until else "",
     }
     return told | {"trust": UNDOCUMENTED if missing else "documented"}
 
 
 def markdown(statement: Mapping[str, Any]) -> str:
-    """`document` for people."""
+    """`document` for people who publish it."""
     lines = [f"# Whom the keys of {statement['network']} trust", "", f"As of {statement['date']}.", ""]
     lines += ["| site | owner | facility | law | signed off | evidence | missing |", "|---|---|---|---|---|---|---|"]
     for site in statement["sites"]:
-        proofs = "; ".join(f"{proof['what']} ({proof['dated']})" for proof in site["evidence"]) or "none"
-        signed = " ".join(word for word in (site["signed_off_by"], site["signed_off"]) if word) or "nobody"
         missing = ", ".join(site["missing"]) or "nothing"
-        cells = (site["site"], site["owner"], site["facility"], site["jurisdiction"], signed, proofs, missing)
-        lines.append(f"| {' | '.join(cell or '?' for cell in cells)} |")
+        cells = (site["site"], site["owner"], site["facility"], site["jurisdiction"], _signed(site), _proofs(site))
+        lines.append(f"| {' | '.join(cell or '?' for cell in (*cells, missing))} |")
     for pair in statement["pairs"]:
         lines += ["", f"## {' – '.join(pair['pair'])}", "", " ".join(pair["statement"])]
-        lines += [f"- {' > '.join(route)}" for route in pair["routes"]] if len(pair["routes"][0:1]) else []
+        lines += [f"- {' > '.join(route)}" for route in pair["routes"]]
         if pair["missing"]:
-            gaps = "; ".join(f"{site}: {', '.join(missing)}" for site, missing in pair["missing"].items())
-            carries = "They may carry this link's blocks." if pair["carries_undocumented"] else "They carry none of it."
-            lines += ["", f"**{UNDOCUMENTED.capitalize()}**: {gaps}. {carries}"]
+            lines += ["", f"**{UNDOCUMENTED.capitalize()}**: {_gaps(pair)}"]
     lines += [line for passage in statement["crossings"] for line in crossing_lines(passage, UNDOCUMENTED)]
-    lines += ["", "QKD protects how keys come to both ends of one hop. It does nothing for a site that is broken into."]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", LAST]) + "\n"
+
+
+def plain_words(statement: Mapping[str, Any], width: int) -> str:
+    """`document` for people at a terminal of so many columns."""
+    lines = [f"Whom the keys of {statement['network']} trust, as of {statement['date']}", ""]
+    for site in statement["sites"]:
+        cells = (
+            site["owner"] or "owner unknown",
+            site["facility"] or "facility unknown",
+            site["jurisdiction"] or "law unknown",
+        )
+        lines += _wrapped(f"{site['site']}: {'; '.join(cells)}", width)
+        lines += _wrapped(f"signed off by {_signed(site)}; shown by {_proofs(site)}", width, 4)
+        if site["missing"]:
+            lines += _wrapped(f"{UNDOCUMENTED}, missing: {', '.join(site['missing'])}", width, 4)
+        elif site["until"]:
+            lines.append(f"    documented until {site['until']}")
+    near = [" – ".join(pair["pair"]) for pair in statement["pairs"] if max(map(len, pair["routes"]), default=0) == 2]
+    if near:
+        lines += [
+            "",
+            *_wrapped(
+                f"Neighbours, the bits of whose QKD link are in clear at these two only: {', '.join(near)}.", width
+            ),
+        ]
+    for pair in statement["pairs"]:
+        if " – ".join(pair["pair"]) not in near:
+            lines += ["", " – ".join(pair["pair"]), *_wrapped(" ".join(pair["statement"]), width, 2, hang=0)]
+            for route in pair["routes"]:
+                lines += _wrapped(" > ".join(route), width, 4)
+            if pair["missing"]:
+                lines += _wrapped(f"{UNDOCUMENTED.capitalize()}: {_gaps(pair)}", width, 2)
+    for passage in statement["crossings"]:
+        for line in crossing_lines(passage, UNDOCUMENTED):
+            lines += _wrapped(line.removeprefix("## ").replace("**", ""), width) or [""]
+    return "\n".join([*lines, "", *_wrapped(LAST, width)]) + "\n"
+
+
+def _wrapped(text: str, width: int, indent: int = 0, hang: int = 2) -> list[str]:
+    return wrap(text, width, initial_indent=" " * indent, subsequent_indent=" " * (indent + hang))
+
+
+def _signed(site: Mapping[str, Any]) -> str:
+    until = f"until {site['expires']}" if site["expires"] else ""
+    return " ".join(word for word in (site["signed_off_by"], site["signed_off"], until) if word) or "nobody"
+
+
+def _proofs(site: Mapping[str, Any]) -> str:
+    told = []
+    for proof in site["evidence"]:
+        until = f", until {proof['expires']}" if proof["expires"] else ""
+        told.append(f"{proof['what']} ({proof['dated']}{until})")
+    return "; ".join(told) or "nothing"
+
+
+def _gaps(pair: Mapping[str, Any]) -> str:
+    gaps = "; ".join(f"{site}: {', '.join(missing)}" for site, missing in pair["missing"].items())
+    carries = "They may carry this link's blocks." if pair["carries_undocumented"] else "They carry none of it."
+    return f"{gaps}. {carries}"

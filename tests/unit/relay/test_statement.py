@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keystrand.core.way import Way
 from keystrand.relay.atlas import Atlas, Crossing, Evidence, RelayedLink, SiteFacts, Terms
 from keystrand.relay.crossings import Passage
-from keystrand.relay.statement import UNDOCUMENTED, document, markdown, trust_of
+from keystrand.relay.statement import UNDOCUMENTED, document, markdown, plain_words, trust_of
 
 TODAY = date(2030, 1, 1)
 PROOF = Evidence(what="inspection", reference="secret-cabinet-7", dated=date(2029, 1, 1), expires=date(2031, 1, 1))
@@ -53,6 +53,35 @@ def test_what_nobody_stated_is_said() -> None:
     assert relayed.gaps == {"c": ("owner", "evidence (expired)")}
     page = markdown(document(atlas(2, c=gap), "lab", TODAY))
     assert UNDOCUMENTED.capitalize() in page
+
+
+@pytest.mark.proves("R035")
+def test_who_comes_to_see_it_when_a_hop_fails_is_told_too() -> None:
+    """The route of today is not the route of tomorrow; a dead end is on none."""
+    whole = atlas(1)
+    spur = Atlas({**whole.sites, "e": facts("e", "org-E")}, (*whole.hops, ("c", "e")), whole.links)
+    *_, relayed = trust_of(spur, TODAY)
+    assert (relayed.relays, relayed.others) == (("b",), ("c",))
+    assert "When one fails, blocks may go over c instead." in " ".join(relayed.words())
+    assert trust_of(atlas(2), TODAY)[-1].others == ()
+
+
+def test_the_words_for_a_terminal_say_what_the_document_says_and_fit() -> None:
+    gap = replace(facts("c", ""), evidence=(replace(PROOF, expires=date(2029, 6, 1)),))
+    held = replace(facts("b", "org-B"), expires=date(2030, 6, 30))
+    statement = document(atlas(1, b=held, c=gap), "lab", TODAY)
+    text = plain_words(statement, 72)
+    assert max(map(len, text.splitlines())) <= 72
+    flat = " ".join(text.split())
+    for words in (
+        "signed off by the officer 2029-02-01 until 2030-06-30; shown by inspection (2029-01-01, until 2031-01-01)",
+        "documented until 2030-06-30",
+        "trust undocumented, missing: owner, evidence (expired)",
+        "in clear at these two only: a – b, b – d, a – c, c – d.",
+        " ".join(statement["pairs"][-1]["statement"]),
+    ):
+        assert words in flat
+    assert "until 2030-06-30" in markdown(statement)
 
 
 @pytest.mark.proves("R039")
