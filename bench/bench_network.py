@@ -37,7 +37,7 @@ from keystrand.testing.network.maps import drawn_atlas, drawn_hops, names_of, ne
 from keystrand.testing.network.post import sign_as, verify
 from keystrand.testing.network.world import Network
 from keystrand.testing.world.faults import Faults
-from keystrand.wire.relay import Advert, Span, decode, encode
+from keystrand.wire.relay import SignedAdvert, Span, decode, encode
 
 BLOCK_BITS = 262_144
 KEYS_PER_BLOCK = BLOCK_BITS // 256
@@ -82,9 +82,9 @@ def routing(sites: int, hops: int) -> Routing:
     began_s = time.process_time()
     for frame in adverts:
         said = decode(frame)
-        assert isinstance(said, Advert)
-        if said.site == state.site:
-            state.adverts[said.site] = said
+        assert isinstance(said, SignedAdvert)
+        if said.advert.site == state.site:
+            state.adverts[state.site] = said.advert
         else:
             state.hear(said)
     hear_s = time.process_time() - began_s

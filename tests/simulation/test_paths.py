@@ -25,7 +25,7 @@ from keystrand.relay.routes import Route
 from keystrand.testing.clock import EPOCH_S
 from keystrand.testing.network.maps import network_text
 from keystrand.testing.network.world import Network
-from keystrand.wire.relay import Advert, Window, decode
+from keystrand.wire.relay import SignedAdvert, Window, decode
 
 SQUARE = network_text("ab bd ac cd", ad="")
 TUNNEL = f"""
@@ -202,7 +202,9 @@ def test_a_hop_that_flaps_is_told_a_few_times_and_its_end_once(file: Path) -> No
     seen.flap(frozenset(("a", "b")), 300)
     kinds = [kind for kind, _ in seen.told.take()]
     adverts = {
-        (said.site, said.number) for _, _, frame in seen.world.frames if isinstance(said := decode(frame), Advert)
+        (said.advert.site, said.advert.number)
+        for _, _, frame in seen.world.frames
+        if isinstance(said := decode(frame), SignedAdvert)
     }
     assert len(kinds) < 6, kinds
     own = [number for site, number in adverts if site in "ab"]

@@ -164,12 +164,16 @@ class PoolFacts(Form, frozen=True, kw_only=True):
 
 
 class PeerFacts(Form, frozen=True, kw_only=True):
-    """Another KME. since_s: Unix time from which it is up or down; of the site's start, where it never answered since."""
+    """Another KME. since_s: Unix time from which it is up or down; of the site's start, where it never answered since. release:
+
+    what it runs, as it says; "" where it has not said that.
+    """
 
     peer: str
     up: bool
     since_s: float
     group: str
+    release: str
     epoch: int
     strand_age_s: float | None
 

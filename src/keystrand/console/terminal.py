@@ -137,7 +137,8 @@ def _peers(snapshot: Snapshot) -> Iterator[str]:
         state = f"{'up' if peer['up'] else 'DOWN'} since {_moment(peer['since_s'])}"
         strand = f"ML-KEM strand {span(peer['strand_age_s'])} old" if peer["strand_age_s"] is not None else "no strand"
         yield f"  {peer['peer']}   {state} ({span(snapshot['at_s'] - peer['since_s'])})"
-        yield f"    {peer['group'] or 'no TLS'}   {strand}   epoch {peer['epoch']}"
+        runs = peer.get("release") or "not said"  # also not by a site of an older release
+        yield f"    {peer['group'] or 'no TLS'}   {strand}   epoch {peer['epoch']}   release {runs}"
     if not snapshot["peers"]:
         yield "  none"
 

@@ -97,6 +97,10 @@ class PeerFault(KeystrandError):
     """The other side broke the protocol. Never retried, always counted."""
 
 
+class OtherRelease(PeerFault):
+    """The other side runs a release that does not work with this one."""
+
+
 class Tampered(PeerFault):
     """A tag, signature or digest does not fit what it covers."""
 

@@ -15,6 +15,7 @@ from keystrand.core.key import Block, Key
 from keystrand.core.policy import Policy
 from keystrand.core.pool import Account, BlockState, PoolStatus
 from keystrand.core.protection import Strand, strands_for
+from keystrand.core.release import release
 from keystrand.kme.aftermath import burn_waiting
 from keystrand.kme.ask import allowed_size_bits, check_ask, peer_for, require_local
 from keystrand.kme.change import Emergency, record_policy, set_policy
@@ -53,6 +54,7 @@ class PeerSession:
     op_heard: int = 0  # when we sent it
     echo: int = 0  # token of the peer's last Hello
     process: int = 0  # what it called its start
+    release: str = ""  # what it runs
 
 
 class Kme:
@@ -262,6 +264,7 @@ class Kme:
                 token=session.token,
                 echo=session.echo,
                 process=self.process,
+                release=release(),
             ),
         )
 
@@ -288,14 +291,15 @@ class Kme:
 
     def _hear_hello(self, peer: str, message: Hello) -> None:
         """A peer that has forgotten operations it made was rolled back; a new epoch voids what was shared before it."""
-        if message.version != wire.VERSION or message.site != peer:
-            raise PeerFault(f"{peer} speaks version {message.version} as {message.site}")
+        wire.check_version(message)
+        if message.site != peer:
+            raise PeerFault(f"{peer} speaks as {message.site}")
         record, session = self.site.store.peer(peer), self.sessions[peer]
         session.echo, session.met = message.token, True
         if session.process not in (0, message.process):
             self.strands.forget(peer)  # it has; what we reserved under the old strand it would refuse
             self.strands.renew(peer)
-        session.process = message.process
+        session.process, session.release = message.process, message.release
         answers_us = message.echo == session.token and session.token != 0
         forgot = answers_us and message.epoch <= record.epoch and message.op_sent < session.op_heard
         if message.epoch > record.epoch:

@@ -12,10 +12,11 @@ from typing import Final
 
 import msgspec
 
-from keystrand.core.errors import KeystrandError, PeerFault
+from keystrand.core.errors import KeystrandError, OtherRelease, PeerFault
 from keystrand.core.events import Event, Sink
 from keystrand.core.limits import Limits
 from keystrand.core.pool import Wants
+from keystrand.core.release import release
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Send
 from keystrand.net.frames import FrameStream, connect_frames
@@ -84,6 +85,7 @@ class Line:
     own: Channel | None = None
     calls: list[Channel] = field(default_factory=list)
     called: asyncio.Event = field(default_factory=asyncio.Event)
+    strange: str = ""  # why what it says cannot be understood
 
 
 Relays = Callable[[str, bytes], None]  # the neighbour, a frame of its relay
@@ -152,12 +154,17 @@ class PeerLines:
                 stream = await connect_frames(
                     line.host, line.port, self._contexts, expect=("kme", line.kme_id), limits=self._limits
                 )
-                pause_s, told = RECONNECT_S, ""
+                pause_s, told = RECONNECT_S, line.strange
                 await self._ask(line, Channel(stream))
             except KeystrandError as error:
-                if (reason := str(error)) != told:  # once, however often it is dialled: status says since when
+                if (
+                    reason := line.strange or str(error)
+                ) != told:  # once, however often it is dialled: status says since when
                     self._emit("peer.down", peer=line.name, reason=reason)
                 told = reason
+            if line.strange:
+                await asyncio.sleep(RECONNECT_MAX_S)  # each of us dialling the other at once would not end
+                continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):  # wait_for of Python 3.11 can lose a cancellation here
                     await line.called.wait()
@@ -179,6 +186,9 @@ class PeerLines:
         try:
             while True:
                 for message in wire.decode(await channel.stream.read()):
+                    if isinstance(message, Hello):
+                        wire.check_version(message)
+                        line.strange = ""
                     if isinstance(message, Checkpoint | Cosignature):
                         self._notary(line.name, message, channel.send)
                     elif isinstance(message, Relayed):
@@ -192,7 +202,9 @@ class PeerLines:
                 while self._engine.backlog > BACKLOG_MAX:  # who says more than we can do has to wait
                     await asyncio.sleep(BACKLOG_LOOK_S)
         except PeerFault as error:
-            self._emit("peer.fault", peer=line.name, reason=str(error))
+            if (reason := str(error)) != line.strange:
+                self._emit("peer.fault", peer=line.name, reason=reason)
+            line.strange = reason if isinstance(error, OtherRelease) else line.strange
             raise
 
     def _receiving(self, peer: str, message: Message, receive: Callable[[Kme, Message], None]) -> Callable[[Kme], None]:
@@ -260,5 +272,6 @@ def _greet_back(kme: Kme, peer: str, hello: Hello) -> None:
         token=0,
         echo=hello.token,
         process=kme.process,
+        release=release(),
     )
     kme.site.send(peer, answer)

@@ -111,6 +111,7 @@ class Readings:
             up=session.up,
             since_s=session.since_s,
             group=session.group if session.up else "",
+            release=session.release,
             epoch=kme.site.store.peer(peer).epoch,
             strand_age_s=kme.strands.age_s(peer),
             requires=self._required(kme, peer),

@@ -53,12 +53,13 @@ _ACCOUNTS: Final = tuple(account.value for account in Account)
 class PeerGauge:
     """Another KME. since_s: Unix time from which it is up or down; of our start, where it never answered since. `group`: the
     TLS key-exchange group that was negotiated, "" while down. requires: the weakest level that the policy asks of keys shared
-    with it; "": nobody may draw any."""
+    with it; "": nobody may draw any. release: what it runs, as it said itself."""
 
     peer: str
     up: bool
     since_s: float
     group: str = ""
+    release: str = ""
     epoch: int = 0
     strand_age_s: float | None = None
     requires: str = ""

@@ -16,7 +16,7 @@ import msgspec
 from keystrand.core.clock import Clock
 from keystrand.core.errors import PeerFault
 from keystrand.relay.atlas import Atlas, RelayedLink, day_of
-from keystrand.wire.relay import NEEDS_MAX, Advert, Need, Span, Want, Window, signed_part
+from keystrand.wire.relay import NEEDS_MAX, Advert, Need, SignedAdvert, Span, Want, Window, signed
 
 NEWS_S: Final = 1.0  # between two adverts whose figures differ by a factor of two
 SUSPECT_COST: Final = 16.0  # of a hop, for each share in a row that was lost over it; the others cost 1 to 4
@@ -65,6 +65,9 @@ class LinkState:
     forget_s: float = 200.0
     suspect_s: float = 30.0
     adverts: dict[str, Advert] = field(default_factory=dict)
+    posted: dict[str, SignedAdvert] = field(
+        default_factory=dict
+    )  # those of them that are not forgotten, to be passed on
     heard_s: dict[str, float] = field(default_factory=dict)
     suspects: dict[frozenset[str], Doubt] = field(default_factory=dict)
     barred: frozenset[str] = frozenset()  # sites that ours was told are broken into
@@ -77,7 +80,7 @@ class LinkState:
         windows: tuple[Window, ...] = (),
         needs: tuple[Need, ...] = (),
         wants: tuple[Want, ...] = (),
-    ) -> Advert | None:
+    ) -> SignedAdvert | None:
         """Our advert, where it is time for one: spans by neighbour, those that are up."""
         now_s, last = self.clock.monotonic_s(), self.adverts.get(self.site)
         said = {span.neighbour: span for span in last.spans} if last is not None else {}
@@ -98,16 +101,17 @@ class LinkState:
             needs=needs[:NEEDS_MAX],
             wants=wants[:NEEDS_MAX],
         )
-        advert = msgspec.structs.replace(advert, signature=self.sign(signed_part(advert)))
-        self._keep(advert)
+        said_now = signed(advert, self.sign)
+        self._keep(said_now)
         self._said_s = now_s
-        return advert
+        return said_now
 
-    def hear(self, advert: Advert) -> bool:
+    def hear(self, said: SignedAdvert) -> bool:
         """Whether it was news, which is to be passed on. Raises PeerFault or Tampered for what its site did not say."""
+        advert = said.advert
         if advert.site == self.site:
             if advert.number > self._number:  # of ours before a restart, or with a clock that went wrong: go above it
-                self.verify(self.site, signed_part(advert), advert.signature)  # nobody else may push our numbers up
+                self.verify(self.site, said.signed, advert.signature)  # nobody else may push our numbers up
                 self._number, self._said_s = advert.number, float("-inf")
             return False
         known = self.adverts.get(advert.site)
@@ -117,13 +121,13 @@ class LinkState:
         named = {span.neighbour for span in advert.spans} | {window.neighbour for window in advert.windows} - {""}
         if advert.site not in self.atlas.sites or not named <= around:
             raise PeerFault(f"an advert of {advert.site} names hops that the network does not have")
-        self.verify(advert.site, signed_part(advert), advert.signature)
-        self._keep(advert)
+        self.verify(advert.site, said.signed, advert.signature)
+        self._keep(said)
         return True
 
-    def _keep(self, advert: Advert) -> None:
-        self.adverts[advert.site] = advert
-        self.heard_s[advert.site] = self.clock.monotonic_s()
+    def _keep(self, said: SignedAdvert) -> None:
+        site = said.advert.site
+        self.adverts[site], self.posted[site], self.heard_s[site] = said.advert, said, self.clock.monotonic_s()
 
     def suspect(self, one: str, other: str) -> None:
         """A share was lost here: go another way for a while, where there is one; for twice as long after each in a row."""
@@ -147,7 +151,7 @@ class LinkState:
         for site in [s for s, at_s in self.heard_s.items() if now_s - at_s > self.forget_s and s != self.site]:
             # the advert stays as a number, so that an old one that comes late is no news
             self.adverts[site] = msgspec.structs.replace(self.adverts[site], spans=(), windows=(), needs=(), wants=())
-            del self.heard_s[site]
+            del self.heard_s[site], self.posted[site]
         self.suspects = {hop: doubt for hop, doubt in self.suspects.items() if doubt.forget_s > now_s}
 
     def closed(self) -> Closed:

@@ -36,7 +36,7 @@ from keystrand.relay.routes import Route, disjoint_routes, fewest_hops
 from keystrand.relay.sharing import Sharing
 from keystrand.relay.split import join, split
 from keystrand.relay.supply import FILL, Fill, Sending, Supply
-from keystrand.wire.relay import Advert, AnyRelayMessage, Carry, Joined, Lost, Place, Taken, Want, context_of
+from keystrand.wire.relay import AnyRelayMessage, Carry, Joined, Lost, Place, SignedAdvert, Taken, Want, context_of
 
 SEEN_MAX: Final = 4096  # shares remembered, so that a repeated one is answered and not fetched again
 FETCHING_MAX: Final = 256  # shares whose pads are on their way; more are asked for again by their repetition
@@ -115,12 +115,13 @@ class Relay:
         self._seen: OrderedDict[Place, None] = OrderedDict()
         self._ways: deque[tuple[str, int, Way]] = deque(maxlen=SPOILT_MAX)
         self._tickets = 0
-        self._hearers: Mapping[type[AnyRelayMessage], Callable[..., None]] = {
+        self._hearers: Mapping[type[AnyRelayMessage | None], Callable[..., None]] = {
+            type(None): lambda neighbour, message: None,
             Carry: self._hear_carry,
             Taken: self._hear_taken,
             Lost: self._hear_lost,
             Joined: self._hear_joined,
-            Advert: self._hear_advert,
+            SignedAdvert: self._hear_advert,
         }
 
     def drain(self) -> list[Order]:
@@ -135,7 +136,7 @@ class Relay:
         now_s = self.clock.monotonic_s()
         if self.near.up(neighbour, bits=bits, rate_bps=rate_bps, demand_bps=demand_bps, now_s=now_s):
             self._tell("relay.up", peer=neighbour)
-            for advert in self.state.adverts.values():
+            for advert in self.state.posted.values():
                 self._say(neighbour, advert)
 
     def down(self, neighbour: str) -> None:
@@ -309,17 +310,17 @@ class Relay:
 
     # a share comes -------------------------------------------------------------------------------------------------
 
-    def hear(self, neighbour: str, message: AnyRelayMessage) -> None:
-        """Raises PeerFault for what a neighbour must not say."""
+    def hear(self, neighbour: str, message: AnyRelayMessage | None) -> None:
+        """Raises PeerFault for what a neighbour must not say. None: of a kind that a later release has."""
         if neighbour not in self.atlas.neighbours(self.site):
             raise PeerFault(f"{neighbour} is no neighbour of {self.site}")
         self._hearers[type(message)](neighbour, message)
 
-    def _hear_advert(self, neighbour: str, advert: Advert) -> None:
+    def _hear_advert(self, neighbour: str, advert: SignedAdvert) -> None:
         if self.state.hear(advert):
             self._flood(advert, (name for name in self.near.spans if name != neighbour))
 
-    def _flood(self, advert: Advert, neighbours: Iterable[str]) -> None:
+    def _flood(self, advert: SignedAdvert, neighbours: Iterable[str]) -> None:
         for name in neighbours:
             self._say(name, advert)
 

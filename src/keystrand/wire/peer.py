@@ -3,17 +3,22 @@
 Every message is idempotent: it may be lost, repeated or overtaken, and the sender repeats what was not answered. A frame
 is a list of messages. No message carries key material; `digest` is a keyed digest of a block and `ciphertext` an ML-KEM
 ciphertext.
+
+Neighbours may run different releases of one VERSION: structures grow at their end only, what is missing there has a default,
+and fields and kinds of messages that are not known are passed over. What changes a meaning counts VERSION up.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
-from keystrand.core.errors import PeerFault
-from keystrand.wire.decoding import UNREADABLE
+from keystrand.core.errors import OtherRelease, PeerFault
+from keystrand.core.release import release
+from keystrand.wire.decoding import UNREADABLE, is_later, kinds_of
 
 VERSION: Final = 1
 
@@ -35,6 +40,7 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
 
     token is fresh in each Hello and echo repeats the receiver's last one, so that a Hello which was overtaken on its way
     is not taken for a sign of age. process is drawn once per start: another one means that what was kept in memory is gone.
+    release: what the sender runs, for people. Of version and release every release says and reads the same, for good.
     """
 
     version: Count
@@ -44,6 +50,7 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     token: Count
     echo: Count
     process: Count = 0
+    release: Short = ""
 
 
 class Announce(Message, tag="announce", frozen=True, kw_only=True):
@@ -296,8 +303,20 @@ AnyMessage = (
     | Cosignature
 )
 
+
+class _Greeting(msgspec.Struct, tag_field="t", tag="hello"):
+    """What of a Hello every release can read."""
+
+    version: int = 0
+    release: str = ""
+
+
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(list[AnyMessage])
+_one: Final[msgspec.msgpack.Decoder[AnyMessage]] = msgspec.msgpack.Decoder(AnyMessage)
+_parts: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_greeting: Final = msgspec.msgpack.Decoder(_Greeting)
+KINDS: Final = kinds_of(Message)
 
 
 def encode(messages: list[AnyMessage]) -> bytes:
@@ -306,8 +325,33 @@ def encode(messages: list[AnyMessage]) -> bytes:
 
 
 def decode(frame: bytes | memoryview) -> list[AnyMessage]:
-    """The messages of one frame. Raises PeerFault for anything else, whatever the bytes are."""
+    """The messages of one frame, without those of kinds that a later release has.
+
+    Raises PeerFault for anything else, whatever the bytes are, OtherRelease where a Hello explains why they are not understood.
+    """
     try:
         return _decoder.decode(frame)
+    except UNREADABLE:
+        return _decode_each(frame)
+
+
+def _decode_each(frame: bytes | memoryview) -> list[AnyMessage]:
+    try:
+        parts = _parts.decode(frame)
+        for part in parts:
+            with suppress(msgspec.ValidationError):
+                check_version(_greeting.decode(part))
+        return [_one.decode(part) for part in parts if not is_later(part, KINDS)]
     except UNREADABLE as error:
         raise PeerFault(f"peer sent a frame that does not parse: {error}") from None
+
+
+def check_version(hello: Hello | _Greeting) -> None:
+    """Raises OtherRelease where the sender's messages mean something else than ours."""
+    if hello.version != VERSION:
+        theirs = hello.release[:SHORT_MAX] or "that does not say which it is"
+        raise OtherRelease(
+            f"the peer runs a release ({theirs}) whose messages have version {hello.version}; "
+            f"those of this one ({release()}) have version {VERSION}",
+            hint="bring both sites to releases that work together: docs/guides/networks.md, Upgrade one site after the other",
+        )

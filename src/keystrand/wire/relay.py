@@ -2,17 +2,22 @@
 
 Every message may be lost, repeated or late. A box is a share of a block under a one-time pad, with its tag; nothing else here
 is secret, and whatever a lying relay says can only cost the block.
+
+The sites of a network may run different releases: structures grow at their end only, what is missing there has a default, and
+what is not known is passed over. An advert goes on as its site wrote it. A Place never grows, as tags cover it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 from keystrand.core.errors import PeerFault
-from keystrand.wire.decoding import UNREADABLE
+from keystrand.wire.decoding import UNREADABLE, is_later, kinds_of
 
 SITES_MAX: Final = 64  # of one route
 PARTS_MAX: Final = 16
@@ -20,6 +25,7 @@ PADS_MAX: Final = 1024  # keys that make one pad
 WINDOWS_MAX: Final = 16  # of one site
 NEEDS_MAX: Final = 1024
 BOX_BYTES_MAX: Final = 2_097_152
+ADVERT_BYTES_MAX: Final = 1_048_576  # with what a later release says in it
 
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Small = Annotated[int, Meta(ge=0, le=255)]
@@ -123,7 +129,10 @@ class Want(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Advert(RelayMessage, tag="advert", frozen=True, kw_only=True):
-    """What a site says of its hops, passed on to everybody. The highest number counts; signed by the site (Ed25519)."""
+    """What a site says of its hops, passed on to everybody. The highest number counts; signed by the site (Ed25519).
+
+    The signature covers the values of all fields but itself, in their order, whichever they are.
+    """
 
     site: Name
     number: Count
@@ -134,30 +143,61 @@ class Advert(RelayMessage, tag="advert", frozen=True, kw_only=True):
     signature: Annotated[bytes, Meta(max_length=64)] = b""
 
 
-AnyRelayMessage = Carry | Taken | Lost | Joined | Advert
+@dataclass(frozen=True, slots=True)
+class SignedAdvert:
+    """An advert as its site wrote it: the whole frame, what its signature covers, and what is understood of it here."""
 
+    advert: Advert
+    signed: bytes
+    frame: bytes
+
+
+AnyRelayStruct = Carry | Taken | Lost | Joined | Advert
+AnyRelayMessage = Carry | Taken | Lost | Joined | SignedAdvert
+
+SIGNED: Final = ("site", "number", "spans", "windows", "needs", "wants")  # fields of an advert, new ones at the end
+_UNSIGNED: Final = ("t", "signature")
 _encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final[msgspec.msgpack.Decoder[AnyRelayMessage]] = msgspec.msgpack.Decoder(AnyRelayMessage)
+_decoder: Final[msgspec.msgpack.Decoder[AnyRelayStruct]] = msgspec.msgpack.Decoder(AnyRelayStruct)
+_fields: Final = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
+KINDS: Final = kinds_of(RelayMessage)
 
 
 def encode(message: AnyRelayMessage) -> bytes:
     """One frame."""
-    return _encoder.encode(message)
+    return message.frame if isinstance(message, SignedAdvert) else _encoder.encode(message)
 
 
-def decode(frame: bytes | memoryview) -> AnyRelayMessage:
-    """The message of one frame. Raises PeerFault for anything else, whatever the bytes are."""
+def decode(frame: bytes | memoryview) -> AnyRelayMessage | None:
+    """The message of one frame; None where it is of a kind that a later release has. Raises PeerFault for all other bytes."""
     try:
-        return _decoder.decode(frame)
+        message = _decoder.decode(frame)
+        return _opened(message, bytes(frame)) if isinstance(message, Advert) else message
     except UNREADABLE as error:
+        if is_later(frame, KINDS):
+            return None
         raise PeerFault(f"relay sent a frame that does not parse: {error}") from None
+
+
+def _opened(advert: Advert, frame: bytes) -> SignedAdvert:
+    """An advert that came in this frame. Raises PeerFault where its fields are not ours in our order, fewer or more of them.
+
+    So no relay on the way can move a signed value to another name.
+    """
+    fields = _fields.decode(frame)
+    names = tuple(name for name in fields if name not in _UNSIGNED)
+    if names[: len(SIGNED)] != SIGNED[: len(names)] or len(frame) > ADVERT_BYTES_MAX:
+        raise PeerFault(f"an advert of {advert.site} has other fields, or is too long")
+    return SignedAdvert(advert, _encoder.encode([fields[name] for name in names]), frame)
+
+
+def signed(advert: Advert, sign: Callable[[bytes], bytes]) -> SignedAdvert:
+    """Our own, or what a test lets a site say."""
+    covered = _encoder.encode([getattr(advert, name) for name in SIGNED])
+    whole = msgspec.structs.replace(advert, signature=sign(covered))
+    return SignedAdvert(whole, covered, _encoder.encode(whole))
 
 
 def context_of(place: Place, hop: int, key_ids: tuple[str, ...]) -> bytes:
     """What the tag of a box covers beside it."""
     return _encoder.encode((place, hop, key_ids))
-
-
-def signed_part(advert: Advert) -> bytes:
-    """What the signature of an advert covers."""
-    return _encoder.encode((advert.site, advert.number, advert.spans, advert.windows, advert.needs, advert.wants))

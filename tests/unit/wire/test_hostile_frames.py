@@ -55,7 +55,7 @@ def maps(tag: str) -> list[bytes]:
 
 
 def tags() -> list[str]:
-    unions = (peer.AnyMessage, relay.AnyRelayMessage, device.AnyDeviceMessage, classical.AnyClassical, messages.Message)
+    unions = (peer.AnyMessage, relay.AnyRelayStruct, device.AnyDeviceMessage, classical.AnyClassical, messages.Message)
     return sorted({kind.__struct_config__.tag for union in unions for kind in union.__args__})  # type: ignore[attr-defined]
 
 

@@ -23,7 +23,7 @@ from keystrand.relay.relay import Pace, Relay
 from keystrand.relay.supply import Fill
 from keystrand.testing.clock import SeededEntropy, VirtualClock
 from keystrand.testing.world.sitting import Sitting
-from keystrand.wire.relay import Window
+from keystrand.wire.relay import AnyRelayMessage, Window
 
 PAD_KEY_BYTES: Final = pad_bytes(1024) // 3  # of one key that a relay draws: three make a pad
 DEMAND_WINDOW_S: Final = 600.0
@@ -119,11 +119,11 @@ class Post:
     def _demand_bps(self, name: str) -> float:
         return self.demand[name].read(self.clock.monotonic_s(), self.drawn[name])
 
-    def hear(self, sender: str, message: Say) -> None:
+    def hear(self, sender: str, message: AnyRelayMessage | None) -> None:
         if self.relay is None:
             return
         try:
-            self.relay.hear(sender, message.message)
+            self.relay.hear(sender, message)
         except PeerFault:
             self.refused += 1
         self.perform()

@@ -219,12 +219,12 @@ class Network:
                 self.schedule.after(self.rng.expovariate(1 / self.faults.delay_s), arrive)
 
     def carry_relay(self, one: str, other: str, said: Say) -> None:
-        if not isinstance(said.message, relay_wire.Advert):
+        if not isinstance(said.message, relay_wire.SignedAdvert):
             self.wake(one)
         frame = relay_wire.encode(said.message)
         if self.listening:
             self.frames.append((one, other, frame))
-        self._travel(one, other, lambda: self.posts[other].hear(one, Say(other, relay_wire.decode(frame))))
+        self._travel(one, other, lambda: self.posts[other].hear(one, relay_wire.decode(frame)))
 
     def let_out(self, site: str, effects: list[Effect]) -> None:
         for effect in effects:
