@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from keystrand.core.events import Event
 from keystrand.core.limits import Limits
 from keystrand.node import peers
 from keystrand.node.peers import UNSENT_BYTES_MAX, Channel, Line, PeerLines
 from keystrand.testing.sinks import Ears
-from keystrand.wire.peer import Heard, Message, Relayed, decode, encode
+from keystrand.wire.peer import VERSION, Heard, Hello, Message, Relayed, decode, encode
 
 
 @dataclass
@@ -89,3 +90,54 @@ async def test_a_neighbour_is_read_no_further_than_we_can_do(monkeypatch: pytest
         await asyncio.sleep(0.01)
     reading.cancel()
     await asyncio.wait([reading])
+
+
+class Foreigner:
+    """A neighbour of another release; it says so at once."""
+
+    peer = None
+
+    async def read(self) -> bytes:
+        return encode([hello(VERSION + 1)])
+
+    async def close(self) -> None:
+        return
+
+
+def hello(version: int) -> Hello:
+    return Hello(version=version, site="b", epoch=1, op_sent=0, token=1, echo=0, release="9.9")
+
+
+async def test_a_neighbour_of_another_version_is_told_once_and_dialled_at_leisure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both ends would else dial each other again and again."""
+    ears, line = Ears(), Line("b", "kme-b", "localhost", 1)
+    lines = PeerLines({"b": line}, Busy(), None, Limits(), ears, lambda *_: None)  # type: ignore[arg-type]
+    monkeypatch.setattr(lines, "_emit", lambda kind, **fields: ears.emit(Event(kind, 0.0, fields)))
+    dials: list[int] = []
+    pauses: list[float] = []
+    enough = asyncio.Event()
+
+    async def connect(*_: object, **__: object) -> Any:
+        dials.append(1)
+        line.called.set()  # it dials us as well
+        if len(dials) == 4:
+            enough.set()
+        return Foreigner()
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        await yielding(0)
+
+    yielding = asyncio.sleep
+    monkeypatch.setattr(peers, "connect_frames", connect)
+    monkeypatch.setattr(lines, "_ask", lambda line, channel: lines._read(line, channel, lambda kme, message: None))
+    monkeypatch.setattr(peers.asyncio, "sleep", pause)
+    task = asyncio.create_task(lines.keep(line))
+    await enough.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert set(pauses) == {peers.RECONNECT_MAX_S}
+    assert ears.kinds == ["peer.fault", "peer.down"]
+    assert all("9.9" in str(event.fields["reason"]) for event in ears.events)
