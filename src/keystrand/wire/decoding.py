@@ -1,5 +1,5 @@
-"""What all formats share in reading: what msgspec raises for bytes that are no message, text that people will read, and messages
-of kinds that only a later release has.
+"""What all formats share in reading: what msgspec raises for bytes that are no message, text that people will read, and
+messages of kinds that only a later release has.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from keystrand.core.errors import OtherRelease, PeerFault
 from keystrand.core.release import release
-from keystrand.wire.decoding import UNREADABLE, is_later, kinds_of
+from keystrand.wire.decoding import PLAIN, UNREADABLE, is_later, kinds_of
 
 VERSION: Final = 1
 
@@ -29,6 +29,9 @@ Text = Annotated[str, Meta(max_length=65_536, pattern=r"^[^\x00]*$")]
 
 SHORT_MAX: Final = 256
 Short = Annotated[str, Meta(max_length=SHORT_MAX, pattern=r"^[^\x00]*$")]
+
+
+Release = Annotated[str, Meta(max_length=SHORT_MAX, pattern=PLAIN)]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):
@@ -50,7 +53,7 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     token: Count
     echo: Count
     process: Count = 0
-    release: Short = ""
+    release: Release = ""
 
 
 class Announce(Message, tag="announce", frozen=True, kw_only=True):
@@ -308,7 +311,7 @@ class _Greeting(msgspec.Struct, tag_field="t", tag="hello"):
     """What of a Hello every release can read."""
 
     version: int = 0
-    release: str = ""
+    release: Release = ""
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -349,7 +352,7 @@ def _decode_each(frame: bytes | memoryview) -> list[AnyMessage]:
 def check_version(hello: Hello | _Greeting) -> None:
     """Raises OtherRelease where the sender's messages mean something else than ours."""
     if hello.version != VERSION:
-        theirs = hello.release[:SHORT_MAX] or "that does not say which it is"
+        theirs = hello.release or "that does not say which it is"
         raise OtherRelease(
             f"the peer runs a release ({theirs}) whose messages have version {hello.version}; "
             f"those of this one ({release()}) have version {VERSION}",
