@@ -37,18 +37,20 @@ def there(path: Path, where: Where) -> Iterator[Fault]:
 
 
 def readable(path: Path, where: Where) -> Iterator[Fault]:
-    """Not there, or not for this user."""
+    """Not there, not for this user, or for anybody to change: it says whom to trust."""
     yield from there(path, where)
     if path.is_file() and not os.access(path, os.R_OK):
         yield Fault(where, f"{path}: not readable for this user")
+    elif path.is_file() and path.stat().st_mode & stat.S_IWOTH:
+        yield Fault(where, f"{path}: anybody may change it", f"chmod o-w {path}")
 
 
 def private(path: Path, where: Where) -> Iterator[Fault]:
     """Not there, or a secret that is not for its owner only."""
-    missing = list(readable(path, where))
-    yield from missing
-    if not missing and stat.S_IMODE(path.stat().st_mode) & 0o077:
+    if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
         yield Fault(where, f"{path}: others may read or change this secret", f"chmod 600 {path}")
+    else:
+        yield from readable(path, where)
 
 
 def require_private(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -112,11 +113,18 @@ def _read(path: Path, cls: type[T], check: Check) -> tuple[T | None, list[Config
     config = reader.table(cls, raw, ())
     if config is None:
         return None, _placed(path, text, reader.faults)
-    elsewhere: list[ConfigError] = []
+    elsewhere = list(_guarded(path, cls))
     if isinstance(config, SiteConfig):
         config = _sourced(config, path, text)
-        config, elsewhere = _with_network(config)
+        config, faults = _with_network(config)
+        elsewhere += faults
     return config, _placed(path, text, list(check(config, time.time()))) + elsewhere
+
+
+def _guarded(path: Path, cls: type) -> Iterator[ConfigError]:
+    """What says who may draw keys, and whom to trust, is not for anybody to change."""
+    if cls in (SiteConfig, ModuleConfig, NetworkConfig) and path.stat().st_mode & stat.S_IWOTH:
+        yield ConfigError("anybody may change this file", path=str(path), hint=f"chmod o-w {path}")
 
 
 def _sourced(config: Any, path: Path, text: str) -> Any:

@@ -40,6 +40,7 @@ RECONNECT_MAX_S = 10.0
 BACKLOG_MAX: Final = 16_384  # operations that wait, whoever asks for them, before neighbours are read no further
 BACKLOG_LOOK_S: Final = 0.01
 UNSENT_BYTES_MAX: Final = 32 << 20  # a neighbour that lets so much lie does not read any more
+FAULT_PAUSE_S: Final = 0.1  # for so long a neighbour is not read whose relay sent what does not fit
 CALLS_MAX: Final = 32  # channels that the processes of one neighbour may have to this one
 
 
@@ -88,7 +89,7 @@ class Line:
     strange: str = ""  # why what it says cannot be understood
 
 
-Relays = Callable[[str, bytes], None]  # the neighbour, a frame of its relay
+Relays = Callable[[str, bytes], None]  # the neighbour, a frame of its relay; raises PeerFault
 # the neighbour, what its source says, how to answer
 Sources = Callable[[str, SourceOffer | SourceTaken, Callable[[Message], None]], None]
 Notary = Callable[[str, Checkpoint | Cosignature, Callable[[Message], None]], None]
@@ -192,8 +193,7 @@ class PeerLines:
                     if isinstance(message, Checkpoint | Cosignature):
                         self._notary(line.name, message, channel.send)
                     elif isinstance(message, Relayed):
-                        if self.relay is not None:
-                            self.relay(line.name, message.frame)
+                        await self._relayed(line.name, message.frame)
                     elif isinstance(message, SourceOffer | SourceTaken):
                         if self.sources is not None:
                             self.sources(line.name, message, channel.send)
@@ -206,6 +206,21 @@ class PeerLines:
                 self._emit("peer.fault", peer=line.name, reason=reason)
             line.strange = reason if isinstance(error, OtherRelease) else line.strange
             raise
+
+    async def _relayed(self, peer: str, frame: bytes) -> None:
+        """One frame for the relay, and a turn for everybody else.
+
+        What does not fit may be the fault of a site behind the neighbour, so the channel stays; but a flood of it costs the
+        neighbour time, and fills neither our log nor our day.
+        """
+        try:
+            if self.relay is not None:
+                self.relay(peer, frame)
+        except PeerFault as error:
+            self._emit("peer.fault", peer=peer, reason=str(error))
+            await asyncio.sleep(FAULT_PAUSE_S)
+        else:
+            await asyncio.sleep(0)
 
     def _receiving(self, peer: str, message: Message, receive: Callable[[Kme, Message], None]) -> Callable[[Kme], None]:
         def hear(kme: Kme) -> None:

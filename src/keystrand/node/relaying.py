@@ -14,7 +14,7 @@ from typing import Any, Final
 from keystrand.config.relay import PREFIX, neighbours, relay_sae
 from keystrand.config.schema import SiteConfig
 from keystrand.core.clock import Clock, SystemEntropy
-from keystrand.core.errors import KeystrandError, PeerFault
+from keystrand.core.errors import KeystrandError
 from keystrand.core.events import Event, Scalar, Sink, spanned
 from keystrand.core.key import Block, Key, Provenance
 from keystrand.core.labels import LABELS
@@ -137,10 +137,8 @@ class Relaying:
             self.relay.down(neighbour)
 
     def _hear(self, neighbour: str, frame: bytes) -> None:
-        try:
-            self.relay.hear(neighbour, wire.decode(frame))
-        except PeerFault as error:
-            self._emit("peer.fault", peer=neighbour, reason=str(error))
+        """Raises PeerFault for what the neighbour must not say."""
+        self.relay.hear(neighbour, wire.decode(frame))
         self._perform()
 
     # orders --------------------------------------------------------------------------------------------------------

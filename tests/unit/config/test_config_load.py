@@ -198,3 +198,18 @@ def test_any_unreadable_file_is_a_config_error(tmp_path: Path, content: bytes) -
         load_site(file)
     with pytest.raises(ConfigError):
         load_site(tmp_path / "missing.toml")
+
+
+@pytest.mark.parametrize("name", ["site.toml", "ca.crt", "kme.crt", "bravo.pub"])
+def test_T1_what_anybody_may_change_decides_nobody_is_let_in(site_file: Path, name: str) -> None:
+    """Whoever may add a CA, a rule or a peer's key needs no certificate."""
+    file = site_file.parent / name
+    assert file.is_file()
+    file.chmod(0o646)
+    told = [str(fault) + (fault.hint or "") for fault in site_faults(site_file)]
+    assert told
+    assert all("anybody may change" in text and f"chmod o-w {file}" in text for text in told)
+    with pytest.raises(ConfigError, match="anybody may change"):
+        load_site(site_file)
+    file.chmod(0o664)
+    load_site(site_file)

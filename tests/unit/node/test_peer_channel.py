@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from keystrand.core.errors import PeerFault
 from keystrand.core.events import Event
 from keystrand.core.limits import Limits
 from keystrand.node import peers
@@ -141,3 +143,41 @@ async def test_a_neighbour_of_another_version_is_told_once_and_dialled_at_leisur
     assert set(pauses) == {peers.RECONNECT_MAX_S}
     assert ears.kinds == ["peer.fault", "peer.down"]
     assert all("9.9" in str(event.fields["reason"]) for event in ears.events)
+
+
+@dataclass
+class Relays:
+    """Frames for the relay without end, all there at once."""
+
+    frames: int = 0
+
+    async def read(self) -> bytes:
+        self.frames += 1
+        return encode([Relayed(frame=b"no advert")] * 10)
+
+
+async def test_T9_a_neighbour_whose_relay_floods_gets_neither_the_day_nor_the_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peers, "FAULT_PAUSE_S", 3600.0)
+    ears, heard, flood = Ears(), [], Relays()
+    line = Line("bravo", "kme-bravo", "127.0.0.1", 1)
+    clock = SimpleNamespace(now_s=lambda: 0.0)
+    engine = SimpleNamespace(backlog=0, kme=SimpleNamespace(site=SimpleNamespace(clock=clock)))
+    lines = PeerLines({"bravo": line}, engine, None, Limits(), ears, lambda *_: None)  # type: ignore[arg-type]
+    lines.relay = lambda peer, frame: heard.append((peer, frame))
+    reading = asyncio.create_task(lines._read(line, Channel(flood), lambda kme, message: None))  # type: ignore[arg-type]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert 90 <= len(heard) <= 110, "one frame, then a turn for everybody else"
+
+    def refuse(peer: str, frame: bytes) -> None:
+        raise PeerFault("the signature does not fit")
+
+    lines.relay = refuse
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert ears.kinds == ["peer.fault"], "what does not fit is told once in a while, and read no faster"
+    assert not reading.done(), "the channel stays: the fault may be of a site behind"
+    reading.cancel()
+    await asyncio.wait([reading])
