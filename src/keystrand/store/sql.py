@@ -97,7 +97,7 @@ class SqlStore(SqlBlocks, SqlAudit):
         self._added: dict[tuple[str, str], list[tuple[str, str]]] = {}  # copies of this transaction, by request
         self._finished: list[tuple[dict[str, Waiting], str, Waiting]] = []  # all of the key, the recipient, what it was
         self._accounts: dict[tuple[str, Account], int] = {}
-        self._moved: dict[str, None] = {}
+        self._moved: dict[tuple[str, Account], None] = {}
         self._audit: dict[str, tuple[int, bytes]] = {}
         self._draws_known = False  # others have put none since they were read
         self._ahead = Found()
@@ -128,9 +128,9 @@ class SqlStore(SqlBlocks, SqlAudit):
             self._free.update(found.pools)
 
     def _flush(self) -> None:
-        for link in self._moved:
-            for account in Account:
-                self._db.hold("ledger", statements.UPSERT_LEDGER, (link, account.value, self._accounts[link, account]))
+        for place in self._moved:
+            link, account = place
+            self._db.hold("ledger", statements.UPSERT_LEDGER, (link, account.value, self._accounts[place]))
         self._moved.clear()
 
     def transaction(self) -> AbstractContextManager[None]:
@@ -436,8 +436,9 @@ class SqlStore(SqlBlocks, SqlAudit):
         check_move(link, source, target, have, bits)
         self._journal.put(self._accounts, (link, source), have + (bits if source is Account.INGESTED else -bits))
         self._journal.put(self._accounts, (link, target), self._accounts[link, target] + bits)
-        if link not in self._moved:
-            self._journal.put(self._moved, link, None)
+        for place in ((link, source), (link, target)):
+            if place not in self._moved:
+                self._journal.put(self._moved, place, None)
 
     def _read_ledger(self, link: str) -> None:
         if (link, Account.INGESTED) not in self._accounts:
@@ -453,4 +454,4 @@ class SqlStore(SqlBlocks, SqlAudit):
 
     def links(self) -> list[str]:
         kept = {row[0] for row in self._db.rows("SELECT DISTINCT link FROM ledger")}
-        return sorted(kept | self._moved.keys())
+        return sorted(kept | {link for link, _ in self._moved})
