@@ -1,7 +1,8 @@
 """Everything that the service does by itself, as one table of named jobs: what, how often, when last, and how that went.
 
 A tick runs those that are due, one after the other, each in a part of the transaction of its own: a job that fails takes
-nothing of the others with it and is tried again at its next turn. Each does a bounded amount of work per run.
+nothing of the others with it and is tried again at its next turn. Each does a bounded amount of work per run, so that whoever
+waits for a key waits for no more than that; a job that has left some over is due at once.
 """
 
 from __future__ import annotations
@@ -13,14 +14,12 @@ from typing import Final
 from keystrand.core.errors import KeystrandError, StoreUnavailable, Tampered
 from keystrand.kme.site import Site
 
-PORTIONS_MAX: Final = 4  # of one job in a tick: what ends in a second can be as much as what a site makes in one
-
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """A job of the table. period_s: 0 means at every tick. run: does it, and says how many items it dealt with.
 
-    portion: a run that dealt with so many has left some over, and goes on, at the next tick too; 0: a run is always whole.
+    portion: a run that dealt with so many has left some over, and goes on at the next tick; 0: a run is always whole.
     """
 
     name: str
@@ -52,13 +51,18 @@ class Jobs:
         self._status = {task.name: JobStatus(task.name, task.period_s) for task in tasks}
         self._due_s = dict.fromkeys(self._tasks, 0.0)  # monotonic
 
-    def tick(self) -> None:
-        """Run what is due. Raises only what the store cannot do, which undoes the whole transaction."""
-        now_s = self.site.clock.monotonic_s()
+    def tick(self) -> bool:
+        """Run what is due; whether some is left over, so that the next tick should not wait for long.
+
+        Raises only what the store cannot do, which undoes the whole transaction.
+        """
+        now_s, is_done = self.site.clock.monotonic_s(), True
         for name, task in self._tasks.items():
             if now_s >= self._due_s[name]:
-                is_done = any(not self._has_more(task) for _ in range(PORTIONS_MAX))
-                self._due_s[name] = now_s + task.period_s if is_done else now_s
+                has_more = self._has_more(task)
+                self._due_s[name] = now_s if has_more else now_s + task.period_s
+                is_done = is_done and not has_more
+        return not is_done
 
     def _has_more(self, task: Task) -> bool:
         """Run a portion; whether it left some over."""

@@ -37,6 +37,7 @@ T = TypeVar("T")
 HELLO_S = 10.0
 PROBE_S = 30.0
 COLLECT_S = 10.0
+FORGET_MAX = 4096  # rows of a kind at a time: some milliseconds
 
 
 @dataclass(slots=True)
@@ -317,9 +318,9 @@ class Kme:
 
     # time ----------------------------------------------------------------------------------------------------------
 
-    def tick(self) -> None:
-        """Housekeeping; call it a few times per second."""
-        self.jobs.tick()
+    def tick(self) -> bool:
+        """Housekeeping; call it a few times per second, and sooner again where some is left over, which it says."""
+        return self.jobs.tick()
 
     def _tasks(self) -> tuple[Task, ...]:
         retry_s = self.site.limits.peer_retry_s
@@ -334,7 +335,7 @@ class Kme:
             Task("hello", 1.0, lambda: self._each_peer("hello_s", HELLO_S, self._hello)),
             Task("repeat", 0.0, lambda: self._each_peer("repeat_s", retry_s, self._repeat)),
             Task("probe", 1.0, lambda: self._each_peer("probe_s", PROBE_S, self.pool.probe)),
-            Task("forgetting", PROBE_S, self._forget_old),
+            Task("forgetting", PROBE_S, self._forget_old, FORGET_MAX),
         )
 
     def _connected(self) -> list[str]:
@@ -358,10 +359,9 @@ class Kme:
         self.register.repeat(peer)
         self.strands.renew(peer)
 
-    def _forget_old(self) -> None:
-        before_s = self.site.clock.now_s() - 2 * self.site.limits.key_ttl_s
-        self.site.store.drop_tombstones_before(before_s)
-        self.site.store.drop_finished_before(before_s)
+    def _forget_old(self) -> int:
+        store, before_s = self.site.store, self.site.clock.now_s() - 2 * self.site.limits.key_ttl_s
+        return store.drop_tombstones_before(before_s, FORGET_MAX) + store.drop_finished_before(before_s, FORGET_MAX)
 
     # self-check ----------------------------------------------------------------------------------------------------
 

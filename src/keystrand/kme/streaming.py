@@ -32,7 +32,8 @@ class StreamingKme(Kme):
         super().peer_up(peer, group)
         self.streams.peer_up(peer)
 
-    def tick(self) -> None:
+    def tick(self) -> bool:
         """As of Kme."""
-        super().tick()
+        has_more = super().tick()
         self.streams.tick()
+        return has_more

@@ -67,6 +67,11 @@ class _Ordered:
         items = self.of(group)
         return items[: bisect_left(items, (bound,))]
 
+    def oldest(self, group: Any, bound: float, limit: int) -> list[tuple[Any, ...]]:
+        """Before the bound, so many, and those as old as the last of them."""
+        items = self.before(group, bound)
+        return items if len(items) <= limit else [item for item in items if item[0] <= items[limit - 1][0]]
+
     def groups(self) -> list[Any]:
         return sorted(self._groups)
 
@@ -303,9 +308,11 @@ class MemoryStore:
     def is_tombstone(self, peer: str, request_id: str) -> bool:
         return (peer, request_id) in self._tables["tombstones"]
 
-    def drop_tombstones_before(self, at_s: float) -> None:
-        for _, peer, request_id in self._tombstones_by_age.before("", at_s):
+    def drop_tombstones_before(self, at_s: float, limit: int) -> int:
+        old = self._tombstones_by_age.oldest("", at_s, limit)
+        for _, peer, request_id in old:
             self._put("tombstones", (peer, request_id), None)
+        return len(old)
 
     # copies
 
@@ -368,9 +375,11 @@ class MemoryStore:
                 self._finish(copy.key_id, copy.recipient, Step.BURNT)
         return [(link, had, count) for (link, had), count in sorted(bits.items())]
 
-    def drop_finished_before(self, expires_s: float) -> None:
-        for _, key_id, recipient in self._copies_by_expiry.before(False, expires_s):
+    def drop_finished_before(self, expires_s: float, limit: int) -> int:
+        old = self._copies_by_expiry.oldest(False, expires_s, limit)
+        for _, key_id, recipient in old:
             self._put("copies", (key_id, recipient), None)
+        return len(old)
 
     # what replicas draw
 

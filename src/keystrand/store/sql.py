@@ -274,8 +274,16 @@ class SqlStore(SqlBlocks, SqlAudit):
         sql = "SELECT 1 FROM tombstones WHERE peer = ? AND request_id = ?"
         return self._db.row(sql, (peer, request_id)) is not None
 
-    def drop_tombstones_before(self, at_s: float) -> None:
-        self._db.write("DELETE FROM tombstones WHERE at_s < ?", (at_s,))
+    def drop_tombstones_before(self, at_s: float, limit: int) -> int:
+        return self._drop_oldest("tombstones WHERE", "at_s", at_s, limit)
+
+    def _drop_oldest(self, rows: str, age: str, before_s: float, limit: int) -> int:
+        """By their age alone, for which there is an index."""
+        last = f"SELECT {age} FROM {rows} {age} < ? ORDER BY {age} LIMIT 1 OFFSET ?"  # noqa: S608
+        found = self._db.row(last, (before_s, limit - 1))
+        if found is not None:
+            return self._db.write(f"DELETE FROM {rows} {age} <= ?", found)  # noqa: S608
+        return self._db.write(f"DELETE FROM {rows} {age} < ?", (before_s,))  # noqa: S608
 
     # copies
 
@@ -405,12 +413,13 @@ class SqlStore(SqlBlocks, SqlAudit):
             self._journal.drop(self._copies, key_id)
         return [(link, bool(had), int(bits)) for link, had, bits in rows]
 
-    def drop_finished_before(self, expires_s: float) -> None:
-        self._db.write("DELETE FROM copies WHERE living = 0 AND expires_s < ?", (expires_s,))
+    def drop_finished_before(self, expires_s: float, limit: int) -> int:
+        dropped = self._drop_oldest("copies WHERE living = 0 AND", "expires_s", expires_s, limit)
         for key_id, waiting in list(self._copies.items()):
             old = [e for e in waiting.values() if e.copy.step not in LIVING and e.copy.expires_s < expires_s]
             if old:
                 self._journal.drop(self._copies, key_id)  # what is left of it is read again
+        return dropped
 
     # what replicas draw
 

@@ -251,15 +251,32 @@ def test_f8_a_finished_copy_has_no_material_and_is_dropped_in_time(store: Store)
     assert store.copy_material("k1", "sae-c").reveal() == b"k" * 32
     assert [one.recipient for one in store.copies_before(1e9, 9)] == ["sae-c"]
     with store.transaction():
-        store.drop_finished_before(100.0)
+        assert store.drop_finished_before(100.0, 9) == 0
     assert len(store.copies("k1")) == 2
     with store.transaction():
-        store.drop_finished_before(100.5)
+        assert store.drop_finished_before(100.5, 9) == 1
     assert [one.recipient for one in store.copies("k1")] == ["sae-c"]
     with pytest.raises(IllegalTransition), store.transaction():
         store.finish_copies([("k1", "sae-c", Step.RESERVED)])
     with pytest.raises(KeyError), store.transaction():
         store.finish_copies([("k9", "sae-c", Step.BURNT)])
+
+
+def test_what_is_old_is_dropped_by_portions_from_the_oldest_on(store: Store) -> None:
+    ages = (3.0, 1.0, 2.0, 2.0, 5.0)
+    with store.transaction():
+        for number, age_s in enumerate(ages):
+            add_copy(store, copy(f"k{number}", expires_s=age_s), Secret(b"k" * 32))
+            store.add_tombstone("bravo", f"r{number}", age_s)
+        store.finish_copies([(f"k{number}", "sae-b", Step.DELIVERED) for number in range(5)])
+    for limit, gone in ((1, [1]), (1, [1, 2, 3]), (1, [0, 1, 2, 3]), (1, [0, 1, 2, 3])):
+        before = sum(bool(store.copies(f"k{number}")) for number in range(5))
+        with store.transaction():
+            dropped = store.drop_finished_before(5.0, limit), store.drop_tombstones_before(5.0, limit)
+        left = [number for number in range(5) if store.copies(f"k{number}")]
+        assert left == [number for number in range(5) if number not in gone], "what is as old as the last goes with it"
+        assert left == [number for number in range(5) if store.is_tombstone("bravo", f"r{number}")]
+        assert dropped == (before - len(left),) * 2
 
 
 def test_copies_of_a_request_are_those_of_the_peer_that_made_it(store: Store) -> None:
@@ -295,7 +312,7 @@ def test_tombstones_hold_per_peer_until_they_are_old(store: Store) -> None:
     assert store.is_tombstone("bravo", "r1")
     assert not store.is_tombstone("charlie", "r1")
     with store.transaction():
-        store.drop_tombstones_before(6.5)
+        assert store.drop_tombstones_before(6.5, 9) == 1
     assert (store.is_tombstone("bravo", "r1"), store.is_tombstone("bravo", "r2")) == (True, False)
 
 
@@ -347,10 +364,10 @@ WRITES: list[Callable[[Any], None]] = [
     lambda store: store.put_request(request_("r1", void=True)),
     lambda store: store.drop_request("r1"),
     lambda store: store.add_tombstone("bravo", "r5", 1.0),
-    lambda store: store.drop_tombstones_before(99.0),
+    lambda store: store.drop_tombstones_before(99.0, 9),
     lambda store: add_copy(store, copy("k5"), Secret(b"5" * 32)),
     lambda store: store.finish_copies([("k1", "sae-b", Step.DELIVERED)]),
-    lambda store: store.drop_finished_before(1e9),
+    lambda store: store.drop_finished_before(1e9, 9),
     lambda store: store.move_bits("l1", Account.AVAILABLE, Account.BURNT, 5),
     lambda store: store.move_bits("l5", Account.INGESTED, Account.AVAILABLE, 5),
     lambda store: store.audit_append(1, b"{}", b"h" * 32),
