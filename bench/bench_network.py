@@ -29,7 +29,7 @@ from keystrand.lab.network import NetworkLab
 from keystrand.relay.atlas import Atlas, RelayedLink, SiteFacts, Terms
 from keystrand.relay.flow import fill_bps
 from keystrand.relay.linkstate import LinkState
-from keystrand.relay.relay import Pace
+from keystrand.relay.pace import Pace
 from keystrand.relay.routes import disjoint_routes
 from keystrand.store.sqlite import SqliteStore
 from keystrand.testing.clock import VirtualClock

@@ -77,7 +77,7 @@ def test_a_pool_is_filled_for_the_window_of_the_only_relay_and_no_draw_fails_in_
     world.schedule.run_until(world.clock.monotonic_s() + 30.0)
     relay = world.posts["a"].relay
     assert relay is not None
-    assert relay.routes(relay.atlas.links["a-d"]) == [("a", "b", "d")], "back in use"
+    assert relay.sender.routes(relay.atlas.links["a-d"]) == [("a", "b", "d")], "back in use"
     assert world.judge.violations == []
 
 
@@ -116,7 +116,7 @@ def test_of_a_hop_both_ends_and_every_origin_are_asked() -> None:
     assert is_drained(post)
     relay = world.posts["a"].relay
     assert relay is not None
-    assert relay.routes(relay.atlas.links["a-d"]) == [("a", "c", "d")]
+    assert relay.sender.routes(relay.atlas.links["a-d"]) == [("a", "c", "d")]
 
 
 def test_who_does_not_answer_is_short() -> None:
@@ -141,6 +141,6 @@ def test_a_window_that_is_over_closes_nothing_even_where_its_site_forgot_it() ->
     world.schedule.run_until(150.0)
     relay = world.posts["a"].relay
     assert relay is not None
-    assert relay.routes(relay.atlas.links["a-d"]) == []
+    assert relay.sender.routes(relay.atlas.links["a-d"]) == []
     world.schedule.run_until(200.0 + WINDOW_S)
-    assert relay.routes(relay.atlas.links["a-d"]) == [("a", "b", "d")]
+    assert relay.sender.routes(relay.atlas.links["a-d"]) == [("a", "b", "d")]

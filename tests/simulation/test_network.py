@@ -17,6 +17,8 @@ from keystrand.core.way import Way
 from keystrand.crypto import field
 from keystrand.crypto.onetime import TAG_BYTES, TAG_KEY_BYTES, unlock
 from keystrand.relay.atlas import Atlas, RelayedLink, SiteFacts, Terms
+from keystrand.relay.carrier import Carrier
+from keystrand.relay.ports import Deliver, Order
 from keystrand.relay.relay import Relay
 from keystrand.testing.network.liars import LIARS
 from keystrand.testing.network.maps import drawn_atlas
@@ -104,26 +106,34 @@ def ladder(paths: int = 2) -> Atlas:
 # what a relay can know ------------------------------------------------------------------------------------------------
 
 
-class Recorder(Relay):
-    """An honest relay that keeps what it saw."""
+class Listening(Carrier):
+    """Keeps what it saw."""
 
+    def forward(self, place: Place, hop: int, text: Secret) -> None:
+        if hop > 1:
+            Recorder.texts[place.route[hop - 1]][place] = text.reveal()
+        super().forward(place, hop, text)
+
+    def drawn(self, ticket: int, keys: list[Key] | None) -> None:
+        if keys:
+            Recorder.pads[tuple(key.key_id for key in keys)] = b"".join(key.material.reveal() for key in keys)
+        super().drawn(ticket, keys)
+
+
+class Recorder(Relay):
+    """An honest relay that keeps what it saw, and the blocks that end at its site."""
+
+    carrier_type = Listening
     texts: ClassVar[dict[str, dict[Place, bytes]]] = defaultdict(dict)
     pads: ClassVar[dict[tuple[str, ...], bytes]] = {}
     blocks: ClassVar[dict[tuple[str, int], bytes]] = {}
 
-    def _forward(self, place: Place, hop: int, text: Secret) -> None:
-        if hop > 1:
-            self.texts[self.site][place] = text.reveal()
-        super()._forward(place, hop, text)
-
-    def drawn(self, ticket: int, keys: list[Key] | None) -> None:
-        if keys:
-            self.pads[tuple(key.key_id for key in keys)] = b"".join(key.material.reveal() for key in keys)
-        super().drawn(ticket, keys)
-
-    def _deliver(self, place: Place, block: Secret) -> None:
-        super()._deliver(place, block)
-        self.blocks[place.link, place.sequence] = block.reveal()
+    def drain(self) -> list[Order]:
+        orders = super().drain()
+        for order in orders:
+            if isinstance(order, Deliver) and order.number is None:
+                self.blocks[order.link, order.sequence] = order.material.reveal()
+        return orders
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ class Seen:
     def routes(self) -> list[Route]:
         relay = self.world.posts["a"].relay
         assert relay is not None
-        return relay.routes(relay.atlas.links["a-d"], spare=0)
+        return relay.sender.routes(relay.atlas.links["a-d"], spare=0)
 
     def flap(self, hop: frozenset[str], times: int) -> None:
         """Gone for three seconds, back for three."""

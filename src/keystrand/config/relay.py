@@ -15,7 +15,7 @@ from keystrand.core.limits import Limits
 from keystrand.core.policy import Rule, Sae, Tagging, Tags
 from keystrand.core.protection import Protection
 from keystrand.crypto.onetime import pad_bytes
-from keystrand.relay.relay import Pace
+from keystrand.relay.pace import Pace
 from keystrand.relay.supply import Fill
 
 if TYPE_CHECKING:

@@ -59,8 +59,8 @@ class Upkeep:
     def relayed(self) -> list[RelayedStand]:
         """Relayed links that begin here."""
         relay, stands = self._relay, []
-        for name, supply in relay.supplies.items():
-            wanted = relay.fill.target_bits(supply.level.demand_bps, relay.maintenance.wanted_bits(name))
+        for name, supply in relay.sender.supplies.items():
+            wanted = relay.sender.fill.target_bits(supply.level.demand_bps, relay.maintenance.wanted_bits(name))
             stands.append(
                 RelayedStand(
                     link=name,
@@ -69,8 +69,8 @@ class Upkeep:
                     wanted_bits=wanted,
                     demand_bps=supply.level.demand_bps,
                     reach_bps=relay.maintenance.reach_bps(supply.link),
-                    share_bps=sum(relay.sharing.plan.get(name, {}).values()),
-                    routes=tuple(relay.routes(supply.link)),
+                    share_bps=sum(relay.sender.sharing.plan.get(name, {}).values()),
+                    routes=tuple(relay.sender.routes(supply.link)),
                 )
             )
         return stands

@@ -67,7 +67,7 @@ class Paths:
         """Compares the routes of every relayed link that ends here with those of the last look."""
         for feed in self.map.feeds:
             if feed.relayed:
-                self._compare(feed, tuple(relay.routes(relay.atlas.links[feed.link], spare=0)))
+                self._compare(feed, tuple(relay.sender.routes(relay.atlas.links[feed.link], spare=0)))
 
     def _compare(self, feed: Feed, now: tuple[Route, ...]) -> None:
         before = self._routes.get(feed.link)

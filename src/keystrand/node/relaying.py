@@ -101,10 +101,10 @@ class Relaying:
             return  # the site says so itself
         for neighbour, span in levels.items():
             self._reach(neighbour, *span)
-        for name in self.relay.supplies:
+        for name in self.relay.sender.supplies:
             held, following, drawn = await self._engine.call(lambda kme, name=name: _level(kme, name))  # type: ignore[misc]
             demand_bps = self._drawn[name].read(self._clock.monotonic_s(), drawn)
-            self.relay.supply(name, held_bits=held, next_sequence=following, demand_bps=demand_bps)
+            self.relay.supply(name, held_bits=held, following=following, demand_bps=demand_bps)
         self.relay.tick()
         self._perform()
         if (now_s := self._clock.monotonic_s()) >= self._looked_s + LOOK_S:
@@ -190,25 +190,18 @@ class Relaying:
         self._perform()
 
     async def _deliver(self, order: Deliver) -> None:
-        block = Block(
-            link=order.link,
-            sequence=order.sequence,
-            material=order.material,
-            provenance=Provenance(source=order.source, secret_bits=order.material.length_bits),
-        )
-        kept, following = False, order.sequence + 1
+        bits, kept = order.material.length_bits, False
         try:
-            await self._engine.call(lambda kme: kme.ingest(block))
-            kept = True
+            number = await self._engine.call(lambda kme: _ingest(kme, order))
         except KeystrandError as error:
             self._emit("block.refused", link=order.link, sequence=order.sequence, reason=str(error))
             following = await self._engine.call(lambda kme: kme.site.store.next_sequence(order.link))
-        if kept:
-            bits = block.length_bits
+        else:
+            kept, following = True, number + 1
             self._flows[order.link].append((self._clock.monotonic_s(), bits))
-            self._emit("relay.block", link=order.link, sequence=order.sequence, bits=bits, source=order.source)
-        block.material.wipe()
-        self.relay.delivered(order.link, order.sequence, is_kept=kept, next_sequence=following)
+            self._emit("relay.block", link=order.link, sequence=number, bits=bits, source=order.source)
+        order.material.wipe()
+        self.relay.delivered(order.ticket, is_kept=kept, following=following)
         self._perform()
 
     # what people see -----------------------------------------------------------------------------------------------
@@ -218,8 +211,8 @@ class Relaying:
         flow, now_s = self._flows[name], self._clock.monotonic_s()
         while flow and flow[0][0] < now_s - RATE_WINDOW_S:
             flow.popleft()
-        supply = self.relay.supplies.get(name)
-        is_fine = bool(flow) or (supply is not None and not supply.wanted)
+        supply = self.relay.sender.supplies.get(name)
+        is_fine = bool(flow) or (supply is not None and not supply.is_wanted)
         state.connected = is_fine or bool(self.relay.near.spans)
         word = "running" if is_fine else "starting"
         state.report = LinkReport(state=word, skr_bps=sum(bits for _, bits in flow) / RATE_WINDOW_S, detail="relayed")
@@ -228,8 +221,8 @@ class Relaying:
         """The two ends of a relayed link got different bits for these blocks."""
         link = str(event.fields["link"])
         if link in self.links:
-            for sequence in spanned(str(event.fields["sequences"])):
-                self.relay.spoilt(link, sequence)
+            for number in spanned(str(event.fields["sequences"])):
+                self.relay.spoilt(link, number)
 
     def emit(self, event: Event, /) -> None:
         """Satisfies core.events.Sink: counts what applications, and relays, take from the pools of our hops."""
@@ -240,6 +233,14 @@ class Relaying:
 
     def _emit(self, kind: str, **fields: Scalar) -> None:
         self._sink.emit(Event(kind, self._clock.now_s(), fields))
+
+
+def _ingest(kme: Kme, order: Deliver) -> int:
+    """The number that the block has now."""
+    number = order.number_of(kme.site.store.next_sequence(order.link))
+    origin = Provenance(source=order.source, secret_bits=order.material.length_bits)
+    kme.ingest(Block(link=order.link, sequence=number, material=order.material, provenance=origin))
+    return number
 
 
 def _level(kme: Kme, link: str) -> tuple[int, int, int]:

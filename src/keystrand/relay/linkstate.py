@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -21,8 +22,11 @@ from keystrand.wire.relay import NEEDS_MAX, Advert, Need, SignedAdvert, Span, Wa
 NEWS_S: Final = 1.0  # between two adverts whose figures differ by a factor of two
 SUSPECT_COST: Final = 16.0  # of a hop, for each share in a row that was lost over it; the others cost 1 to 4
 SUSPECT_S_MAX: Final = 3600.0
+BUSY_COST: Final = 0.5  # of a hop, for each need that keeps it busy: a way one hop longer is taken beside one of two
 REFILL_S: Final = 10.0  # a hop that takes so long to make the pads of one block costs half more
 
+Hop = frozenset[str]
+NOTHING_BUSY: Final[Mapping[Hop, int]] = MappingProxyType({})
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[str, bytes, bytes], None]  # site, message, signature; raises Tampered
 
@@ -43,6 +47,7 @@ class Doubt:
     """Of a hop over which shares were lost in a row. It counts until until_s, and is remembered for twice as long."""
 
     lost: int
+    since_s: float
     until_s: float
     forget_s: float
 
@@ -69,7 +74,7 @@ class LinkState:
         default_factory=dict
     )  # those of them that are not forgotten, to be passed on
     heard_s: dict[str, float] = field(default_factory=dict)
-    suspects: dict[frozenset[str], Doubt] = field(default_factory=dict)
+    suspects: dict[Hop, Doubt] = field(default_factory=dict)
     barred: frozenset[str] = frozenset()  # sites that ours was told are broken into
     _number: int = 0
     _said_s: float = float("-inf")
@@ -129,12 +134,18 @@ class LinkState:
         site = said.advert.site
         self.adverts[site], self.posted[site], self.heard_s[site] = said.advert, said, self.clock.monotonic_s()
 
-    def suspect(self, one: str, other: str) -> None:
-        """A share was lost here: go another way for a while, where there is one; for twice as long after each in a row."""
+    def suspect(self, one: str, other: str, began_s: float) -> None:
+        """A share was lost here: go another way for a while, where there is one; for twice as long after each in a row.
+
+        began_s: when it set out. One that was under way when another was lost tells nothing new.
+        """
         hop, now_s = frozenset((one, other)), self.clock.monotonic_s()
-        lost = self.suspects[hop].lost + 1 if hop in self.suspects else 1
+        before = self.suspects.get(hop)
+        if before is not None and began_s <= before.since_s:
+            return
+        lost = before.lost + 1 if before is not None else 1
         for_s = min(self.suspect_s * 2.0 ** min(lost - 1, 16), SUSPECT_S_MAX)
-        self.suspects[hop] = Doubt(lost, now_s + for_s, now_s + 2 * for_s)
+        self.suspects[hop] = Doubt(lost, now_s, now_s + for_s, now_s + 2 * for_s)
 
     def trust(self, one: str, other: str) -> None:
         """A share came through."""
@@ -172,11 +183,14 @@ class LinkState:
         spans = {(name, span.neighbour): span for name, advert in self.adverts.items() for span in advert.spans}
         return {one: {other: float(spans[one, other].rate_bps) for other in graph[one]} for one in sorted(graph)}
 
-    def graph(self, link: RelayedLink, need_bits: int, *, closed: Closed | None = None) -> dict[str, dict[str, float]]:
-        """Hops that the link's routes may use and that have bits for them, with their costs.
+    def graph(
+        self, link: RelayedLink, need_bits: int, *, closed: Closed | None = None, busy: Mapping[Hop, int] = NOTHING_BUSY
+    ) -> dict[str, dict[str, float]]:
+        """Hops that the link's routes may use and that have bits for them, with their costs. busy: bits that others take.
 
-        A hop costs 1, up to 1 more the scarcer its bits are, up to 1 more the slower they come, 1 more where it leads to a
-        site that is not documented, and 16 for each share lost over it while that counts, so that it is better than none.
+        A hop costs 1, up to 1 more the scarcer its bits are, up to 1 more the slower they come, half for each need of others
+        that keeps it busy, 1 more where it leads to a site that is not documented, and 16 for each share lost over it while
+        that counts, so that it is better than none.
         """
         today = day_of(self.clock.now_s())
         closed = self.closed() if closed is None else closed
@@ -188,10 +202,11 @@ class LinkState:
             if advert is None:
                 continue
             graph[site] = {
-                span.neighbour: self._cost(site, span, need_bits) + (span.neighbour in bare)
+                span.neighbour: self._cost(site, span, need_bits, taken) + (span.neighbour in bare)
                 for span in advert.spans
-                if span.neighbour in inner and span.bits >= need_bits and self._says(span.neighbour, site)
-                if frozenset((site, span.neighbour)) not in closed.hops
+                if span.neighbour in inner and self._says(span.neighbour, site)
+                if (hop := frozenset((site, span.neighbour))) not in closed.hops
+                if span.bits >= need_bits + (taken := busy.get(hop, 0))
             }
         return graph
 
@@ -208,11 +223,12 @@ class LinkState:
         advert = self.adverts.get(site)
         return advert is not None and any(span.neighbour == neighbour for span in advert.spans)
 
-    def _cost(self, site: str, span: Span, need_bits: int) -> float:
+    def _cost(self, site: str, span: Span, need_bits: int, busy_bits: int) -> float:
         scarcity = need_bits / max(span.bits, need_bits, 1)
         suspect = SUSPECT_COST * self.doubts(site, span.neighbour)
         refill_s = need_bits / max(span.rate_bps, 1)
-        return 1.0 + scarcity + refill_s / (refill_s + REFILL_S) + suspect
+        busy = BUSY_COST * busy_bits / max(need_bits, 1)
+        return 1.0 + scarcity + refill_s / (refill_s + REFILL_S) + busy + suspect
 
 
 def _size(span: Span) -> tuple[int, int]:

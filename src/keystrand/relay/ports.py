@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
-from keystrand.core.events import Event
+from keystrand.core.clock import Clock
+from keystrand.core.events import Event, Scalar
 from keystrand.core.key import Key
 from keystrand.core.secret import Secret
 from keystrand.wire.relay import AnyRelayMessage
+
+AHEAD_MAX: Final = (
+    256  # blocks that one end may be ahead of the other: beyond it, its word is believed so far and no further
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +44,22 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """A block for our KME, of the relayed link; the answer is `Relay.delivered`. source: how it came (core/way.py)."""
+    """A block for our KME, of the relayed link, in the order of these orders; the answer is `Relay.delivered`.
 
+    number: under which the other end's KME has it; where that is not known yet, ours gives one by `number_of`, not below
+    `sequence`, by which the relays call it. source: how it came (core/way.py).
+    """
+
+    ticket: int
     link: str
     sequence: int
     material: Secret = field(repr=False)
     source: str
+    number: int | None = None
+
+    def number_of(self, following: int) -> int:
+        """The block's number in our pool. following: what our KME expects next of the link."""
+        return self.number if self.number is not None else max(following, min(self.sequence, following + AHEAD_MAX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +70,34 @@ class Tell:
 
 
 Order = Draw | Fetch | Say | Deliver | Tell
+
+
+class Orders:
+    """What there is to do, until somebody takes it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiting: list[Order] = []
+        self._tickets = 0
+
+    def drain(self) -> list[Order]:
+        """What to do, once."""
+        orders, self._waiting = self._waiting, []
+        return orders
+
+    def give(self, order: Order) -> None:
+        self._waiting.append(order)
+
+    def say(self, neighbour: str, message: AnyRelayMessage) -> None:
+        self.give(Say(neighbour, message))
+
+    def tell(self, kind: str, **fields: Scalar) -> None:
+        self.give(Tell(Event(kind, self._clock.now_s(), fields)))
+
+    def ticket(self) -> int:
+        """By which an answer finds its question."""
+        self._tickets += 1
+        return self._tickets
 
 
 def pad_of(keys: list[Key] | None, size_bytes: int) -> Secret | None:

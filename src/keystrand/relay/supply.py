@@ -25,6 +25,7 @@ class Fill:
 
 
 FILL: Final = Fill()
+JOINTS_MAX: Final = 16  # blocks of one link that wait for one with a lower number
 FALLEN: Final = 0.75  # of its target: below it a pool that was full counts as filling again
 
 
@@ -34,6 +35,7 @@ class Sending:
 
     block: Secret
     way: Way
+    began_s: float
     deadline_s: float
     lost: set[int] = field(default_factory=set)  # parts
 
@@ -43,30 +45,73 @@ class Sending:
 
 
 @dataclass(slots=True)
-class Supply:
-    """A relayed link that begins here, as our KME sees it.
+class Joint:
+    """A block of ours that its target has under this number, until it is our KME's turn to take it."""
 
-    wanted: a block fits in. is_filling: it does more than replace what is drawn, which is live_bps. is_ahead: it has its floor,
-    so it takes only what hops can spare.
+    number: int
+    sending: Sending
+    until_s: float
+
+
+@dataclass(slots=True)
+class Supply:
+    """A relayed link that begins here, as our KME sees it, and its blocks under way.
+
+    missing_bits: until it is as full as it should be. is_filling: it does more than replace what is drawn, which is live_bps.
+    is_ahead: it has its floor, so it takes only what hops can spare. following: the number that our KME takes next.
     """
 
     link: RelayedLink
     level: Level = NOTHING
     live_bps: float = 0.0
-    wanted: bool = False
+    missing_bits: int = 0
     is_filling: bool = False
     is_ahead: bool = False
-    next_sequence: int = 0
+    following: int = 0
     not_before_s: float = 0.0
+    failed_s: float = float("-inf")
     failures: int = 0
-    sending: int | None = None  # sequence of the block under way: one at a time keeps them in order
+    sendings: dict[int, Sending] = field(default_factory=dict)  # by sequence, oldest first
+    joints: list[Joint] = field(default_factory=list)
+    _sequence: int = -1
 
-    def hear(self, held_bits: int, live_bps: float, fill: Fill, window_bits: int, next_sequence: int) -> None:
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a block fits in."""
+        return self.missing_bits > 0
+
+    def hear(self, held_bits: int, live_bps: float, fill: Fill, window_bits: int, following: int) -> None:
         """What the KME holds now, how fast it is drawn from, and which block it expects next."""
         self.live_bps = live_bps
         self.level = level = Level(held_bits=held_bits, demand_bps=max(live_bps, self.link.expected_bps))
         target_bits = fill.target_bits(level.demand_bps, window_bits)
-        self.wanted = held_bits < target_bits
-        self.is_filling = self.wanted and (self.is_filling or held_bits < FALLEN * target_bits)
+        self.missing_bits = max(0, target_bits - held_bits)
+        self.is_filling = self.is_wanted and (self.is_filling or held_bits < FALLEN * target_bits)
         self.is_ahead = held_bits >= max(fill.floor_bits, window_bits)
-        self.next_sequence = max(self.next_sequence, next_sequence)
+        self.following = max(self.following, following)
+
+    def begin(self, sending: Sending, skip: int) -> int:
+        """The sequence by which relays call it: no other block of ours had it, and our KME would take it as a number.
+
+        skip: blocks that may be under way still from before a restart.
+        """
+        self._sequence = max(self._sequence + 1, self.following) if self._sequence >= 0 else self.following + skip
+        self.sendings[self._sequence] = sending
+        return self._sequence
+
+    def due(self, now_s: float) -> list[Joint]:
+        """Those whose turn it is, in the order of their numbers: our KME takes none below the last.
+
+        A target gives no block a number below its sequence, so a gap in the numbers is waited for while an older block is under
+        way, but not for long: the target may have given it to nobody.
+        """
+        self.joints.sort(key=lambda joint: joint.number)
+        due = list[Joint]()
+        while self.joints:
+            first = self.joints[0]
+            may_come = any(sequence < first.number for sequence in self.sendings) and now_s < first.until_s
+            if first.number > self.following and may_come and len(self.joints) <= JOINTS_MAX:
+                break
+            due.append(self.joints.pop(0))
+            self.following = max(self.following, first.number + 1)
+        return due

@@ -78,8 +78,27 @@ def test_a_documented_way_is_taken_before_one_that_is_not() -> None:
 
 def test_a_suspect_hop_is_the_last_resort() -> None:
     state = heard(square(), VirtualClock(), lambda one, near: Span(near, 11_000 if "c" in (one, near) else 10**7, 1))
-    state.suspect("a", "b")
+    state.suspect("a", "b", began_s=0.0)
     assert best(state) == ("a", "c", "d")
+
+
+def test_doubt_grows_with_each_share_lost_in_a_row_but_not_with_those_under_way_at_once() -> None:
+    clock = VirtualClock()
+    state = heard(square(), clock, lambda one, near: Span(near, 10**7, 1))
+    clock.move_to(10.0)
+    for began_s in (9.0, 9.5, 10.0):  # of one burst
+        state.suspect("a", "b", began_s)
+    assert state.doubts("a", "b") == 1
+    clock.move_to(11.0)
+    state.suspect("a", "b", 10.5)
+    assert state.doubts("b", "a") == 2
+    clock.move_to(11.0 + 2 * state.suspect_s)
+    assert state.doubts("a", "b") == 0, "it counts no more"
+    state.forget()
+    state.suspect("a", "b", clock.monotonic_s())
+    assert state.doubts("a", "b") == 3, "and is remembered for as long again"
+    state.trust("a", "b")
+    assert state.doubts("a", "b") == 0
 
 
 @pytest.mark.proves("R036", "R039")

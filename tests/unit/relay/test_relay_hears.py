@@ -82,7 +82,7 @@ class Liar:
         return said(advert, by="nobody" if advert.site == self.victim.site else "")
 
     def message(self) -> AnyRelayMessage:
-        place, box = self.place(), bytes(self.rng.choice((0, self.victim.pace.block_bytes + TAG_BYTES)))
+        place, box = self.place(), bytes(self.rng.choice((0, self.victim.carrier.pace.block_bytes + TAG_BYTES)))
         return self.rng.choice(
             (
                 Carry(place=place, hop=self.small(), key_ids=("k",), box=box),
@@ -135,7 +135,10 @@ NEEDED = ATLAS.links["a-d"].terms.threshold
 
 def carried(place: Place, hop: int = 1) -> Carry:
     return Carry(
-        place=place, hop=hop, key_ids=("k",), box=bytes(relay_of("a", VirtualClock()).pace.block_bytes + TAG_BYTES)
+        place=place,
+        hop=hop,
+        key_ids=("k",),
+        box=bytes(relay_of("a", VirtualClock()).carrier.pace.block_bytes + TAG_BYTES),
     )
 
 

@@ -4,57 +4,58 @@ from __future__ import annotations
 
 from keystrand.core.key import Key
 from keystrand.core.secret import Secret
+from keystrand.relay.carrier import Carrier
 from keystrand.relay.relay import Relay
 from keystrand.wire.relay import Carry, Joined, Lost, Place
 
 
-class Twister(Relay):
+class Twister(Carrier):
     """Passes on another share than came, with tags that fit."""
 
-    def _forward(self, place: Place, hop: int, text: Secret) -> None:
+    def forward(self, place: Place, hop: int, text: Secret) -> None:
         if hop > 1:
             text = Secret(bytes(value ^ 0x55 for value in text.reveal()))
-        super()._forward(place, hop, text)
+        super().forward(place, hop, text)
 
 
-class Boaster(Relay):
-    """Says that a block has come as soon as its share comes by."""
+class Boaster(Carrier):
+    """Says that a block has come as soon as its share comes by, and has a number far off."""
 
     def fetched(self, ticket: int, keys: list[Key] | None) -> None:
         place, hop = self._fetching[ticket].place, self._fetching[ticket].hop
         super().fetched(ticket, keys)
         if 0 < hop < len(place.route) - 1:
             joined = Joined(place=place, is_kept=True, next_sequence=2**40)
-            self._say(place.route[hop - 1], joined)
+            self.orders.say(place.route[hop - 1], joined)
 
 
-class Grumbler(Relay):
+class Grumbler(Carrier):
     """Says that every share is lost, and blames others; and sends it on all the same."""
 
-    def _hear_carry(self, neighbour: str, carry: Carry) -> None:
-        super()._hear_carry(neighbour, carry)
+    def hear(self, neighbour: str, carry: Carry) -> None:
+        super().hear(neighbour, carry)
         if carry.hop < len(carry.place.route) - 1:
-            self._say(neighbour, Lost(place=carry.place, at=carry.place.route[-1], reason="time"))
+            self.orders.say(neighbour, Lost(place=carry.place, at=carry.place.route[-1], reason="time"))
 
 
-class Diverter(Relay):
+class Diverter(Carrier):
     """Claims that the other shares took its own route too."""
 
-    def _forward(self, place: Place, hop: int, text: Secret) -> None:
+    def forward(self, place: Place, hop: int, text: Secret) -> None:
         if hop > 1:
             place = Place(place.link, place.sequence, place.needed, place.part, (place.route,) * len(place.routes))
-        super()._forward(place, hop, text)
+        super().forward(place, hop, text)
 
 
-class Sink(Relay):
+class Sink(Carrier):
     """Takes every share and lets none go on."""
 
-    def _forward(self, place: Place, hop: int, text: Secret) -> None:
+    def forward(self, place: Place, hop: int, text: Secret) -> None:
         if hop == 1:
-            super()._forward(place, hop, text)
+            super().forward(place, hop, text)
 
 
-class Replayer(Relay):
+class Replayer(Carrier):
     """Sends every share again, later, under the same pads."""
 
     def drawn(self, ticket: int, keys: list[Key] | None) -> None:
@@ -63,7 +64,12 @@ class Replayer(Relay):
         if leg.carry is not None:
             self._old = [*getattr(self, "_old", [])[-20:], leg.carry]
             for carry in self._old:
-                self._say(carry.place.route[carry.hop], carry)
+                self.orders.say(carry.place.route[carry.hop], carry)
 
 
-LIARS: tuple[type[Relay], ...] = (Twister, Boaster, Grumbler, Diverter, Sink, Replayer)
+def relay_with(carrier: type[Carrier]) -> type[Relay]:
+    """A relay that is honest but for what it does with shares."""
+    return type(carrier.__name__, (Relay,), {"carrier_type": carrier})
+
+
+LIARS: tuple[type[Relay], ...] = tuple(map(relay_with, (Twister, Boaster, Grumbler, Diverter, Sink, Replayer)))

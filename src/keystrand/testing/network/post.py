@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import random
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,8 +18,9 @@ from keystrand.kme.site import Refuse, Reply
 from keystrand.relay.atlas import Atlas
 from keystrand.relay.linkstate import LinkState
 from keystrand.relay.meter import Meter
+from keystrand.relay.pace import Pace
 from keystrand.relay.ports import Deliver, Draw, Fetch, Order, Say, Tell
-from keystrand.relay.relay import Pace, Relay
+from keystrand.relay.relay import Relay
 from keystrand.relay.supply import Fill
 from keystrand.testing.clock import SeededEntropy, VirtualClock
 from keystrand.testing.world.sitting import Sitting
@@ -70,6 +71,7 @@ class Post:
     wake: Callable[[str], None]  # this site is at work
     relay: Relay | None = None
     windows: tuple[Window, ...] = ()  # of planned maintenance: they outlive restarts
+    queue: deque[Deliver] = field(default_factory=deque)
     refused: int = 0
     drawn: Counter[str] = field(default_factory=Counter)  # bits that applications took, by link or neighbour
     demand: defaultdict[str, Meter] = field(default_factory=lambda: defaultdict(lambda: Meter(DEMAND_WINDOW_S)))
@@ -97,6 +99,7 @@ class Post:
 
     def stop(self) -> None:
         self.relay = None
+        self.queue.clear()
 
     def tick(self, neighbours: list[str]) -> None:
         """neighbours: those that can be reached now."""
@@ -108,10 +111,10 @@ class Post:
                 relay.up(name, held, self.rate_bps, self._demand_bps(name))
             else:
                 relay.down(name)
-        for link in relay.supplies:
+        for link in relay.sender.supplies:
             held = kme.pool.held_bits(link)
             following = self.sitting.store.next_sequence(link)
-            relay.supply(link, held_bits=held, next_sequence=following, demand_bps=self._demand_bps(link))
+            relay.supply(link, held_bits=held, following=following, demand_bps=self._demand_bps(link))
         relay.maintenance.windows = self.windows
         relay.tick()
         self.perform()
@@ -145,7 +148,8 @@ class Post:
         elif isinstance(order, Fetch):
             self._fetch(order)
         elif isinstance(order, Deliver):
-            self.after(self.rng.expovariate(2.0), lambda: self._deliver(order))
+            self.queue.append(order)
+            self.after(self.rng.expovariate(2.0), self._deliver)
 
     def _draw(self, order: Draw) -> None:
         self.wake(self.name)
@@ -176,15 +180,21 @@ class Post:
         assert keys is None or isinstance(keys, list)
         self.relay.fetched(order.ticket, keys)
 
-    def _deliver(self, order: Deliver) -> None:
+    def _deliver(self) -> None:
+        """The first of those that wait for the KME; they went with the process, if it ended."""
+        if not self.queue:
+            return
+        order = self.queue.popleft()
+        following = self.sitting.store.next_sequence(order.link)
+        number = order.number_of(following)
         block = Block(
             link=order.link,
-            sequence=order.sequence,
+            sequence=number,
             material=Secret(order.material.reveal()),
             provenance=Provenance(source=order.source),
         )
         (result,) = self.sitting.run(lambda kme: kme.ingest(block))
         if self.relay is not None and self.sitting.kme is not None:
-            following = self.sitting.store.next_sequence(order.link)
-            self.relay.delivered(order.link, order.sequence, is_kept=result is None, next_sequence=following)
+            kept = result is None
+            self.relay.delivered(order.ticket, is_kept=kept, following=number + 1 if kept else following)
             self.perform()

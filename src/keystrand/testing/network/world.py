@@ -19,8 +19,9 @@ from keystrand.core.secret import Secret
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Effect, Emit, Link, Refuse, Reply, Send
 from keystrand.relay.atlas import Atlas
+from keystrand.relay.pace import Pace
 from keystrand.relay.ports import Say
-from keystrand.relay.relay import Pace, Relay
+from keystrand.relay.relay import Relay
 from keystrand.relay.supply import Fill
 from keystrand.testing.clock import VirtualClock
 from keystrand.testing.network.post import FILL, PadTicket, Post, relay_sae
@@ -247,9 +248,9 @@ class Network:
         relay = self.posts[site].relay
         if event.kind == "block.confirmed" and link in self.atlas.links and self.atlas.links[link].origin == site:
             self.tally.blocks[link] = self.tally.blocks.get(link, 0) + 1
-        elif event.kind == "block.quarantined" and relay is not None and link in relay.supplies:
-            for sequence in spanned(str(event.fields["sequences"])):
-                relay.spoilt(link, sequence)
+        elif event.kind == "block.quarantined" and relay is not None and link in relay.sender.supplies:
+            for number in spanned(str(event.fields["sequences"])):
+                relay.spoilt(link, number)
 
     def hear(self, sender: str, receiver: str, frame: bytes) -> None:
         for message in wire.decode(frame):
