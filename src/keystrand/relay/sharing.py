@@ -20,7 +20,7 @@ from keystrand.relay.linkstate import Closed, LinkState
 from keystrand.relay.routes import Graph, Route, disjoint_routes
 from keystrand.wire.relay import Want
 
-WAYS: Final = 8  # of each link, at most, over which its blocks take turns
+WAYS: Final = 8  # of each link, at most, over which its blocks go
 CROWDED: Final = 3.0  # times dearer is a hop with each way found over it, when the next is looked for
 QUANTA: Final = 32  # in which the slowest hop of a way is given out
 STEEP: Final = 8

@@ -42,7 +42,7 @@ Route = Annotated[tuple[Name, ...], Meta(min_length=2, max_length=SITES_MAX)]
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
     """Names one share on its way: share `part` (from 1 on) of block `sequence` of a relayed link. The shares go over `routes`,
-    one each, and `needed` of them give the block."""
+    one each, and `needed` of them give the block. Its target gives a block a number of its own, `sequence` at least."""
 
     link: Name
     sequence: Count
@@ -80,8 +80,8 @@ class Lost(RelayMessage, tag="lost", frozen=True, kw_only=True):
 
 
 class Joined(RelayMessage, tag="joined", frozen=True, kw_only=True):
-    """Back along the route to its first site: the block has come to its last one. is_kept: its KME has taken it; next_sequence:
-    what that KME expects next."""
+    """Back along the route to its first site: the block has come to its last one. is_kept: its KME has taken it, under
+    the number below next_sequence; else that is what the KME expects next."""
 
     place: Place
     is_kept: bool
