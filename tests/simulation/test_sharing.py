@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from keystrand.crypto.onetime import pad_bytes
 from keystrand.relay.atlas import Atlas, RelayedLink, SiteFacts, Terms
 from keystrand.relay.relay import Relay
 from keystrand.relay.supply import Fill
 from keystrand.testing.network.hasty import Hasty
-from keystrand.testing.network.world import LIMITS, Network, Rhythm
+from keystrand.testing.network.world import HOP_BLOCK_BYTES, LIMITS, PACE, Network, Rhythm
+from keystrand.testing.world.faults import Faults
 
 HUNGRY = Fill(floor_bits=400_000, ahead_s=0.0, most_bits=50_000_000)
 SLOW_HOPS = Rhythm(hop_block_s=60.0, key_s=1e9)  # eight blocks' worth a minute
@@ -80,3 +82,24 @@ def test_no_fill_starves_the_neighbours_own_applications() -> None:
     assert taken.tally.hungry["h~k"] > 20, "so this can fail"
     assert kept.tally.hungry["h~k"] == 0
     assert kept.tally.blocks["strong"] > 50
+
+
+@pytest.mark.parametrize("ways", [2, 4])
+@pytest.mark.proves("R036")
+def test_a_pair_fills_over_all_its_ways_at_once_however_slow_they_are(ways: int) -> None:
+    """Each message takes half a second: one block at a time would fill no faster over four ways than over one."""
+    hops = " ".join(f"a{n} {n}z" for n in range(ways))
+    world = Network(
+        5,
+        atlas(hops, az=("az", 100.0)),
+        faults=Faults(delay_s=0.5),
+        rhythm=SLOW_HOPS,
+        limits=replace(LIMITS, block_ttl_s=86_400.0),
+        fill=replace(HUNGRY, floor_bits=50_000_000),
+    )
+    world.begin()
+    world.schedule.run_until(400.0)
+
+    made = ways * 400.0 / SLOW_HOPS.hop_block_s * HOP_BLOCK_BYTES / pad_bytes(PACE.block_bytes)
+    assert world.judge.violations == []
+    assert world.tally.blocks["az"] > 0.8 * made

@@ -125,10 +125,14 @@ class Sharing:
     def tick(self, own: Iterable[str], need_bits: int) -> None:
         """own: links of ours that fill. need_bits: that a block takes of each hop."""
         now_s = self.state.clock.monotonic_s()
+        known = {link for link, _ in self._saved}
         for link in own:
-            for way, bps in self._sound(link).items():
-                saved = self._saved.get((link, way), float(need_bits))  # the first is not waited for
-                self._saved[link, way] = min(saved + bps * max(0.0, now_s - self._ticked_s), BURST * float(need_bits))
+            ways = self._sound(link)
+            if ways and link not in known:  # the first block is not waited for
+                self._saved[link, max(ways, key=lambda way: (ways[way], way))] = float(need_bits)
+            for way, bps in ways.items():
+                saved = self._saved.get((link, way), 0.0) + bps * max(0.0, now_s - self._ticked_s)
+                self._saved[link, way] = min(saved, BURST * float(need_bits))
         self._ticked_s = now_s
 
     def renew(self) -> None:
