@@ -47,7 +47,7 @@ def _ways(relay: Relay) -> list[WayGauge]:
             link=link.name,
             ends=(link.origin, link.target),
             paths=link.terms.paths,
-            routes=tuple(relay.routes(link, spare=0)),
+            routes=tuple(relay.sender.routes(link, spare=0)),
         )
         for link in mine
     ]
