@@ -4,7 +4,7 @@ Logic and commit run on the event loop's thread; only the wait for the disk has 
 transaction is open, and whatever comes joins it: it is committed when the one before it is durable, and never sooner, so
 that a crash finds the same as if there were no overlap. If a commit fails, memory may be ahead of the disk: the service is
 built anew from what is durable, as after a crash, and whoever waits is refused. The same happens where a gate (the required
-audit sinks) does not open after the commit: nothing of the batch leaves.
+audit sinks) does not open after the commit: nothing of the batch leaves, but this site is told what happened in it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Protocol, TypeVar
 from keystrand.core.errors import KeystrandError, StoreUnavailable, Tampered
 from keystrand.core.pool import Wants
 from keystrand.kme.service import Kme
-from keystrand.kme.site import Effect, Refuse, Reply
+from keystrand.kme.site import Effect, Emit, Refuse, Reply
 
 T = TypeVar("T")
 BATCH_MAX = 64
@@ -206,6 +206,7 @@ class Engine:
             await self._reload(calls, error)
             return
         if self.gate is not None and (closed := await self.gate.written(min(call.since_s for call in calls))):
+            self._tell()
             await self._reload(calls, closed)
             return
         for call, result in zip(calls, results, strict=True):
@@ -329,6 +330,10 @@ class Engine:
 
     # failing -------------------------------------------------------------------------------------------------------
 
+    def _tell(self) -> None:
+        """What is durable has happened, even where nothing may leave: metrics and alarms of this site agree with its log."""
+        self._perform([effect for effect in self.kme.drain() if isinstance(effect, Emit)])
+
     async def _reload(self, calls: list[Call], error: KeystrandError) -> None:
         """Begin again from what is durable; refuse whoever waits until that works."""
         self._failed(error)
@@ -351,6 +356,7 @@ class Engine:
                 raise closed
             self.kme = self._fresh()
             if self.gate is not None and (closed := await self.gate.written(time.monotonic())):
+                self._tell()
                 raise closed
         except KeystrandError as again:
             if str(again) not in str(refusal):  # it is said once

@@ -19,12 +19,13 @@ from keystrand.core.policy import Policy
 from keystrand.crypto.combine import StrandCombiner
 from keystrand.crypto.seal import RootKey, Sealer
 from keystrand.kme.service import Kme
-from keystrand.kme.site import Effect, Emit, Site
+from keystrand.kme.site import Effect, Emit, Send, Site
 from keystrand.node.engine import Engine
 from keystrand.observe.audit import AuditLog
 from keystrand.store.sqlite import SqliteStore
 from keystrand.testing.clock import SeededEntropy, VirtualClock
 from keystrand.testing.kem import ToyKem
+from keystrand.wire.peer import Heard
 
 DEADLINE_S = 30.0
 LOG_PAGES_MAX = 20
@@ -70,6 +71,7 @@ class Bench:
     store: SqliteStore
     disk: SlowDisk
     let_out: list[str] = field(default_factory=list)
+    sent: list[Send] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     engine: Engine = field(init=False)
 
@@ -99,12 +101,14 @@ class Bench:
     def _perform(self, effects: list[Effect]) -> None:
         events = [effect.event for effect in effects if isinstance(effect, Emit)]
         self.let_out += [str(event.fields["reason"]) for event in events if event.kind == "key.burnt"]
+        self.sent += [effect for effect in effects if isinstance(effect, Send)]
 
     def note(self, reason: str) -> asyncio.Future[int]:
-        """A call that leaves a record, and an event when it is let out; its answer: the records there are then."""
+        """A call that leaves a record, an event, and a message when it is let out; its answer: the records there are then."""
 
         def operation(kme: Kme) -> int:
             kme.site.note("key.burnt", reason=reason)
+            kme.site.send("bravo", Heard(notice_id=reason))
             return self.store.audit_head()[0]
 
         return self.engine.call(operation)
