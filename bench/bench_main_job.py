@@ -120,10 +120,10 @@ async def _until_up(client: HttpClient) -> None:
 def processor_s(folder: Path) -> dict[str, float]:
     """Processor time that each program of the pair, and this client, have used so far."""
     pids = {**json.loads((folder / "pids.json").read_text()), "client": os.getpid()}
-    return {name: _processor_s_of(pid) for name, pid in pids.items()}
+    return {name: processor_s_of(pid) for name, pid in pids.items()}
 
 
-def _processor_s_of(pid: int) -> float:
+def processor_s_of(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime, stime
 
