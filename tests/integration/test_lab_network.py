@@ -170,7 +170,7 @@ def test_a_relay_is_drained_switched_off_and_comes_back(ring: NetworkLab, capfd:
     wait("all links answer and suffice", lambda: ask(ring, "e", "olga", *plan) == 0)
     capfd.readouterr()
     assert ask(ring, "e", "olga", "network", "maintain", "list", "--json") == 0
-    windows = json.loads(capfd.readouterr().out)
+    windows = [*map(json.loads, capfd.readouterr().out.splitlines())]
     window = next(one for one in windows if one["ready"])
     assert {check["link"] for check in window["checks"]} == {"a-d", "b-c"}
     assert ask(ring, "e", "olga", "network", "maintain", "begin", window["window_id"], "--reason", "now") == 0
@@ -188,7 +188,7 @@ def stands(ring: NetworkLab, site: str, capfd: pytest.CaptureFixture[str]) -> di
     capfd.readouterr()
     if ask(ring, site, "olga", "network", "maintain", "list", "--json"):
         return {}
-    return {one["window_id"]: one["stand"] for one in json.loads(capfd.readouterr().out)}
+    return {one["window_id"]: one["stand"] for one in map(json.loads, capfd.readouterr().out.splitlines())}
 
 
 @pytest.mark.proves("R061")

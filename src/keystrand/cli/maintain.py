@@ -64,9 +64,10 @@ def plan(since: str, until: str, hop: str, reason: str, order: Order, as_json: b
 def list_windows(order: Order, as_json: bool) -> None:
     """List the windows of this site."""
     with order.client() as client:
-        windows = client.get("/network")["windows"]
+        windows = sorted(client.get("/network")["windows"], key=lambda one: float(one["from_s"]))
     if as_json:
-        print_json(windows)
+        for one in windows:
+            print_json(one)
         return
     rows = [
         (
@@ -158,8 +159,11 @@ def _show(window: dict[str, Any], *, as_json: bool) -> None:
         print_json(window)
         return
     click.echo(window["window_id"])
-    rows = [(check["link"], check["held_bits"], check["needed_bits"], _word(check)) for check in window["checks"]]
-    show_table(("link", "holds bits", "needs", "stand"), rows)
+    rows = [
+        (check["link"], check["site"] or "-", check["held_bits"], check["needed_bits"], _word(check))
+        for check in window["checks"]
+    ]
+    show_table(("link", "says", "holds bits", "needs", "stand"), rows)
     if window["cut"]:
         say(f"no new keys meanwhile for: {', '.join(window['cut'])}")
 

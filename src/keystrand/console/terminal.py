@@ -114,7 +114,8 @@ def _network(snapshot: Snapshot) -> Iterator[str]:
         return
     yield f"NETWORK {network['network']}   {len(network['places'])} sites, {network['hops_total']} hops"
     for way in network["ways"]:
-        yield f"  {way['link']}, {' to '.join(way['ends'])}   {len(way['routes'])} of {way['paths']} ways"
+        planned = ", by planned maintenance" if way["planned"] else ""
+        yield f"  {way['link']}, {' to '.join(way['ends'])}   {len(way['routes'])} of {way['paths']} ways{planned}"
         for route in way["routes"]:
             yield from textwrap.wrap(" > ".join(route), WIDTH - 4, initial_indent="    ", subsequent_indent="      ")
     named = {place["site"] for place in network["places"] if place["state"] != "up"}
@@ -123,7 +124,7 @@ def _network(snapshot: Snapshot) -> Iterator[str]:
             yield f"  hop {hop['one']} – {hop['other']} is {hop['state']}"
     for place in network["places"]:
         if place["state"] != "up":
-            yield f"  {place['site']} is {place['state']}"
+            yield f"  {place['site']} is {place['state'].replace('maintenance', 'in maintenance')}"
         if place["missing"]:
             yield f"  {place['site']} is not documented: {', '.join(place['missing'])}"
     for saw in snapshot["saw"]:

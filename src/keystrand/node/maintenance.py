@@ -93,7 +93,8 @@ class Upkeep:
         """A window's ID; pools begin to fill for it. Raises BadRequest."""
         now_s = self._clock.now_s()
         if neighbour and neighbour not in self._relay.atlas.neighbours(site.name):
-            raise BadRequest(f"no hop leads from {site.name} to {neighbour}")
+            near = ", ".join(self._relay.atlas.neighbours(site.name))
+            raise BadRequest(f"no hop leads from {site.name} to {neighbour}", hint=f"neighbours: {near or 'none'}")
         if not max(from_s, now_s) < until_s:
             raise BadRequest("a window ends after it begins, and not in the past")
         if until_s - from_s > min(WINDOW_S_MAX, site.limits.block_ttl_s) or from_s > now_s + WINDOW_S_MAX:
@@ -118,7 +119,7 @@ class Upkeep:
         """Drain: routes go around from now on. Raises IllegalTransition with the shortfall, unless `short` accepts it."""
         paper = self._get(window_id)
         if paper.window.draining:
-            raise IllegalTransition("it drains already")
+            raise IllegalTransition("it drains already", hint="see `keystrand network maintain list`")
         missing = [check for check in self._relay.maintenance.checks(paper.window) if not check.is_ready]
         if missing and not short:
             told = ", ".join(f"{check.link}: {check.words()}" for check in missing[:8])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 from itertools import pairwise
 from typing import Final
 
 from keystrand.observe.gauges import HopGauge, NetworkGauge, PlaceGauge, WayGauge
-from keystrand.relay.atlas import STATED, SiteFacts, day_of
+from keystrand.relay.atlas import STATED, RelayedLink, SiteFacts, day_of
 from keystrand.relay.documents import DUE_DAYS
 from keystrand.relay.linkstate import Closed
 from keystrand.relay.relay import Relay
+from keystrand.relay.routes import disjoint_routes
 
 HOPS_MAX: Final = 240  # told; those of our ways and those that are away first
 
@@ -40,17 +42,19 @@ def network_gauge(relay: Relay, name: str) -> NetworkGauge:
     )
 
 
-def _ways(relay: Relay) -> list[WayGauge]:
-    mine = (link for link in relay.atlas.links.values() if relay.site in link.ends)
-    return [
-        WayGauge(
-            link=link.name,
-            ends=(link.origin, link.target),
-            paths=link.terms.paths,
-            routes=tuple(relay.sender.routes(link, spare=0)),
-        )
-        for link in mine
-    ]
+def _ways(relay: Relay) -> Iterator[WayGauge]:
+    for link in relay.atlas.links.values():
+        if relay.site in link.ends:
+            routes = tuple(relay.sender.routes(link, spare=0))
+            planned = not routes and _would_stand(relay, link)
+            ends = (link.origin, link.target)
+            yield WayGauge(link=link.name, ends=ends, paths=link.terms.paths, routes=routes, planned=planned)
+
+
+def _would_stand(relay: Relay, link: RelayedLink) -> bool:
+    """Whether the link had its routes if nothing was in maintenance."""
+    graph = relay.state.graph(link, 0, closed=Closed(relay.state.barred))
+    return len(disjoint_routes(graph, link.origin, link.target, link.terms.paths)) == link.terms.paths
 
 
 def _state(relay: Relay, one: str, other: str, closed: Closed) -> str:

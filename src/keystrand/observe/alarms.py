@@ -149,7 +149,7 @@ def _network(network: NetworkGauge) -> Iterator[Alarm]:
         elif place.due:
             yield _alarm("relay.documents_due", place.site, "documents lapse within two weeks")
     for way in network.ways:
-        if not way.routes:
+        if not way.routes and not way.planned:
             text = f"no way over relays as its terms ask ({way.paths} at a time): its users live on what the pool holds"
             yield _alarm("route", way.link, text)
 

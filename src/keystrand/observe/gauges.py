@@ -77,12 +77,15 @@ class AuditGauge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WayGauge:
-    """A relayed link that ends here. paths: routes that its terms ask for; routes: as they stand, none where some lack."""
+    """A relayed link that ends here. paths: routes that its terms ask for; routes: as they stand, none where some lack.
+
+    planned: only windows of maintenance keep them away."""
 
     link: str
     ends: tuple[str, str]
     paths: int
     routes: tuple[tuple[str, ...], ...] = ()
+    planned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

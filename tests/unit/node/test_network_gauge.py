@@ -77,6 +77,10 @@ def test_maintenance_and_bars_close_hops() -> None:
     for gauge in (resting, shut):
         assert {hop.state for hop in gauge.hops if "c" in (hop.one, hop.other)} == {"closed"}
         assert gauge.ways[0].routes == (("a", "b", "d"),)
+    gone, shut = seen(windows=(window,)), seen(barred="c")
+    assert [(gauge.ways[0].routes, gauge.ways[0].planned) for gauge in (gone, shut)] == [((), True), ((), False)]
+    told = [[alarm.name for alarm in alarms_of(Gauges(network=gauge), 0.0, (), 0.0)] for gauge in (gone, shut)]
+    assert ["route" in names for names in told] == [False, True], "nobody is called for what was planned"
 
 
 def test_the_status_tells_ways_and_what_is_not_as_it_should_be() -> None:

@@ -59,12 +59,14 @@ export function faults({ places: sites, hops: all, hops_total: total }) {
   return [el("p", { class: "note" }, all.length < total ? `✓ All sites are there, and so are the ${say.count(all.length)} hops of ${say.count(total)} that are shown.` : "✓ All sites and hops are there, and documented.")];
 }
 
+const standing = ({ paths, routes, planned }) => (routes.length ? `${routes.length} of ${paths}` : `none of ${paths}${planned ? ", by planned maintenance" : ""}`);
+
 export function ways({ ways: list, links }) {
   if (!list.length) return [el("p", { class: "empty" }, "No relayed link ends at this site; it relays for others.")];
   const free = new Map(links);
-  const lines = list.map(({ link, ends, paths, routes }) => [
+  const lines = list.map(({ link, ends, paths, routes, planned }) => [
     el("td", {}, el("strong", {}, link), ` ${ends.join(" to ")}`),
-    el("td", {}, el("span", { class: "state", "data-up": routes.length ? "yes" : "no" }, routes.length ? `${routes.length} of ${paths}` : `none of ${paths}`)),
+    el("td", {}, el("span", { class: "state", "data-up": routes.length ? "yes" : "no" }, standing({ paths, routes, planned }))),
     el("td", {}, ...(routes.length ? routes.map((route) => el("div", {}, route.join(" › "))) : ["–"])),
     free.has(link) ? say.bits(free.get(link)) : "–",
   ]);
