@@ -108,7 +108,8 @@ def _refusal(error: Exception) -> tuple[int, str]:
     if isinstance(error, _Refused):
         return error.status, str(error)
     if isinstance(error, Refusal):
-        return error.answer.status, "the body cannot be read"
+        asks = f"the body's Content-Type shall be {MEDIA}" if error.answer.status == 415 else "the body cannot be read"
+        return error.answer.status, asks
     for kind, status in ((UnknownKey, 404), (IllegalTransition, 409), (BadRequest, 400)):
         if isinstance(error, kind):
             return status, str(error)

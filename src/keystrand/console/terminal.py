@@ -109,7 +109,7 @@ def _accounts(ledger: dict[str, int]) -> Iterator[str]:
 
 def _network(snapshot: Snapshot) -> Iterator[str]:
     """Of sites and hops only what is not as it should be, a hop of such a site not again; the page has them all."""
-    network = snapshot["network"]
+    network = snapshot.get("network")  # a site of an older release says nothing of it
     if network is None:
         return
     yield f"NETWORK {network['network']}   {len(network['places'])} sites, {network['hops_total']} hops"

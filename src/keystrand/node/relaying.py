@@ -41,6 +41,7 @@ TICK_S: Final = 0.25
 DEMAND_WINDOW_S: Final = 600.0
 RATE_WINDOW_S: Final = 30.0
 LOOK_S: Final = 1.0  # between two looks at the routes that stand
+SETTLED_S: Final = 10.0  # after the start nothing is said of a network whose sites have not spoken yet
 
 
 class Relaying:
@@ -80,7 +81,7 @@ class Relaying:
         self._flows: dict[str, deque[tuple[float, int]]] = {name: deque() for name in self.links}
         self._tasks: asyncio.TaskGroup | None = None
         self._paths, self._looked_s = paths, float("-inf")
-        self._name = config.network.name
+        self._name, self._began_s = config.network.name, clock.monotonic_s()
         self.gauge: NetworkGauge | None = None  # as of the last look
         lines.relay = self._hear
 
@@ -110,7 +111,8 @@ class Relaying:
         if (now_s := self._clock.monotonic_s()) >= self._looked_s + LOOK_S:
             self._looked_s = now_s
             self._paths.look(self.relay)
-            self.gauge = network_gauge(self.relay, self._name)
+            if now_s >= self._began_s + SETTLED_S:
+                self.gauge = network_gauge(self.relay, self._name)
         for name, state in self.links.items():
             self._report(name, state)
 

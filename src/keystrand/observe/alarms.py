@@ -73,8 +73,9 @@ def alarms_of(gauges: Gauges | None, gauges_at_s: float, alarming: Iterable[Even
     found = [*_recent(alarming, now_s)]
     if gauges is not None:
         found += _site(gauges, now_s - gauges_at_s, now_s)
-        for link in gauges.links:
-            found += _link(link)
+        lost = {way.link for way in gauges.network.ways if not way.routes} if gauges.network is not None else ()
+        for link in gauges.links:  # a relayed link without a way is told as that
+            found += (alarm for alarm in _link(link) if alarm.name != "link" or link.link not in lost)
         for peer in gauges.peers:
             found += _peer(peer)
         if gauges.network is not None:

@@ -176,6 +176,13 @@ async def test_nothing_else_is_set(who: str, path: str, body: bytes, error: Exce
     assert source.asked == []
 
 
+async def test_a_body_of_another_kind_is_told_which_is_read() -> None:
+    form = ((b"content-type", b"application/x-www-form-urlencoded"),)  # what curl says of itself
+    reply = await AsgiCaller(writer(Source()), "controller", headers=form).request("PATCH", ENABLE_PATH, b"{}")
+    assert reply.status == 415
+    assert f"Content-Type shall be {MEDIA}" in reply.body.decode()
+
+
 # hearing --------------------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from keystrand.console.terminal import render_status
 from keystrand.node.network_gauge import network_gauge
 from keystrand.observe.alarms import alarms_of
 from keystrand.observe.feed import Feed
-from keystrand.observe.gauges import Gauges, NetworkGauge
+from keystrand.observe.gauges import Gauges, LinkGauge, NetworkGauge
 from keystrand.relay.atlas import Atlas, Evidence, RelayedLink, SiteFacts, Terms
 from keystrand.relay.linkstate import LinkState
 from keystrand.relay.relay import Relay
@@ -66,7 +66,9 @@ def test_a_site_none_of_whose_hops_is_told_is_away_and_the_link_has_no_way() -> 
     assert [hop.state for hop in gauge.hops if "b" in (hop.one, hop.other)] == ["away", "away"]
     (way,) = gauge.ways
     assert way.routes == ()
-    assert "route" in [alarm.name for alarm in alarms_of(Gauges(network=gauge), 0.0, (), 0.0)]
+    link = LinkGauge(link="a-d", peer="d", state="starting")
+    names = [alarm.name for alarm in alarms_of(Gauges(network=gauge, links=(link,)), 0.0, (), 0.0)]
+    assert names == ["relay.documents_lapsed", "route"], "and that the link brings nothing is not told a second time"
 
 
 def test_maintenance_and_bars_close_hops() -> None:
