@@ -125,11 +125,16 @@ def test_a_relay_is_killed_and_the_link_goes_another_way(ring: NetworkLab, capfd
             assert time.monotonic() - gone_s < REROUTED_S, "no block over another way"
             drawn, picked = ring.draw("a-d")
             assert drawn[0].material.matches(picked[0].material)
-        capfd.readouterr()
-        ring.watch()
         told = capfd.readouterr().out
-        assert f"b-kme has ended; it is started again by: keystrand serve {ring.files['b']}" in told
-        assert "a > c > d" in told, "the ways that are left"
+
+        def has_told(words: str) -> bool:
+            nonlocal told
+            ring.watch()
+            told += capfd.readouterr().out
+            return words in told
+
+        assert has_told(f"b-kme has ended; it is started again by: keystrand serve {ring.files['b']}")
+        wait("the ways that are left are told", lambda: has_told("a > c > d"))
     finally:
         ring.programs.ended()
         ring.start_site("b")
