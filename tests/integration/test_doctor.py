@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -21,7 +23,9 @@ from keystrand.config.load import load_site
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import ConfigError, PeerUnavailable, Tampered
 from keystrand.lab.pair import Pair, found_pair
+from keystrand.net import plain
 from keystrand.node.doctor import Check, Finding, examine, ok, run
+from keystrand.node.doctor_checks import listeners
 from keystrand.testing.faultysink import SINK_TOML
 
 
@@ -153,6 +157,22 @@ async def test_another_program_on_our_address_is_found(pair: Pair) -> None:
     with socket.create_server((listen.host, listen.port)):
         findings = await asyncio.to_thread(examine, pair.site_files["alpha"])
     assert "another program" in failures(findings)["listeners"].words
+
+
+async def test_a_site_that_hangs_is_not_said_to_answer(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kernel takes connections as before: seen with a real site that was stopped (SIGSTOP)."""
+    monkeypatch.setattr(plain, "TIMEOUT_S", 0.3)
+    await lived(pair)
+    config = load_site(pair.site_files["alpha"])
+    sections = (config.etsi014, config.peer, config.device, config.status)
+    with contextlib.ExitStack() as held:
+        lock = held.enter_context(config.store_file.with_name("site.db.lock").open())
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for listen in (section.listen for section in sections if section is not None):
+            held.enter_context(socket.create_server((listen.host, listen.port)))
+        (found,) = await asyncio.to_thread(lambda: list(listeners(config)))
+    assert (found.verdict, found.next) == ("fail", "docs/runbooks/site-unsound.md")
+    assert "takes connections and does not answer" in found.words
 
 
 def test_a_broken_file_is_told_by_its_lines(pair: Pair) -> None:

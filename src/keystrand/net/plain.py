@@ -18,6 +18,9 @@ def fetch(host: str, port: int, path: str = "/api/v1/status") -> bytes:
         connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read(ANSWER_BYTES_MAX)
+    except TimeoutError:
+        words = f"the site on {host}:{port} takes connections and does not answer within {TIMEOUT_S:g} s"
+        raise Unavailable(words, hint="it hangs, or its host does: docs/runbooks/site-unsound.md") from None
     except (OSError, http.client.HTTPException) as error:
         raise Unavailable(f"no site answers on {host}:{port}: {error}", hint="keystrand serve") from None
     finally:

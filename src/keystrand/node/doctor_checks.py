@@ -19,13 +19,14 @@ from cryptography import x509
 
 from keystrand.config.schema import SiteConfig
 from keystrand.config.values import Address
-from keystrand.core.errors import KeystrandError
+from keystrand.core.errors import KeystrandError, Unavailable
 from keystrand.core.policy import DEFAULT_TENANT
 from keystrand.core.pool import Account
 from keystrand.crypto.keyring import KeyringFile
 from keystrand.crypto.pki import hosts_of, load_certificate
 from keystrand.crypto.seal import Sealer
 from keystrand.crypto.sign import Signer, Verifier, signers_of
+from keystrand.net.plain import fetch
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.doctor import INTEGRITY_S, Check, Finding, fail, of_error, ok, warn
 from keystrand.node.doctor_alarms import look as alarms_look
@@ -379,7 +380,8 @@ def sinks(config: SiteConfig) -> Iterator[Finding]:
         try:
             _reach(config, sink.name)
         except (OSError, KeystrandError) as error:
-            words = f"{sink.name}: {error}"
+            hangs = isinstance(error, TimeoutError | BlockingIOError)
+            words = f"{sink.name}: {'does not answer' if hangs else error}"
             step = "docs/runbooks/audit-sink.md"
             yield fail("sinks", words, step, "unavailable") if sink.required else warn("sinks", words, step)
             continue
@@ -424,6 +426,12 @@ def listeners(config: SiteConfig) -> Iterator[Finding]:
             yield fail("listeners", f"{name}: nobody answers on {listen}", "see the log of the site", "unavailable")
         elif not is_running and _connects(listen):
             yield fail("listeners", f"{name}: another program answers on {listen}", f"ss -ltnp 'sport = {listen.port}'")
+    if is_running and config.status is not None:
+        try:
+            fetch(config.status.listen.host, config.status.listen.port)
+        except Unavailable as error:  # the kernel takes connections for a process that hangs
+            yield fail("listeners", str(error), "docs/runbooks/site-unsound.md", "unavailable")
+            return
     state = "the site runs and answers" if is_running else "the site does not run; its addresses"
     yield ok(
         "listeners", f"{state} on {', '.join(name for name in sections if getattr(config, name, None) is not None)}"

@@ -86,7 +86,7 @@ class Engine:
         """disk: the store of the service, where the wait for it may overlap with the next transaction."""
         self._build = build
         self._perform = perform
-        self._failed = failed
+        self._failed, self._complaint = failed, ""
         self._reloaded = reloaded
         self._calls: deque[Call] = deque()
         self._wake = asyncio.Event()
@@ -336,7 +336,7 @@ class Engine:
 
     async def _reload(self, calls: list[Call], error: KeystrandError) -> None:
         """Begin again from what is durable; refuse whoever waits until that works."""
-        self._failed(error)
+        self._complain(error)
         self._refusal = StoreUnavailable(
             f"nothing was released: {error}", hint=error.hint or "see the log; is the disk full?"
         )
@@ -344,7 +344,7 @@ class Engine:
             self._settle(call, self._refusal)
         while not await self._begin_again(self._refusal):
             await asyncio.sleep(RETRY_S)
-        self._refusal = None
+        self._refusal, self._complaint = None, ""
         self._release(self.kme.drain())
         self._reloaded()
 
@@ -359,10 +359,15 @@ class Engine:
                 self._tell()
                 raise closed
         except KeystrandError as again:
-            if str(again) not in str(refusal):  # it is said once
-                self._failed(again)
+            self._complain(again)
             return False
         return True
+
+    def _complain(self, error: KeystrandError) -> None:
+        """Said once for each reason, not at every try."""
+        if str(error) != self._complaint:
+            self._complaint = str(error)
+            self._failed(error)
 
     def _refuse_all(self, refusal: KeystrandError) -> None:
         while self._calls:

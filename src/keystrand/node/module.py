@@ -202,6 +202,7 @@ class Module:
         if self._session is not None and self._session.seen is not None:
             self._watch.look(*self._session.seen)
         self._watch.tell(self._emit)
+        self._note_qber()
         was_up, self._session = self._session is not None and self._session.opened, None
         self._detail = reason
         if isinstance(error, PeerFault | LinkUnavailable):
@@ -352,11 +353,17 @@ class Module:
             now = disturbance.conditions(now, 0.0)
         return transmitter_readings(now, np.random.default_rng(int.from_bytes(self._entropy.bytes(8), "big")))
 
+    def _note_qber(self) -> None:
+        """Of the last block, also where it was one of a run before: a run that has none yet knows no error rate."""
+        if self._session is not None and self._session.qber:
+            self._qber = self._session.qber
+
     def _report(self) -> device.LinkReport:
         """How the link is, for the KME. Called once a second."""
         now_s, session = self._clock.monotonic_s(), self._session
         if session is not None:
-            self._qber, self._auth_bytes = session.qber, session.pool.left_bytes
+            self._auth_bytes = session.pool.left_bytes
+            self._note_qber()
             self._sifted.append((now_s, session.sifted_bits - self._sifted_before))
             self._sifted_before = session.sifted_bits
         return device.LinkReport(

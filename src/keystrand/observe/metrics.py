@@ -106,6 +106,7 @@ _COUNTS: Final[dict[str, tuple[_Count, ...]]] = {
     "tunnel.blocked": (_Count("tunnel_blocks_total", TUNNEL),),
     "tunnel.fallback": (_Count("tunnel_fallbacks_total", TUNNEL),),
     "audit.failed": (_Count("audit_write_failures_total"),),
+    "store.failed": (_Count("audit_write_failures_total"),),  # the log is in the store
 }
 
 

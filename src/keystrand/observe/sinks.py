@@ -120,7 +120,8 @@ class AuditSink:
             self.failure = ""
         except (OSError, KeystrandError) as error:
             self._is_open = False
-            self.failure = f"{type(error).__name__}: {error}"
+            hangs = isinstance(error, TimeoutError | BlockingIOError)  # a full queue of those who wait to connect
+            self.failure = "does not answer" if hangs else f"{type(error).__name__}: {error}"
             self._retry_s = time.monotonic() + RETRY_S
 
     async def _open(self, rows: AuditRows) -> None:

@@ -18,7 +18,7 @@ import socket
 import stat
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -29,6 +29,7 @@ from keystrand.net.blocking import BlockingStream
 TAIL_BYTES: Final = 262_144
 IO_S: Final = 0.5  # for each step of a socket or a pipe; a file takes as long as its disk
 POLL_S: Final = 0.002
+PORTION_LINES: Final = 64  # their answers fit any socket's buffer
 
 Tail = tuple[int, str]  # the last record that is there: number, head in hexadecimal
 
@@ -167,10 +168,11 @@ class UnixWay:
         line = self._socket
         assert line is not None, "opened first"
         line.settimeout(IO_S)
-        line.sendall(b"".join(lines))
-        if self._acknowledged:
-            _await_number(lambda: line.recv(4096), last, time.monotonic() + IO_S)
-        else:
+        for part, number in _portions(lines, last):
+            line.sendall(part)
+            if self._acknowledged:
+                _await_number(lambda: line.recv(4096), number, time.monotonic() + IO_S)
+        if not self._acknowledged:
             _await_taken(line.fileno(), time.monotonic() + IO_S)
 
     def close(self) -> None:
@@ -197,18 +199,29 @@ class TlsWay:
             self.open()
         stream = self._stream
         assert stream is not None
-        until_s = stream.deadline_s = time.monotonic() + IO_S
-        stream.idle_since_s = time.monotonic()
-        stream.write(b"".join(lines))
-        if self._acknowledged:
-            _await_number(stream.read, last, until_s)
-        else:
-            _await_taken(stream.fileno(), until_s)
+        for part, number in _portions(lines, last):
+            until_s = stream.deadline_s = time.monotonic() + IO_S
+            stream.idle_since_s = time.monotonic()
+            stream.write(part)
+            if self._acknowledged:
+                _await_number(stream.read, number, until_s)
+        if not self._acknowledged:
+            _await_taken(stream.fileno(), time.monotonic() + IO_S)
 
     def close(self) -> None:
         if self._stream is not None:
             stream, self._stream = self._stream, None
             stream.close()
+
+
+def _portions(lines: list[bytes], last: int) -> Iterator[tuple[bytes, int]]:
+    """Bytes of a few lines, and the number of the last of them. A collector that answers each line must not have to wait for
+    us to read its answers while we wait for it to read our lines.
+    """
+    first = last - len(lines) + 1
+    for at in range(0, len(lines), PORTION_LINES):
+        part = lines[at : at + PORTION_LINES]
+        yield b"".join(part), first + at + len(part) - 1
 
 
 def _await_number(receive: Callable[[], bytes], last: int, until_s: float) -> None:

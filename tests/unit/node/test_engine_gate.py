@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from test_engine_overlap import Bench, SlowDisk
 
-from keystrand.core.errors import KeystrandError
+from keystrand.core.errors import KeystrandError, StoreUnavailable
 from keystrand.crypto.seal import RootKey, Sealer
 from keystrand.node import engine
 from keystrand.observe import sinks
@@ -120,3 +120,31 @@ def test_I4_a_sink_that_hangs_refuses_everybody_within_its_deadline(
 def test_a_gate_that_waits_for_too_long_is_found(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sinks, "GATE_SHARE", 1.2)
     assert max(refusals_s(bench, monkeypatch)) > DEADLINE_S
+
+
+class Moody:
+    """A gate that is closed for one reason, then for another, at every try, and opens."""
+
+    def __init__(self) -> None:
+        self.reasons = ["hangs"] + 5 * ["is gone"]
+
+    async def written(self, since_s: float) -> KeystrandError | None:
+        return StoreUnavailable(f"audit sink copy {self.reasons.pop(0)}") if self.reasons else None
+
+
+async def test_each_reason_of_a_closed_gate_is_said_once(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state" / "site.db", Sealer(RootKey.generate()))
+    bench = Bench(store, SlowDisk(store))
+    bench.engine.gate = Moody()
+    running = asyncio.create_task(bench.engine.run())
+    for _ in range(2):  # the second time it closes, it is said again
+        with pytest.raises(KeystrandError, match="audit sink"):
+            await bench.note("anything")
+        async with asyncio.timeout(20):
+            while bench.engine._refusal is not None:
+                await asyncio.sleep(0.02)
+        bench.engine.gate.reasons = ["hangs", "hangs"]
+    running.cancel()
+    await asyncio.wait([running])
+    store.close()
+    assert bench.failed == ["audit sink copy hangs", "audit sink copy is gone", "audit sink copy hangs"]

@@ -292,6 +292,56 @@ async def test_a_collector_acknowledges_or_the_gate_stays_closed(tmp_path: Path)
     assert {json.loads(line)["n"] for line in collector.lines} == set(range(4))
 
 
+async def test_a_collector_that_answers_every_line_catches_up_with_a_long_log(tmp_path: Path) -> None:
+    """Such a one, with one thread, hung for ever on a log of some hundred records: each side waited for the other to read."""
+    path, log = tmp_path / "socket", Log()
+    log.grow(2000)
+    kept: list[int] = []
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def collect() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    line, _ = listening.accept()
+                    with line, contextlib.suppress(OSError):
+                        for said in line.makefile("rb"):
+                            kept.append(json.loads(said)["n"])
+                            line.sendall(f"{kept[-1]}\n".encode())
+
+        threading.Thread(target=collect, daemon=True).start()
+        sink = sink_of(UnixWay(path, acknowledged=True), tmp_path)
+        sink._frame = lambda row: json_line(row) + b" " * 400 + b"\n"  # as long as real ones
+        with sinks_over(log, sink) as (group, _):
+            async with asyncio.timeout(60):
+                while await group.written(time.monotonic()) is not None:
+                    await asyncio.sleep(0.05)
+        listening.shutdown(socket.SHUT_RDWR)
+    assert sorted(set(kept)) == list(range(2000))
+
+
+async def test_a_collector_that_hangs_is_said_in_the_words_of_its_runbook(tmp_path: Path) -> None:
+    """A stopped process answers nothing and then, with its queue full, takes no connection either (EAGAIN)."""
+    path = tmp_path / "socket"
+    waiting = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+    with contextlib.ExitStack() as held, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen(0)
+        for caller in waiting:
+            held.enter_context(caller).setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                caller.connect(str(path))
+        log = Log()
+        log.grow(1)
+        with sinks_over(log, sink_of(UnixWay(path, acknowledged=True), tmp_path)) as (group, _):
+            await refusal(group)
+            async with asyncio.timeout(10):
+                while not (failure := group.sinks[0].failure):
+                    await asyncio.sleep(0.05)
+            assert failure == "does not answer"
+
+
 async def test_without_acknowledgements_written_means_read_by_the_other_side(tmp_path: Path) -> None:
     log, path = Log(), tmp_path / "socket"
     listening = socket.socket(socket.AF_UNIX)
