@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from test_site_pair import DEC, ENC, Running, running, settled
 
@@ -21,7 +22,8 @@ from keystrand.crypto.sign import Signer
 from keystrand.lab.pair import LINK, Pair, found_pair
 from keystrand.node.backup import Restored, move, restore, take
 from keystrand.node.backup_file import BackupReader
-from keystrand.node.rollback import ask_witnesses, check_before_start, check_site, mark_file
+from keystrand.node.doctor_checks import peers
+from keystrand.node.rollback import GIVEN_UP, ask_witnesses, check_before_start, check_site, mark_file
 from keystrand.node.site import SiteNode
 from keystrand.observe.audit import origin
 from keystrand.observe.audit_verify import rows_of, verify
@@ -224,7 +226,8 @@ async def test_a_rollback_is_refused_until_somebody_answers_for_it_and_then_it_i
         await site.feeder.feed(131_072)
         await settled(site)
         await taken(pair, "alpha", backup)
-        await drawn(site, 3)
+        for _ in range(12):  # a record each: more than the restored log will have
+            await drawn(site, 1)
         await cosigned(site)
     config = config_of(pair, "alpha")
     lose(config)
@@ -235,11 +238,34 @@ async def test_a_rollback_is_refused_until_somebody_answers_for_it_and_then_it_i
             await asyncio.to_thread(restore, config, backup)
         assert not (config.site.state_dir / "restoring").exists()
         done = await asyncio.to_thread(restore, config, backup, accept_rollback="the disk burnt down")
+        for _ in range(2):
+            assert await check_site(config, restored=False) > 0, (
+                "it starts as ever, beside a peer that has cosigned more"
+            )
+        doctor = [f for f in await asyncio.to_thread(lambda: list(peers(config))) if "accepted" in f.words]
+        assert [finding.verdict for finding in doctor] == ["warn"]
+        await _goes_back_once_more(config)
     assert done.rollback == "the disk burnt down"
     with sqlite3.connect(config.store_file) as store:
         records = b"".join(row[0] for row in store.execute("SELECT record FROM audit"))
     assert b'"kind":"site.restored"' in records
     assert b"the disk burnt down" in records
+
+
+async def _goes_back_once_more(config: SiteConfig) -> None:
+    """What was accepted holds for the log that went on from there; not for an older one that somebody puts in its place."""
+    older = config.site.state_dir.with_name("older")
+    shutil.copytree(config.site.state_dir, older)
+    (older / mark_file(config).name).unlink()
+    with sqlite3.connect(older / config.store_file.name) as store:
+        store.execute("DELETE FROM audit WHERE number = (SELECT max(number) FROM audit)")
+    old = msgspec.structs.replace(config, site=msgspec.structs.replace(config.site, state_dir=older))
+    with pytest.raises(Tampered, match="bravo has cosigned"):
+        await check_site(old, restored=False)
+    note = older / GIVEN_UP
+    note.write_text(note.read_text().replace("\nbravo ", "\nbravo 9"))
+    with pytest.raises(Tampered):
+        await check_site(old, restored=False)
 
 
 async def test_a_running_site_is_not_restored_over_nor_moved(pair: Pair, tmp_path: Path) -> None:

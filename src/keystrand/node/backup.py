@@ -33,11 +33,13 @@ from keystrand.node.journal import CLAIMED
 from keystrand.node.keep import STORE, Keep, kept_in
 from keystrand.node.outlets import MARKS
 from keystrand.node.rollback import (
+    GIVEN_UP,
     RESTORING,
     Standing,
     Witnessed,
     ask_witnesses,
     beside,
+    give_up,
     is_ahead,
     mark_file,
     mark_of,
@@ -288,6 +290,8 @@ def _begin_epoch(config: SiteConfig, staging: Path, done: Restored) -> None:
             )
         mark = mark_of(staged, node.store)
         write_mark(staged, mark)
+        if done.rollback:
+            give_up(staged, mark, done.witnesses)
         done.audit_size = mark.size
     finally:
         node.store.close()
@@ -310,11 +314,11 @@ def _put_in_place(config: SiteConfig, keep: Keep, staging: Path) -> Path | None:
     aside = state / f"before-restore-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}"
     aside.mkdir(mode=0o700)
     keep.set_aside(aside)
-    for name in (*STATE_FILES, mark_file(config).name, MARKS):
+    for name in (*STATE_FILES, mark_file(config).name, MARKS, GIVEN_UP):
         if (state / name).exists() and (name not in STATE_FILES or (staging / name).exists()):
             os.rename(state / name, aside / name)
     _set_sinks_aside(config, aside.name)
-    for name in (*STATE_FILES, mark_file(config).name):
+    for name in (*STATE_FILES, mark_file(config).name, GIVEN_UP):
         if (staging / name).exists():
             os.rename(staging / name, state / name)
     keep.take_in(staging / STORE)

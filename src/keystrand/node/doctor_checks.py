@@ -34,7 +34,15 @@ from keystrand.node.doctor_lifecycle import look as lifecycle_look
 from keystrand.node.doctor_networks import networks
 from keystrand.node.makers import probe
 from keystrand.node.outlets import MARKS, way_of
-from keystrand.node.rollback import Witnessed, ask_witness, beside, check_before_start, peer_contexts, standing_of
+from keystrand.node.rollback import (
+    Witnessed,
+    ask_witness,
+    beside,
+    check_before_start,
+    given_up,
+    peer_contexts,
+    standing_of,
+)
 from keystrand.node.roots import hsm_of, root_of
 from keystrand.observe.audit import GENESIS, origin
 from keystrand.observe.audit_verify import rows_of, verify
@@ -305,7 +313,10 @@ def _peer(config: SiteConfig, name: str, log: SqliteAuditFile | None) -> Iterato
         return
     yield ok("peers", f"{name} at {peer.address} answers, keys agreed with {said.group}")
     rows = log.audit_rows(said.size - 1, 1) if log is not None and said.size else []
-    if said.size and not rows:
+    if said.size and said.size <= given_up(config).get(name, -1):
+        words = f"{name} does not cosign our log any more: the loss of what it had cosigned was accepted at a restore"
+        yield warn("peers", words, "docs/runbooks/restore.md")
+    elif said.size and not rows:
         words = f"{name} has cosigned {said.size} records of our log, and it has fewer"
         yield fail("peers", words, "docs/runbooks/restore.md", "tampered")
     elif said.size:

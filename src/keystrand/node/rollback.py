@@ -22,7 +22,7 @@ import msgspec
 from keystrand.config.schema import Peer, SiteConfig
 from keystrand.core.errors import KeystrandError, StoreUnavailable, Tampered
 from keystrand.core.files import write_whole
-from keystrand.crypto.sign import Signer
+from keystrand.crypto.sign import Signer, signers_of
 from keystrand.net.frames import connect_frames
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.observe.audit import GENESIS, Head, origin
@@ -32,6 +32,8 @@ from keystrand.wire.peer import Checkpoint, Cosignature
 
 MARK_FILE: Final = "high-water.json"
 RESTORING: Final = "restoring"
+GIVEN_UP: Final = "given-up.note"
+ANY: Final = 2**63 - 1
 ASK_S: Final = 2.0
 MARK_S: Final = 1.0
 TRIES: Final = 4
@@ -243,8 +245,10 @@ def peer_contexts(config: SiteConfig) -> TlsContexts:
 
 async def check_neighbours(config: SiteConfig, standing: Standing) -> None:
     """Raises Tampered where a neighbour has cosigned more than this store has, or another history."""
-    for witnessed in await ask_witnesses(config, standing.size, standing.head):
-        if is_ahead(witnessed, standing.size):
+    ahead = [w for w in await ask_witnesses(config, standing.size, standing.head) if is_ahead(w, standing.size)]
+    known = await asyncio.to_thread(given_up, config) if ahead else {}
+    for witnessed in ahead:
+        if (witnessed.size or 0) > known.get(witnessed.peer, -1):
             words = f"{witnessed.peer} has cosigned {witnessed.size} audit records, this store has {standing.size}"
             raise Tampered(f"{words}: {witnessed.problem}", hint=HINT)
 
@@ -252,6 +256,44 @@ async def check_neighbours(config: SiteConfig, standing: Standing) -> None:
 def is_ahead(witnessed: Witnessed, size: int) -> bool:
     """Whether it shows that records are missing here, or are not those that were."""
     return witnessed.size is not None and (witnessed.size > size or witnessed.problem.startswith("fork"))
+
+
+def give_up(config: SiteConfig, mark: Mark, witnesses: list[Witnessed]) -> None:
+    """Sign that what these neighbours have cosigned is lost, for the log that goes on at `mark` and no other: the site starts
+    beside them as before. One that could not be asked is taken at its word later.
+    """
+    sizes = [f"{w.peer} {ANY if w.size is None else w.size}\n" for w in witnesses]
+    text = "".join([f"{origin(config.site.name)}/{GIVEN_UP}\n{mark.size}\n{mark.head}\n", *sizes])
+    note = Signer.load_or_create(origin(config.site.name), config.site.audit_key_file).sign_note(text)
+    write_whole(config.site.state_dir / GIVEN_UP, note.encode(), mode=0o600)
+
+
+def given_up(config: SiteConfig) -> dict[str, int]:
+    """Up to where each neighbour's cosignatures may be ahead of this log. Raises Tampered where that was changed."""
+    try:
+        note = (config.site.state_dir / GIVEN_UP).read_text()
+    except OSError:
+        return {}
+    signer = Signer.load_or_create(origin(config.site.name), config.site.audit_key_file)
+    text, _ = signers_of(note, [signer.verifier])
+    title, size, head, *sizes = text.splitlines()
+    if title != f"{origin(config.site.name)}/{GIVEN_UP}" or _head_at(config, int(size) - 1) != head:
+        return {}  # of another log
+    return {peer: int(known) for peer, known in (line.split(" ") for line in sizes)}
+
+
+def _head_at(config: SiteConfig, number: int) -> str:
+    """Hexadecimal; empty where the log has no such record."""
+    sql = f"SELECT head FROM audit WHERE number = {number:d}"  # noqa: S608  a number
+    if config.site.store is None:
+        with beside(config.store_file) as connection:
+            row = connection.execute(sql).fetchone()
+    else:
+        from keystrand.store.postgres_copy import beside_replicas
+
+        with beside_replicas(config.site.store) as line:
+            row = line.execute(sql.encode()).fetchone()
+    return bytes(row[0]).hex() if row else ""
 
 
 def next_epoch(epochs: list[int], now_s: float) -> int:
