@@ -1,7 +1,8 @@
 """Tunnels of every kind under keys of two real sites: `python -m bench.bench_transport --kinds wireguard --parts rotate`.
 
 Needs root. The key managers and both tunnel ends are programs as an operator runs them; a feeder stands in for the QKD modules.
---path puts a folder in front of PATH, for another wireguard-go than the system's.
+--path puts a folder in front of PATH, for another wireguard-go than the system's. MACsec is the kernel's where it has one, else
+two programs in Python; each row of `rotate` names which.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from bench.transport_rotate import rotate
 from bench.transport_speed import minimum, throughput
 from keystrand.lab.wires import why_not
 
-KINDS = ("wireguard", "ipsec", "tls")
+KINDS = ("wireguard", "ipsec", "tls", "macsec")
 
 
 def main() -> int:

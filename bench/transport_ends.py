@@ -18,6 +18,7 @@ from keystrand.lab.stage import Stage, stage_of
 from keystrand.lab.wires import Side, Wires
 from keystrand.testing.tunnels import place_of
 from keystrand.transport.ipsec.connector import Ipsec
+from keystrand.transport.macsec.connector import Macsec
 from keystrand.transport.tls.connector import TlsConnector
 from keystrand.transport.tls.control import Order, tell
 from keystrand.transport.tunnel.contract import Connector, Generation, Role
@@ -74,6 +75,9 @@ class Ends:
             lane = await initiator._at(self.number)
             await initiator._knock(lane.door)
             await initiator._wait(lane.door, 0.0, 5.0)
+        elif isinstance(initiator, Macsec):
+            assert initiator._coming is not None
+            await initiator._coming[1].ask()  # a frame each way under the new SAK, taken by both data planes
         elif isinstance(initiator, TlsConnector):
             await tell(initiator._socket, Order(verb="activate", number=self.number))
         took_ms = 1e3 * (time.perf_counter() - began_s)

@@ -46,12 +46,28 @@ async def throughput(kind: str, seconds: float, rotate_s: float, rounds: int) ->
         return []
     still: list[float] = []
     turning: list[float] = []
+    bare: list[float] = []
     async with ends(kind) as both:
         for round_ in range(rounds):
             for rotating in ((True, False), (False, True))[round_ % 2]:
                 rate = await _mbps(both, seconds, rotate_s if rotating else None)
                 (turning if rotating else still).append(rate)
-    return compared(kind, turning, still, seconds=seconds, rotate_s=rotate_s)
+            bare.append(await asyncio.to_thread(_bare_mbps, both))
+        note = both.stage.note
+    limit = Row(name=f"{kind}: TCP without rotation", value=statistics.median(still), unit="Mbit/s",
+                reference=("the same wire unprotected", round(statistics.median(bare), 1)), note=note)  # fmt: skip
+    return [*compared(kind, turning, still, seconds=seconds, rotate_s=rotate_s), limit]
+
+
+def _bare_mbps(both: Ends) -> float:
+    """TCP beside the tunnel, between the addresses of the wire: more than this no tunnel can carry."""
+    wires = both.wires
+    server = wires.start("b", ["iperf3", "-s", "-1", "-B", wires.outer["b"], "-p", str(LOAD_PORT)])
+    time.sleep(0.5)
+    command = ["iperf3", "-J", "-c", wires.outer["b"], "-p", str(LOAD_PORT), "-t", f"{CONNECTION_S:g}"]
+    rate = sent_mbps(wires.start("a", command).communicate(timeout=CONNECTION_S + 20.0)[0])
+    server.wait(timeout=5.0)
+    return rate
 
 
 def compared(kind: str, turning: list[float], still: list[float], *, seconds: float, rotate_s: float) -> list[Row]:

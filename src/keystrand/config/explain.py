@@ -48,8 +48,9 @@ def terms(entry: PolicyEntry) -> str:
         quota += f", FAILS OPEN to {entry.fallback.protection.label} for {limits}"
     if entry.waiver is None:
         return f"{entry.require.label}{quota}"
-    ends = entry.waiver.expires.isoformat()
-    return f"{entry.require.label}, WAIVED down to {entry.waiver.protection.label} until {ends}{quota}"
+    waiver, who = entry.waiver, ", ".join(entry.waiver.approved_by)
+    told = f"until {waiver.expires.isoformat()} by {who} ({waiver.reason})"
+    return f"{entry.require.label}, WAIVED down to {waiver.protection.label} {told}{quota}"
 
 
 def _gateway(config: SiteConfig) -> Iterator[str]:

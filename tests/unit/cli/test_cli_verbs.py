@@ -91,7 +91,9 @@ def test_saes_and_rules_are_added_and_listed(site: Path, capsys: pytest.CaptureF
     assert run(relax) == 0
     capsys.readouterr()
     assert run(["policy", "list", *c]) == 0
-    assert "hybrid, WAIVED down to pqc until" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "hybrid, WAIVED down to pqc until" in told
+    assert " by A (B), " in told, "the runbook asks who approved it, and why"
     assert run(["policy", "restore", *relax[2:6]]) == 0
     assert run(["sae", "list", *c]) == 0
     assert "app.1  alpha" in capsys.readouterr().out
