@@ -35,7 +35,9 @@ def test_the_share_that_stays_is_of_medians_of_what_came_through_and_two_percent
 @pytest.mark.proves("R086")
 @pytest.mark.skipif(bool(REASON), reason=REASON)
 async def test_both_rates_are_measured_over_a_real_tunnel() -> None:
-    rate, stays = await throughput("wireguard", 1.0, 0.4, 1)
+    rate, stays, limit = await throughput("wireguard", 1.0, 0.4, 1)
     assert rate.reference is not None
     assert rate.value > 0
+    assert limit.reference is not None
+    assert float(limit.reference[1]) > 0, "the wire without the tunnel, in the same run"
     assert stays.value == pytest.approx(rate.value / float(rate.reference[1]), rel=0.05)
