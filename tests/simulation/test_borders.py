@@ -30,7 +30,7 @@ def plan_of(**more: object) -> Plan:
 
 def drawn(world: World) -> str:
     world.draw("a", "z")
-    world.pump(8, sleep_s=0.1)
+    world.pump(12, sleep_s=0.1)
     (key_id,) = world.drawn
     return key_id
 
@@ -177,6 +177,155 @@ def test_a_restored_border_goes_on_with_what_it_carries_and_gives_nothing_out() 
     world.settle()
     assert world.kmes["a"].stage(key_id) is Stage.RELEASED
     assert world.kmes["z"].stage(key_id) is Stage.RELEASED, "burnt: a's SAE has it"
+
+
+# two ways -------------------------------------------------------------------------------------------------------------
+
+WAYS = (("a", "c", "w", "z"), ("a", "d", "x", "z"))  # each operator has two borders
+FOUR = {"a": "one", "c": "one", "d": "one", "w": "two", "x": "two", "z": "two"}
+BETWEEN = ("c", "d", "w", "x")
+
+
+def two_ways(**more: object) -> Plan:
+    return Plan(routes=WAYS, operators=FOUR, mortal=BETWEEN, **more)  # type: ignore[arg-type]
+
+
+def over(world: World, key_id: str, end: str = "a") -> list[str]:
+    """The KMEs behind this end that a drawn key passed, as the end's log has it."""
+    (row,) = [row for row in world.kmes[end].told("key.relayed") if key_id in row["key_ids"]]
+    way: list[str] = row["way"]
+    return [name[4:] for name in way]
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["plain", "signed"])
+@pytest.mark.parametrize("synchronous", [False, True], ids=["asynchronous", "synchronous"])
+def test_I1_I2_I5_I10_I11_with_two_ways_borders_stand_still_and_keys_are_equal_or_burnt(
+    synchronous: bool, signed: bool
+) -> None:
+    total: Counter[str] = Counter()
+    for seed in range(6):
+        world = World(seed, two_ways(synchronous=synchronous, signed=signed))
+        for _ in range(250):
+            world.step()
+        world.judge()
+        world.settle()
+        total += Counter("".join(over(world, key_id, by)[:-1]) for key_id, (by, _, _) in world.drawn.items())
+        total += Counter(fetched=len(world.fetched), refused=len(world.refused))
+    print(f"6 seeds: {dict(total)}, 0 violations")
+    assert min(total["cw"], total["dx"], total["wc"], total["xd"]) > 1, "every way was taken, from both ends"
+    assert total["fetched"] > 10
+
+
+def chosen(dies_at: int, dead: str, *, synchronous: bool) -> World:
+    """Keys drawn one after the other, the second while a border stands still. The transaction `dies_at` fails at its end."""
+    world = World(7, two_ways(synchronous=synchronous, signed=bool(dies_at % 2)), dies_at=dies_at)
+    for standing in ({}, {dead}, {}):
+        world.dead = set(standing)
+        with suppress(KeystrandError):
+            world.draw("a", "z")
+        world.pump(16, sleep_s=0.3)
+        for key_id in [each for each in world.drawn if each not in world.fetched]:
+            with suppress(KeystrandError):
+                world.fetch("z", "a", key_id)
+    return world
+
+
+@pytest.mark.parametrize("dead", ["c", "w"])
+def test_I1_I2_I3_I5_I10_a_crash_at_any_transaction_while_another_way_is_taken(dead: str) -> None:
+    whole = next(chosen(-1, dead, synchronous=False).transactions)
+    outcomes: Counter[tuple[int, int]] = Counter()
+    for number in range(0, whole, 3):
+        try:
+            world = chosen(number + (dead == "w"), dead, synchronous=bool(number % 3))
+        except StoreUnavailable:
+            continue  # while it was founded
+        world.settle()
+        outcomes[len(world.drawn), len(world.fetched)] += 1
+    print(f"{whole // 3} crash points, (drawn, fetched): {dict(outcomes)}, 0 violations")
+    assert outcomes[3, 3] > whole / 6, "a crash costs a key at most, and not because a border stands still"
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("liar", ["c", "x"])
+def test_I2_where_one_way_lies_the_ends_agree_over_the_other(lie: Lie, liar: str) -> None:
+    """The ends sign: what a lie spoils is not used, and the next key goes where the liar is not."""
+    kept = 0
+    for seed in range(4):
+        world = World(seed, two_ways(signed=True), liar=liar, lie=lie)
+        for _ in range(150):
+            world.step()
+        world.dead.clear()
+        world.pump()
+        for key_id, (_, to, bits) in world.drawn.items():
+            assert world.fetched.get(key_id, bits) == bits, "I2"
+            assert world.kmes[to].told("key.reserved"), "nothing is used that the far end did not take"
+            assert bits not in world.values
+            kept += 1
+    assert kept > 4
+
+
+def test_a_border_that_stands_still_is_left_at_once_avoided_and_taken_again() -> None:
+    world = World(1, two_ways(costs={"d": 2}))
+    assert over(world, drawn(world)) == ["c", "w", "z"], "the cheaper one"
+    world.dead = {"c"}
+    world.drawn.clear()
+    assert over(world, drawn(world)) == ["d", "x", "z"]
+    offers = [row["peer"] for row in world.kmes["a"].told("key.offered")]
+    assert offers == ["kme-c", "kme-c", "kme-d"], "it was tried, and did not answer"
+    world.drawn.clear()
+    assert over(world, drawn(world)) == ["d", "x", "z"]
+    assert [row["peer"] for row in world.kmes["a"].told("key.offered")][3:] == ["kme-d"], "and is not asked again"
+    world.dead.clear()
+    world.sleep(60.0)
+    world.pump(10)  # it answers what is still asked of it
+    world.drawn.clear()
+    assert over(world, drawn(world)) == ["c", "w", "z"]
+
+
+def test_a_border_whose_way_on_stands_still_takes_a_part_of_the_time_only() -> None:
+    """It says that it has the key, and no more."""
+    world = World(1, two_ways(costs={"d": 2}))
+    world.dead = {"w"}
+    world.draw("a", "z")
+    world.pump(20, sleep_s=0.2)
+    (key_id,) = world.drawn
+    assert over(world, key_id) == ["d", "x", "z"]
+    assert not world.refused
+    assert world.fetch("z", "a", key_id).material.reveal() == world.drawn[key_id][2]
+
+
+def test_when_no_way_is_left_whoever_waits_is_refused_once() -> None:
+    world = World(1, two_ways())
+    world.dead = {"c", "d"}
+    world.draw("a", "z", 3)
+    world.pump(3, sleep_s=0.1)
+    assert not world.drawn
+    world.pump(20, sleep_s=0.5)
+    assert len(world.refused) == 1
+    assert not world.drawn
+
+
+def test_a_border_with_two_ways_on_takes_the_one_that_is_well_and_not_forbidden() -> None:
+    plan = Plan(routes=(CHAIN, ("a", "c", "x", "z")), operators={**TWO, "x": "three"}, costs={"x": 2})
+    world = World(1, plan)
+    assert over(world, drawn(world)) == ["c", "w", "z"]
+    world.dead = {"w"}
+    world.draw("a", "z")
+    world.pump(10, sleep_s=0.5)  # given up: a has no other way, and c found out that w does not answer
+    world.drawn.clear()
+    assert over(world, drawn(world)) == ["c", "x", "z"]
+    strict = World(1, Plan(**{**vars(plan), "terms": {"a": Terms(forbidden=frozenset({"two", "three"}))}}))
+    strict.draw("a", "z")
+    strict.pump(10, sleep_s=0.2)
+    assert "forbidden" in strict.refused[0]
+
+
+def test_a_forbidden_operator_on_one_way_leaves_the_other() -> None:
+    operators = {**FOUR, "w": "three"}
+    plan = Plan(routes=WAYS, operators=operators, terms={"a": Terms(forbidden=frozenset({"three"}))}, costs={"d": 2})
+    world = World(1, plan)
+    assert over(world, drawn(world)) == ["d", "x", "z"]
+    assert any("forbidden" in row["reason"] for row in world.kmes["a"].told("key.given_up"))
 
 
 # what is refused -------------------------------------------------------------------------------------------------------

@@ -61,7 +61,6 @@ def check_interdomain(config: SiteConfig) -> Iterator[Fault]:
             yield from there(path, ("interdomain", name))
     yield from _carries(section)
     yield from _ends(section)
-    seen: dict[str, str] = {}
     for kme_id, peer in section.peers.items():
         where = ("interdomain", "peers", kme_id)
         yield from named(kme_id, where)
@@ -71,7 +70,7 @@ def check_interdomain(config: SiteConfig) -> Iterator[Fault]:
         if urlsplit(peer.url).path not in ("", "/"):
             yield Fault((*where, "url"), "has a path; the standard fixes the paths", "write https://HOST:PORT")
         yield from _url(peer.callback_url, (*where, "callback_url"))
-        yield from _saes(config, kme_id, peer, seen)
+        yield from _saes(config, kme_id, peer)
 
 
 def _url(url: str, where: Where) -> Iterator[Fault]:
@@ -84,22 +83,19 @@ def _url(url: str, where: Where) -> Iterator[Fault]:
         yield Fault(where, f"{url!r} is not https://HOST:PORT/…")
 
 
-def _saes(config: SiteConfig, kme_id: str, peer: InterdomainPeer, seen: dict[str, str]) -> Iterator[Fault]:
+def _saes(config: SiteConfig, kme_id: str, peer: InterdomainPeer) -> Iterator[Fault]:
     for sae, partners in peer.saes.items():
         where = ("interdomain", "peers", kme_id, "saes", sae)
         yield from named(sae, where)
         if sae in config.saes:
             yield Fault(where, f"{sae} is an SAE of this network", "leave it in one of the two tables")
-        if sae in seen:
-            yield Fault(where, f"{sae} is served by {seen[sae]} already")
-        seen[sae] = kme_id
         for partner in partners:
             is_ours = partner in config.saes and config.saes[partner].site == config.site.name
             assert config.interdomain is not None
             if is_ours or (partner != sae and sae in _listed(config.interdomain, partner)):
                 continue
             hint = f'add [saes."{partner}"] with site = "{config.site.name}"'
-            if (other := config.interdomain.peer_of(partner)) not in (None, kme_id):
+            if other := next((each for each in config.interdomain.peers_of(partner) if each != kme_id), ""):
                 hint = f'let [interdomain.peers."{other}"] say {partner} = ["{sae}"] as well: carrying on takes both tables'
             yield Fault(where, f"{partner} is not an SAE of this site", hint)
 
@@ -107,7 +103,7 @@ def _saes(config: SiteConfig, kme_id: str, peer: InterdomainPeer, seen: dict[str
 def _ends(section: Interdomain) -> Iterator[Fault]:
     for sae, key in section.ends.items():
         where = ("interdomain", "ends", sae)
-        if section.peer_of(sae) is None:
+        if not section.peers_of(sae):
             yield Fault(where, "is no SAE of another network", 'list it in the saes of an [interdomain.peers."KME-ID"]')
         try:
             Verifier.parse(key)
@@ -117,8 +113,7 @@ def _ends(section: Interdomain) -> Iterator[Fault]:
 
 def _listed(section: Interdomain, sae: str) -> tuple[str, ...]:
     """Those that may share keys with an SAE that lies behind a KME."""
-    kme_id = section.peer_of(sae)
-    return () if kme_id is None else section.peers[kme_id].saes[sae]
+    return tuple(partner for kme_id in section.peers_of(sae) for partner in section.peers[kme_id].saes[sae])
 
 
 def _carries(section: Interdomain) -> Iterator[Fault]:

@@ -89,6 +89,12 @@ class InterdomainPeer(Section, frozen=True, kw_only=True):
         ),
     ]
     operator: Annotated[str, Meta(description="who runs it; needed where keys are carried on", max_length=64)] = ""
+    cost: Annotated[
+        int,
+        Meta(
+            description="where several reach an SAE, the one of least cost that answers is asked first", ge=1, le=1000
+        ),
+    ] = 1
 
 
 class Interdomain(Section, frozen=True, kw_only=True):
@@ -128,13 +134,20 @@ class Interdomain(Section, frozen=True, kw_only=True):
 
     @property
     def carried(self) -> tuple[tuple[str, str, str, str], ...]:
-        """What is carried on: KME of the one SAE, that SAE, the other SAE, its KME. Each pair in both directions."""
-        tables = [(kme_id, far, ours) for kme_id, peer in self.peers.items() for far, ours in peer.saes.items()]
-        known = {(far, near): kme_id for kme_id, far, ours in tables for near in ours if near != far}
-        return tuple(
-            (known[near, far], near, far, kme_id) for (far, near), kme_id in known.items() if (near, far) in known
-        )
+        """What is carried on: KME of the one SAE, that SAE, the other SAE, its KME. Each pair in both directions, each way.
 
-    def peer_of(self, sae: str) -> str | None:
-        """The KME that serves `sae`, of another network."""
-        return next((kme_id for kme_id, peer in self.peers.items() if sae in peer.saes), None)
+        Both KMEs are the same one where keys could only go back where they come from.
+        """
+        ways: dict[tuple[str, str], list[str]] = {}
+        for kme_id, peer in self.peers.items():
+            for far, near in ((far, near) for far, ours in peer.saes.items() for near in ours if near != far):
+                ways.setdefault((far, near), []).append(kme_id)
+        found: list[tuple[str, str, str, str]] = []
+        for (far, near), onward in ways.items():
+            every = [(before, near, far, after) for before in ways.get((near, far), ()) for after in onward]
+            found += [way for way in every if way[0] != way[3]] or every
+        return tuple(found)
+
+    def peers_of(self, sae: str) -> tuple[str, ...]:
+        """The KMEs that reach `sae`, of another network."""
+        return tuple(kme_id for kme_id, peer in self.peers.items() if sae in peer.saes)

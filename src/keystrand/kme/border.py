@@ -3,7 +3,6 @@ that is kept with a key."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -14,7 +13,8 @@ from keystrand.core.register import CARRIED, WOVEN, KeyRecord, Origin, Stage
 from keystrand.core.way import Way
 from keystrand.kme.register import Register
 from keystrand.kme.site import Site
-from keystrand.wire.etsi020 import Extensions, Parties
+from keystrand.kme.ways import Domain, Ways
+from keystrand.wire.etsi020 import Extensions, ExtKeys, Parties
 from keystrand.wire.etsi020_way import UNSTATED, Stop, Stops, read_way, with_way
 from keystrand.wire.handover import Handover
 
@@ -37,12 +37,50 @@ ALONE = Terms()
 
 
 class Border:
-    """The terms of one KME. operators: of the KMEs that it speaks to, by KME ID."""
+    """The terms of one KME, and the KMEs that it speaks to."""
 
-    def __init__(self, kme_id: str, operators: Mapping[str, str], terms: Terms) -> None:
-        self.own = Stop(kme_id, terms.operator)
-        self.operators = operators
-        self.terms = terms
+    def __init__(self, site: Site, ways: Ways, terms: Terms) -> None:
+        self.site, self.ways, self.terms = site, ways, terms
+        self.own = Stop(site.kme_id, terms.operator)
+
+    def _operator(self, kme_id: str) -> str:
+        return self.ways.domains[kme_id].operator if kme_id in self.ways.domains else ""
+
+    # who may share keys --------------------------------------------------------------------------------------------
+
+    def is_end(self, parties: Parties) -> bool:
+        """Whether the SAE that a key is for is served here."""
+        return all(self.site.policy.site_of.get(target) == self.site.name for target in parties.targets)
+
+    def refuses(self, peer: str, keys: ExtKeys) -> str:
+        """A word for the peer, or "" where its keys are welcome."""
+        domain, parties, limits = self.ways.domains.get(peer), keys.parties, self.site.limits
+        if domain is None or len(parties.targets) != 1:
+            return "keys for one target SAE at a time"
+        (target,) = parties.targets
+        if target not in domain.saes.get(parties.initiator, ()) and (
+            self.is_end(parties) or self.ways.leads_to(target)
+        ):
+            return "these SAEs may not share keys"
+        sizes = {key.material.length_bits for key in keys.keys}
+        if min(sizes) < limits.key_size_bits_min or max(sizes) > limits.key_size_bits_max:
+            return "key size"
+        return self.why_not(peer, keys.optional) if self.is_end(parties) else self.onward(peer, keys)[1]
+
+    def onward(self, peer: str, keys: ExtKeys) -> tuple[Domain | None, str]:
+        """The KME that keys are carried on to; or why there is none, as for the one that would have been asked first."""
+        (target,) = keys.parties.targets
+        if not self.ways.leads_to(target):
+            return None, "the target SAE is not served here"
+        problems = []
+        for domain in self.ways.to(target, keys.parties.initiator):
+            problem = self.why_not(peer, keys.optional, domain.kme_id)
+            if not problem:
+                return domain, ""
+            problems.append(problem)
+        return None, problems[0] if problems else "these SAEs may not share keys"
+
+    # the way -------------------------------------------------------------------------------------------------------
 
     def said_here(self) -> Extensions:
         """What goes with keys that begin here, and with acks of keys that end here."""
@@ -58,7 +96,7 @@ class Border:
 
     def way_of(self, peer: str, extensions: Extensions) -> Stops:
         """The KMEs that are stated, the nearest first; where none are, or they cannot be read, `peer` and UNSTATED."""
-        nearest = Stop(peer, self.operators.get(peer, ""))
+        nearest = Stop(peer, self._operator(peer))
         try:
             stops = read_way(extensions) or ()
         except BadRequest:
@@ -90,7 +128,7 @@ class Border:
             return "the way does not end at the KME that offers the key"
         if len({stop.kme_id for stop in stated}) != len(stated):
             return "invalid routing: the way has a KME twice"
-        known = self.operators.get(peer, "")
+        known = self._operator(peer)
         return "the way names another operator than is known here" if known not in ("", stated[-1].operator) else ""
 
     def why_not_back(self, record: Handover) -> str:

@@ -9,10 +9,11 @@ from keystrand.core.key import Key
 from keystrand.core.pool import PoolStatus
 from keystrand.kme.border import ALONE, Terms
 from keystrand.kme.ends import Ends
-from keystrand.kme.interdomain import Domain, Interdomain, check_key_ids
+from keystrand.kme.interdomain import Interdomain, check_key_ids
 from keystrand.kme.jobs import Task
 from keystrand.kme.site import Site
 from keystrand.kme.streaming import StreamingKme
+from keystrand.kme.ways import Domain
 from keystrand.wire.handover import HandoverStore
 
 COLLECT_S = 10.0
@@ -38,7 +39,7 @@ class BorderingKme(StreamingKme):
         )
 
     def _is_abroad(self, sae: str) -> bool:
-        return self.interdomain.domain_of(sae) is not None
+        return self.interdomain.ways.leads_to(sae)
 
     def recover(self) -> None:
         """As of Kme."""

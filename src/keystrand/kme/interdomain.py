@@ -5,13 +5,15 @@ its way, so it is worth what the TLS leg between the two KMEs is: `pqc`. `wire.i
 what must never be; here its records live in the site's transaction, with the audit log and the register. Whoever draws gets
 keys once both ends have them; a key that nobody here will fetch is given up, and burnt where the other end's SAE has it.
 
-Keys for an SAE that lies behind another KME of the table are carried on to it (`kme.border` says which may be).
+Keys for an SAE that lies behind another KME of the table are carried on to it (`kme.border` says which may be). Where several
+KMEs reach an SAE, `kme.ways` says which is asked first. A key goes one way only: where that fails it is given up, as any other,
+and whoever waits gets another key, which went another way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from keystrand.core.clock import new_key_ids
@@ -29,6 +31,7 @@ from keystrand.kme.ends import Ends
 from keystrand.kme.pickup import UNKNOWN
 from keystrand.kme.register import Register
 from keystrand.kme.site import Refuse, Reply, Site
+from keystrand.kme.ways import Domain, Ways
 from keystrand.wire import handover
 from keystrand.wire.etsi020 import Ack, Extensions, ExtKey, ExtKeys, Parties, ProblemType, Refused, Void
 from keystrand.wire.handover import Answered, Handover, HandoverStore, Outgoing
@@ -42,26 +45,17 @@ ENDED_PER_RUN_MAX: Final = 256
 ENTRIES: Final = {"invalid routing": "invalid_routing", "the target SAE": "target_sae_id_not_recognized"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Domain:
-    """The KME of another network. own_callback: where it shall send acks; None: it settles keys within the request.
-
-    saes: its SAEs, and those behind it, and for each the SAEs of this site, and those behind other KMEs of the table, that may
-    share keys with it. operator: who runs it.
-    """
-
-    kme_id: str
-    own_callback: str | None
-    saes: Mapping[str, frozenset[str]]
-    operator: str = ""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, kw_only=True)
 class Draw:
-    """An SAE of this site that waits for the other network's word on these keys."""
+    """An SAE of this site that waits, until_s at most, for keys over the last of the KMEs in `tried`."""
 
     ticket: object
-    key_ids: tuple[str, ...]
+    parties: Parties
+    number: int
+    size_bits: int
+    until_s: float
+    tried: list[str] = field(default_factory=list)
+    key_ids: tuple[str, ...] = ()
 
 
 class Interdomain:
@@ -84,18 +78,14 @@ class Interdomain:
     ) -> None:
         self.site = site
         self.register = register
-        self.domains: Final = {domain.kme_id: domain for domain in domains}
+        self.ways: Final = Ways(domains, site.clock)
         self.timeout_s = timeout_s
         self.wake = wake
-        callbacks = {kme_id: domain.own_callback for kme_id, domain in self.domains.items()}
+        callbacks = {kme_id: domain.own_callback for kme_id, domain in self.ways.domains.items()}
         self.ends = ends or Ends(site.kem, lambda message: b"", {})
-        self.border = Border(site.kme_id, {kme_id: domain.operator for kme_id, domain in self.domains.items()}, terms)
+        self.border = Border(site, self.ways, terms)
         self.handovers = Interworking(store, callbacks, site.limits, self.border.passed)
         self._draws: dict[str, Draw] = {}  # by key ID
-
-    def domain_of(self, sae: str) -> Domain | None:
-        """The domain that serves `sae`."""
-        return next((domain for domain in self.domains.values() if sae in domain.saes), None)
 
     # start and restore ---------------------------------------------------------------------------------------------
 
@@ -115,10 +105,10 @@ class Interdomain:
 
     def status(self, caller: str, other: str) -> PoolStatus:
         """Keys are made on demand, as many as one request may have."""
-        limits, domain = self.site.limits, self._domain_for(caller, other)
+        limits, first = self.site.limits, self._ways_to(caller, other)[0]
         return PoolStatus(
             source_kme_id=self.site.kme_id,
-            target_kme_id=domain.kme_id,
+            target_kme_id=first.kme_id,
             initiator=caller,
             responder=other,
             key_size_bits=limits.key_size_bits_default,
@@ -130,40 +120,51 @@ class Interdomain:
             additional_recipients_max=0,
         )
 
-    def _domain_for(self, caller: str, other: str) -> Domain:
-        """Raises NotPermitted where the two may not share keys."""
+    def _ways_to(self, caller: str, other: str) -> list[Domain]:
+        """The one to be asked first at the head. Raises NotPermitted where the two may not share keys."""
         require_local(self.site, caller)
-        domain = self.domain_of(other)
-        if domain is None or caller not in domain.saes[other]:
-            raise NotPermitted(f"{caller} and {other} may not share keys", hint="see [interdomain.peers] in site.toml")
-        return domain
+        return self.ways.need(other, caller)
 
     def draw(self, ticket: object, caller: str, other: str, number: int | None, size_bits: int | None) -> None:
         """Make keys and offer them; a Reply or Refuse effect for `ticket` follows. Raises when it is refused at once."""
-        domain = self._domain_for(caller, other)
+        self._ways_to(caller, other)
         number, size_bits = self._checked(caller, other, number, size_bits)
-        limits, now_s = self.site.limits, self.site.clock.now_s()
-        if len(self._draws) + number > limits.pending_requests_max:
+        if len(self._draws) + number > self.site.limits.pending_requests_max:
             raise KeyUnavailable("too many keys wait for the other network", retry_after_s=self.timeout_s)
         if number > self.handovers.room:
             raise KeyUnavailable("too many keys were handed over within a day", retry_after_s=60.0)
-        entropy = self.site.entropy
+        until_s, parties = self.site.clock.now_s() + self.timeout_s, Parties(caller, (other,))
+        self._offer(Draw(ticket=ticket, parties=parties, number=number, size_bits=size_bits, until_s=until_s))
+
+    def _untried(self, draw: Draw) -> list[Domain]:
+        """The ways that are left to somebody who waits."""
+        in_time = self.site.clock.now_s() < draw.until_s and draw.number <= self.handovers.room
+        found = self.ways.to(draw.parties.targets[0], draw.parties.initiator) if in_time else []
+        return [domain for domain in found if domain.kme_id not in draw.tried]
+
+    def _offer(self, draw: Draw) -> None:
+        """Make new keys and offer them over the next way. What time is left is shared with the ways after it."""
+        left, entropy, now_s = self._untried(draw), self.site.entropy, self.site.clock.now_s()
+        domain = left[0]
         made = tuple(
-            ExtKey(key_id=key_id, material=Secret(entropy.bytes(size_bits // 8)))
-            for key_id in new_key_ids(entropy, now_s, number)
+            ExtKey(key_id=key_id, material=Secret(entropy.bytes(draw.size_bits // 8)))
+            for key_id in new_key_ids(entropy, now_s, draw.number)
         )
-        parties = Parties(caller, (other,))
         keys = ExtKeys(
-            keys=self.ends.offer(made, parties),
-            parties=parties,
+            keys=self.ends.offer(made, draw.parties),
+            parties=draw.parties,
             callback_url=domain.own_callback,
             optional=self.border.said_here(),
         )
-        self.handovers.offer(domain.kme_id, keys, now_s=now_s, deadline_s=now_s + self.timeout_s)
+        deadline_s = now_s + (draw.until_s - now_s) / len(left)
+        self.handovers.offer(domain.kme_id, keys, now_s=now_s, deadline_s=deadline_s)
         for key in made:
             key.material.wipe()  # the record has its own
-        self.site.record("key.offered", size_bits=size_bits, **self._facts(keys.key_ids, domain.kme_id, keys.parties))
-        draw = Draw(ticket, keys.key_ids)
+        self.site.record(
+            "key.offered", size_bits=draw.size_bits, **self._facts(keys.key_ids, domain.kme_id, draw.parties)
+        )
+        draw.tried.append(domain.kme_id)
+        draw.key_ids = keys.key_ids
         self._draws.update(dict.fromkeys(draw.key_ids, draw))
         self.wake()
 
@@ -177,7 +178,7 @@ class Interdomain:
 
     def pick_up(self, caller: str, other: str, key_ids: Sequence[str]) -> list[Key]:
         """Keys that `other` drew in its network, all or none, each once. Raises NotPermitted, UnknownKey."""
-        self._domain_for(caller, other)
+        self._ways_to(caller, other)
         records = [self._waiting(caller, other, key_id) for key_id in key_ids]
         return [self._release(record, recipient=caller) for record in records]
 
@@ -208,20 +209,17 @@ class Interdomain:
             self._check_offer(peer, keys)
         taken = self._taken(keys)
         new = self.handovers.receive_keys(peer, keys, now_s=self.site.clock.now_s())
-        if self._is_served_here(keys.parties):
+        if self.border.is_end(keys.parties):
             self._take(peer, keys, new, taken)
         elif new:
             self._carry_on(peer, keys, new)
         self.wake()
         return self.handovers.outcome(keys.key_ids)
 
-    def _is_served_here(self, parties: Parties) -> bool:
-        return all(self.site.policy.site_of.get(target) == self.site.name for target in parties.targets)
-
     def _taken(self, keys: ExtKeys) -> dict[str, tuple[Secret, Extensions]]:
         """What those of them that are new and end here are woven to, where that was agreed with their far end."""
         new = [key for key in keys.keys if self.handovers.record(key.key_id) is None]
-        if not self._is_served_here(keys.parties):
+        if not self.border.is_end(keys.parties):
             return {}
         try:
             found = {key.key_id: self.ends.take(key, keys.parties) for key in new}
@@ -251,8 +249,7 @@ class Interdomain:
 
     def _carry_on(self, peer: str, keys: ExtKeys, new: Sequence[str]) -> None:
         """Hand them to the next KME. From here until the outcome is known, they are in clear at this site."""
-        (target,) = keys.parties.targets
-        onward, now_s = self.domain_of(target), self.site.clock.now_s()
+        onward, now_s = self.border.onward(peer, keys)[0], self.site.clock.now_s()
         assert onward is not None
         way = self.border.way_of(peer, keys.optional)
         optional = self.border.carried(way, keys.optional)
@@ -265,7 +262,7 @@ class Interdomain:
         self.site.emit("key.carried", peer=peer, onward=onward.kme_id, bits=bits)
 
     def _check_offer(self, peer: str, keys: ExtKeys) -> None:
-        problem = self._why_not(peer, keys)
+        problem = self.border.refuses(peer, keys)
         if problem and self.holds(keys.key_ids):
             raise Refused(ProblemType.SERVER_ERROR, problem)  # 400 would say that nothing of it is held
         if problem:
@@ -275,31 +272,6 @@ class Interdomain:
         new = [key_id for key_id in keys.key_ids if self.handovers.record(key_id) is None]
         if any(register.get(key_id) is not None or store.copies(key_id) for key_id in new):
             raise Refused(ProblemType.SERVER_ERROR, "a key ID is in use")
-
-    def _why_not(self, peer: str, keys: ExtKeys) -> str:
-        """A word for the peer, or "" where its keys are welcome."""
-        domain, parties, limits = self.domains.get(peer), keys.parties, self.site.limits
-        if domain is None or len(parties.targets) != 1:
-            return "keys for one target SAE at a time"
-        (target,) = parties.targets
-        if target not in domain.saes.get(parties.initiator, ()) and (
-            self._is_served_here(parties) or self.domain_of(target) is not None
-        ):
-            return "these SAEs may not share keys"
-        sizes = {key.material.length_bits for key in keys.keys}
-        if min(sizes) < limits.key_size_bits_min or max(sizes) > limits.key_size_bits_max:
-            return "key size"
-        if self._is_served_here(parties):
-            return self.border.why_not(peer, keys.optional)
-        return self._why_not_onward(peer, keys, target)
-
-    def _why_not_onward(self, peer: str, keys: ExtKeys, target: str) -> str:
-        onward = self.domain_of(target)
-        if onward is None:
-            return "the target SAE is not served here"
-        if keys.parties.initiator not in onward.saes[target]:
-            return "these SAEs may not share keys"
-        return self.border.why_not(peer, keys.optional, onward.kme_id)
 
     def acknowledge(self, peer: str, acks: tuple[Ack, ...]) -> None:
         """What the other KME did with keys of ours."""
@@ -317,7 +289,9 @@ class Interdomain:
         """Requests to send once this transaction is durable. What is late is given up."""
         outgoing = self.handovers.due(self.site.clock.now_s())
         for key_id in (key_id for request in outgoing for key_id in request.key_ids):
-            if self.handovers.stage(key_id) is At.VOIDING:
+            draw = self._draws.get(key_id)
+            if draw is not None and self.handovers.stage(key_id) is At.VOIDING:
+                self.ways.failed(draw.tried[-1])
                 self._fail(key_id, "no word in time")
         return outgoing
 
@@ -325,6 +299,14 @@ class Interdomain:
         """The answer to one of `due`."""
         why = str(answer.refused) if answer.refused is not None else ""
         self._watched(outgoing.key_ids, lambda now_s: self.handovers.answered(outgoing, answer, now_s=now_s), why)
+        if not answer.unclear:
+            self.ways.answered(outgoing.peer)
+            return
+        self.ways.failed(outgoing.peer, silent=True)
+        for key_id in outgoing.key_ids:
+            draw = self._draws.get(key_id)
+            if draw is not None and self._untried(draw):
+                self._fail(key_id, "no clear answer")  # rather another way now than this one later
 
     def _watched(self, key_ids: Sequence[str], do: Callable[[float], T], why: str = "") -> T:
         """Do something to these keys, and see to what has become of them."""
@@ -340,7 +322,9 @@ class Interdomain:
     def _moved(self, key_id: str, before: At, why: str) -> None:
         record = self.handovers.record(key_id)
         assert record is not None
-        if self.handovers.onward(key_id) is not None:
+        if (onward := self.handovers.onward(key_id)) is not None:
+            if record.stage is At.READY:
+                self.ways.came(onward.peer)
             if record.stage is not At.VOIDING:
                 self.site.record("key.carry_ended", key_id=key_id, peer=record.peer, outcome=record.stage.value)
         elif record.stage is At.READY and before is At.VOIDING:
@@ -365,8 +349,10 @@ class Interdomain:
         if not all(record is not None and record.stage is At.READY for record in records):
             return
         if problem := next(filter(None, map(self._finish, draw.key_ids)), ""):
+            self.ways.failed(draw.tried[-1])
             self._fail(key_id, problem)
             return
+        self.ways.came(draw.tried[-1])
         self._tell_way(draw, records[0])
         keys = []
         for record in records:
@@ -417,7 +403,7 @@ class Interdomain:
         return key
 
     def _fail(self, key_id: str, reason: str) -> None:
-        """The draw that this key belongs to gets nothing; its other keys are given up."""
+        """The draw that this key belongs to gets none of its keys, but others over another way, if one is left."""
         draw = self._draws.get(key_id)
         if draw is None:
             return
@@ -429,6 +415,9 @@ class Interdomain:
                 self.handovers.give_up((each,), now_s=now_s)
         self.site.record("key.given_up", key_ids=draw.key_ids, reason=reason)
         self.wake()
+        if self._untried(draw):
+            self._offer(draw)
+            return
         hint = "repeat the request; if it persists, ask the operator of the other network"
         self.site.outbox.append(
             Refuse(draw.ticket, PeerUnavailable(f"the other network did not take the key ({reason})", hint=hint))

@@ -20,10 +20,11 @@ from keystrand.crypto.sign import Signer, Verifier
 from keystrand.kme.border import Terms
 from keystrand.kme.bordering import BorderingKme
 from keystrand.kme.ends import Ends
-from keystrand.kme.interdomain import Domain, Interdomain
+from keystrand.kme.interdomain import Interdomain
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Site
 from keystrand.kme.streaming import StreamingKme
+from keystrand.kme.ways import Domain
 from keystrand.net.http_client import HttpClient
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.engine import Engine
@@ -210,4 +211,4 @@ class Border:
 def _domain(kme_id: str, peer: edges.InterdomainPeer, own_callback: str) -> Domain:
     callback = None if peer.synchronous else own_callback
     saes = {sae: frozenset(partners) for sae, partners in peer.saes.items()}
-    return Domain(kme_id=kme_id, own_callback=callback, saes=saes, operator=peer.operator)
+    return Domain(kme_id=kme_id, own_callback=callback, saes=saes, operator=peer.operator, cost=peer.cost)

@@ -12,12 +12,13 @@ from keystrand.relay.atlas import Crossing, SiteFacts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """The keys of one of our sites over one crossing. facts: of our border."""
+    """The keys of one of our sites over one crossing. facts: of our border. others: to the same far KME from there."""
 
     crossing: Crossing
     site: str
     facts: SiteFacts
     today: date
+    others: tuple[Crossing, ...] = ()
 
     @property
     def between(self) -> dict[str, str]:
@@ -52,6 +53,12 @@ class Passage:
                 f"They are carried on by {', '.join(between)}. Who does so has every such key in clear, and could hand on "
                 "another than it was given. Nothing shows that but two applications that do not understand each other."
             )
+        for other in self.others:
+            over = f"{other.border} and {' and '.join(other.kmes)} ({', '.join(dict.fromkeys(other.kmes.values()))})"
+            yield (
+                f"Others of these keys go by {other.name}, over {over}. Each key goes one "
+                "way, which the audit logs of its ends name; whoever sits on one way has those that went it."
+            )
         yield (
             "The keys are worth pqc: they go over TLS with ML-KEM from KME to KME, and no QKD link counts for them. "
             f"What {', '.join(dict.fromkeys(self.crossing.kmes.values()))} did with them is its word."
@@ -64,6 +71,7 @@ class Passage:
             "carried_by": self.between,
             "in_clear_at": [] if self.crossing.signed else list(self.between),
             "signed": self.crossing.signed,
+            "other_ways": [other.name for other in self.others],
             "missing": {name: list(missing) for name, missing in self.gaps.items()},
             "statement": list(self.words()),
         }
@@ -74,12 +82,20 @@ def passages(
 ) -> Iterator[dict[str, Any]]:
     """All of them for machines. letters: what owners are called, for publication; KMEs of others have numbers then."""
     for crossing in crossings.values():
-        shown = crossing if letters is None else _redacted(crossing, letters)
+        shown = _shown(crossing, letters)
         for site in crossing.sites:
-            yield Passage(crossing=shown, site=site, facts=sites[crossing.border], today=today).plain()
+            others = tuple(
+                _shown(other, letters)
+                for other in crossings.values()
+                if other is not crossing and site in other.sites and [*other.kmes][-1] == [*crossing.kmes][-1]
+            )
+            facts = sites[crossing.border]
+            yield Passage(crossing=shown, site=site, facts=facts, today=today, others=others).plain()
 
 
-def _redacted(crossing: Crossing, letters: Mapping[str, str]) -> Crossing:
+def _shown(crossing: Crossing, letters: Mapping[str, str] | None) -> Crossing:
+    if letters is None:
+        return crossing
     kmes = {f"KME {number}": letters[whose] for number, whose in enumerate(crossing.kmes.values(), 1)}
     return replace(crossing, name=" and ".join(dict.fromkeys(kmes.values())), kmes=kmes)
 

@@ -1,7 +1,8 @@
 """Operators' KMEs in one thread: requests between them are lost, doubled and overtaken, any of them crashes, one may lie.
 
 Each KME serves one SAE, `sae-NAME`, and a `bystander` that shares keys with nobody. A plan lists routes; the KMEs on one
-carry keys of the SAEs at its ends, by ETSI GS QKD 020, and name them in their tables; nobody else does.
+carry keys of the SAEs at its ends, by ETSI GS QKD 020, and name them in their tables; nobody else does. Two routes between the
+same ends give these a choice.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from keystrand.crypto.sign import Signer
 from keystrand.kme.border import Terms
 from keystrand.kme.bordering import BorderingKme
 from keystrand.kme.ends import Ends
-from keystrand.kme.interdomain import Domain
 from keystrand.kme.site import Refuse, Reply, Site
+from keystrand.kme.ways import Domain
 from keystrand.observe.audit import AuditLog
 from keystrand.store.memory import MemoryStore
 from keystrand.testing.clock import SeededEntropy, VirtualClock
@@ -45,7 +46,8 @@ ENDED: Final = frozenset({Stage.READY, Stage.RELEASED, Stage.VOIDED})
 class Plan:
     """routes: the KMEs that keys of two SAEs pass. operators: by KME, else its own name.
 
-    terms: by KME, what is not the same at all. signed: the two ends of each route know each other's audit key.
+    terms: by KME, what is not the same at all. signed: the two ends of each route know each other's audit key. costs: by KME,
+    of keys that go there, else 1. mortal: KMEs that may stand still, one at a time.
     """
 
     routes: tuple[tuple[str, ...], ...]
@@ -53,6 +55,8 @@ class Plan:
     terms: Mapping[str, Terms] = field(default_factory=dict)
     synchronous: bool = False
     signed: bool = False
+    costs: Mapping[str, int] = field(default_factory=dict)
+    mortal: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -126,6 +130,7 @@ class Kme:
                 own_callback=callback,
                 saes={sae: frozenset(partners) for sae, partners in saes.items()},
                 operator=self.plan.operator_of(there),
+                cost=self.plan.costs.get(there, 1),
             )
 
     def _ends(self, site: Site) -> Ends | None:
@@ -190,6 +195,7 @@ class World:
     refused: list[str] = field(default_factory=list)
     wire: list[tuple[str, Outgoing]] = field(default_factory=list)  # from, request
     values: set[bytes] = field(default_factory=set)  # what the liar read
+    dead: set[str] = field(default_factory=set)  # KMEs that stand still
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)  # noqa: S311
@@ -225,6 +231,8 @@ class World:
         return key
 
     def send(self, name: str, *, dies: bool = False) -> None:
+        if name in self.dead:
+            return
         self.wire += [(name, each) for each in self.kmes[name].do(lambda kme: kme.interdomain.due(), dies=dies)]
 
     def deliver(self, place: int, *, keep: bool = False, deaf: bool = False, dies: bool = False) -> None:
@@ -233,7 +241,10 @@ class World:
         answer = self._lied(name, outgoing) if self.liar in (name, outgoing.peer[4:]) else None
         if not isinstance(answer, Answered):
             answer = self.ask(outgoing.peer[4:], f"kme-{name}", answer or outgoing, dies=dies)
-        if not deaf:
+        if answer is None:
+            self.wire.append((name, outgoing))
+            return
+        if not deaf and name not in self.dead:
             self.kmes[name].do(lambda kme: kme.interdomain.answered(outgoing, answer))
 
     def _lied(self, name: str, outgoing: Outgoing) -> Outgoing | Answered | None:
@@ -241,8 +252,10 @@ class World:
             self.values |= {key.material.reveal() for key in outgoing.body.keys}
         return self.lie(self, name, outgoing) if self.lie is not None else None
 
-    def ask(self, name: str, peer: str, outgoing: Outgoing, *, dies: bool = False) -> Answered:
-        """What the edge makes of a request."""
+    def ask(self, name: str, peer: str, outgoing: Outgoing, *, dies: bool = False) -> Answered | None:
+        """What the edge makes of a request. None: whoever asked has to wait until keys are settled that are carried on."""
+        if name in self.dead:
+            return Answered(unclear=True)
         kme, body = self.kmes[name], outgoing.body
         acks: tuple[Ack, ...] | None
         try:
@@ -259,7 +272,9 @@ class World:
             return Answered(unclear=True)
         if body.callback_url is not None:
             return Answered()
-        return Answered(unclear=True) if acks is None else Answered(acks=acks)
+        if acks is None:
+            return None if isinstance(body, ExtKeys) else Answered(unclear=True)
+        return Answered(acks=acks)
 
     def pump(self, rounds: int = 40, *, sleep_s: float = 1.0) -> None:
         """Nothing is lost any more."""
@@ -267,7 +282,7 @@ class World:
             for name in self.kmes:
                 with suppress(StoreUnavailable):
                     self.send(name)
-            while self.wire:
+            for _ in range(len(self.wire)):
                 with suppress(StoreUnavailable):
                     self.deliver(0)
             self.sleep(sleep_s)
@@ -297,6 +312,8 @@ class World:
                 self.send(name, dies=True)
             elif fate < 0.91:
                 self.kmes[name].do(lambda kme: kme.interdomain.collect())
+            elif fate < 0.93 and self.plan.mortal:
+                self.dead = set() if self.dead else {self.chance.choice(self.plan.mortal)}
             else:
                 self.sleep(self.chance.choice((0.1, 0.5, 0.5, 1.0, 4.0, 60.0)))
 
@@ -321,6 +338,7 @@ class World:
 
     def settle(self) -> None:
         """Let everything end, and judge that it has (I11)."""
+        self.dead.clear()
         self.pump()
         self.judge()
         for name, kme in self.kmes.items():

@@ -202,7 +202,7 @@ def test_what_is_offered_must_be_welcome_here(keys: ExtKeys, status: int) -> Non
 def test_what_is_held_is_answered_from_its_record_whatever_policy_says_by_then() -> None:
     west = Pair(1).kmes["west"]
     first = west.do(lambda kme: kme.interdomain.receive_keys("kme-east", offer([K1])))
-    west.kme.interdomain.domains.clear()
+    west.kme.interdomain.ways.domains.clear()
     assert west.do(lambda kme: kme.interdomain.receive_keys("kme-east", offer([K1]))) == first
     with pytest.raises(Refused) as caught:  # one is held: 400 would say that none is
         west.do(lambda kme: kme.interdomain.receive_keys("kme-east", offer([K1, K2])))

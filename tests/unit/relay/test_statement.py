@@ -171,6 +171,20 @@ def test_the_redacted_form_names_no_other_operator_and_none_of_its_kmes() -> Non
     assert not [word for word in ("Operator Two", "kme-w", "kme-z") if word in text]
 
 
+def test_of_two_ways_to_the_same_applications_each_names_the_other_and_who_sits_on_it() -> None:
+    whole = crossing(signed=False)
+    sites, first = tuple(whole.sites), whole.crossings["two"]
+    second = replace(first, name="round", border=sites[2], kmes={"kme-v": "Operator Three", "kme-z": "Operator Two"})
+    both = replace(
+        whole, crossings={"two": first, "round": second, "else": replace(first, name="else", kmes={"kme-q": "Q"})}
+    )
+    entries = {(entry["pair"][1], entry["pair"][0]): entry for entry in document(both, "n", TODAY)["crossings"]}
+    assert [entries[name, sites[0]]["other_ways"] for name in ("two", "round", "else")] == [["round"], ["two"], []]
+    text = markdown(document(both, "n", TODAY))
+    assert f"by round, over {sites[2]} and kme-v and kme-z (Operator Three, Operator Two)" in text
+    assert "Operator Three" not in markdown(document(both, "n", TODAY, redacted=True))
+
+
 def test_what_is_not_stated_of_our_border_counts_where_it_carries_keys_on_and_only_there() -> None:
     over = Crossing(name="two", sites=("a", "b"), border="b", kmes={"kme-c": "Two", "kme-d": "Two"}, signed=False)
     bare = SiteFacts(name="b")
