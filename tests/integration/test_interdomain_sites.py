@@ -157,13 +157,13 @@ async def test_I1_I2_I4_two_networks_share_keys_once_each_and_both_logs_have_the
             assert found == [(0,)], "what is released keeps no material"
 
 
-async def test_who_may_not_share_keys_gets_none_and_an_unknown_sae_is_unknown(files: dict[str, Path]) -> None:
+async def test_who_may_not_share_keys_gets_none_and_an_unknown_sae_is_answered_alike(files: dict[str, Path]) -> None:
     files["east"].write_text(files["east"].read_text().replace('= ["gateway-east"]', "= []"))
     async with networks(files) as both:
         status, _, body = await draw(both["east"].client, "west")
         assert status == 401, body
         status, _, _ = await draw(both["east"].client, "nowhere")
-        assert status == 400
+        assert status == 401
         # east would refuse what west offers: it has the same say
         status, _, body = await draw(both["west"].client, "east")
         assert status == 503, body

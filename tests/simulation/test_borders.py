@@ -325,7 +325,13 @@ def test_a_forbidden_operator_on_one_way_leaves_the_other() -> None:
     plan = Plan(routes=WAYS, operators=operators, terms={"a": Terms(forbidden=frozenset({"three"}))}, costs={"d": 2})
     world = World(1, plan)
     assert over(world, drawn(world)) == ["d", "x", "z"]
-    assert any("forbidden" in row["reason"] for row in world.kmes["a"].told("key.given_up"))
+    (given_up,) = world.kmes["a"].told("key.given_up")
+    assert "forbidden" in given_up["reason"]
+    world.pump(10)
+    (key_id,) = given_up["key_ids"]
+    assert {kme.stage(key_id) for name, kme in world.kmes.items() if name in WAYS[0]} == {Stage.VOIDED}, (
+        "by all, at once"
+    )
 
 
 # what is refused -------------------------------------------------------------------------------------------------------
