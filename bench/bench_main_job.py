@@ -25,7 +25,8 @@ from bench.load014 import LoadResult, load, percentile
 from bench.report import Row, publish
 from keystrand.config.load import load_module, load_site
 from keystrand.config.schema import SiteConfig
-from keystrand.lab.pair import Pair, found_pair, free_base_port
+from keystrand.lab.pair import Pair, found_pair
+from keystrand.lab.ports import free_base_port
 from keystrand.lab.processes import Programs, read_status
 from keystrand.net.http_client import HttpClient
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
@@ -81,7 +82,7 @@ async def wait_ready(configs: dict[str, SiteConfig], programs: Programs, bits: i
 
 async def measure_limit(config: SiteConfig, requests: int, connections: int = CONNECTIONS) -> float:
     """Requests per second of the constant answer, with the client of the load."""
-    port = free_base_port(1, start=19_800)
+    port = free_base_port(1)
     server = subprocess.Popen(
         [sys.executable, "-m", "bench.limit_server", str(config.site.state_dir.parent / "site.toml"), str(port)]
     )

@@ -28,7 +28,7 @@ from bench.report import Row, publish
 from keystrand.core.errors import KeystrandError
 from keystrand.core.protection import Protection
 from keystrand.core.secret import Secret
-from keystrand.lab.pair import free_base_port
+from keystrand.lab.ports import free_base_port
 from keystrand.transport.tls.control import Order, tell
 from keystrand.transport.tunnel.contract import Connector, Generation, Place, Role
 from keystrand.transport.tunnel.kinds import find

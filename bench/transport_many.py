@@ -25,7 +25,8 @@ from keystrand.config.load import load_site
 from keystrand.config.schema import SiteConfig
 from keystrand.core.events import Event
 from keystrand.core.protection import Protection
-from keystrand.lab.pair import SITES, found_pair, free_base_port
+from keystrand.lab.pair import SITES, found_pair
+from keystrand.lab.ports import free_base_port
 from keystrand.lab.processes import Programs
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.transport.keys import Etsi014Keys

@@ -15,7 +15,7 @@ from keystrand.testing.sinks import Ears
 
 HERE = "127.0.0.1"
 LEGACY = TlsPolicy(minimum="1.2", require_pqc_group=False)  # what PyKMIP speaks
-LIMITS = Limits(tls_handshake_timeout_s=3.0)
+LIMITS = Limits()
 
 
 class Estate:
@@ -36,10 +36,15 @@ class Estate:
         return TlsContexts(files, policy, sink=sink, rule=rule)
 
     async def serve(
-        self, objects: MemoryObjects, ears: Ears, policy: TlsPolicy = LEGACY, limits: KmipLimits | None = None
+        self,
+        objects: MemoryObjects,
+        ears: Ears,
+        policy: TlsPolicy = LEGACY,
+        limits: KmipLimits | None = None,
+        edge: Limits = LIMITS,
     ) -> KmipServer:
         contexts = self.contexts("kme-kme-a", policy, sink=ears)
-        return await serve_kmip((HERE, 0), contexts, objects, sink=ears, limits=LIMITS, kmip_limits=limits)
+        return await serve_kmip((HERE, 0), contexts, objects, sink=ears, limits=edge, kmip_limits=limits)
 
 
 def record(key_id: str, length_bits: int = 256, state: State = State.PRE_ACTIVATION, **more: object) -> KeyRecord:

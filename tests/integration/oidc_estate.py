@@ -20,7 +20,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from keystrand.crypto import pki
-from keystrand.lab.pair import free_base_port
+from keystrand.lab.ports import free_base_port
 
 HERE = Path(__file__).parent / "oidc"
 AUDIENCE = "urn:keystrand:admin"

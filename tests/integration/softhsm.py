@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from keystrand.core.errors import Unavailable
 from keystrand.crypto.hsm import TokenPlace, thread_of
+from keystrand.testing.patience import wait_until
 
 SOFTHSM = next((p for p in Path("/usr").glob("lib*/**/softhsm/libsofthsm2.so")), None)
 SHIM = Path(__file__).with_name("faulty_module.c")
@@ -70,9 +70,10 @@ class Faults:
     def end(self) -> None:
         """Behave again, and wait for a call that may still be asleep."""
         self.set("ok")
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            with contextlib.suppress(Unavailable):
-                thread_of(self.place.module.resolve()).run(lambda: None, 5.0)
-                return
-            time.sleep(0.05)
+        wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(Unavailable):
+            thread_of(self.place.module.resolve()).run(lambda: None, 5.0)
+            return True
+        return False

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from keystrand.core.errors import Unavailable
-from keystrand.lab.pair import free_base_port
+from keystrand.lab.ports import free_base_port
 from keystrand.testing.tunnels import place_of
 from keystrand.transport.tls.control import Order, tell
 from keystrand.transport.tunnel.contract import Connector, Place, Role

@@ -14,10 +14,12 @@ from test_site_pair import ENC, Running, running, settled
 
 from keystrand.config.load import load_site
 from keystrand.crypto import pki
-from keystrand.lab.pair import Pair, found_pair, free_base_port
+from keystrand.lab.pair import Pair, found_pair
+from keystrand.lab.ports import free_base_port
 from keystrand.net.http_client import HttpClient
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.observe.audit_verify import rows_of
+from keystrand.testing.patience import until
 from keystrand.wire import etsi014 as wire
 
 ADMIN = """
@@ -41,7 +43,7 @@ names = ["olga"]
 
 def found(folder: Path) -> Pair:
     pair = found_pair(folder)
-    base = free_base_port(2, start=19_000)
+    base = free_base_port(2)
     for port, file in enumerate(pair.site_files.values(), base):
         file.write_text(file.read_text() + ADMIN.format(port=port))
         for name in ("ann", "bob", "aud", "olga", "eve"):
@@ -110,9 +112,8 @@ async def test_keys_of_a_real_site_are_found_suspended_and_compromised_by_two(tm
         status, done, _ = await ann.call("POST", "/lifecycle/suspend", {"key_ids": keys[:2], "reason": "drill"})
         assert (status, done["key_ids"]) == (200, keys[:2])
         path = f"/api/v1/keys/gateway-alpha/dec_keys?key_ID={keys[0]}"
-        async with asyncio.timeout(10):  # the other end hears of it
-            while site.nodes["bravo"].engine.kme.lifecycle.get(keys[0]).state.value != "suspended":
-                await asyncio.sleep(0.05)
+        far = site.nodes["bravo"].engine.kme.lifecycle
+        await until(lambda: far.get(keys[0]).state.value == "suspended")  # the other end hears of it
         assert (await site.clients["bravo"].request("GET", path)).status == 400
         status, asked, _ = await ann.call("POST", "/lifecycle/compromise", {"sae": "gateway-bravo", "reason": "lost"})
         assert (status, asked["stand"]) == (202, "pending")
@@ -213,9 +214,7 @@ async def test_a_policy_of_another_replica_is_taken_up(tmp_path: Path) -> None:
         sites = '[saes."gateway-alpha"]\nsite = "alpha"\n[saes."gateway-bravo"]\nsite = "bravo"\n'
         for serial, text in ((3, "policy_serial = 3\n" + sites), (3, "nonsense"), (3, "policy_serial = 1\n" + sites)):
             await node.engine.call(lambda kme, text=text: node.store.papers.put("policy", "present", 1.0, text))
-            async with asyncio.timeout(10):
-                while node.engine.kme.site.policy.serial != serial:
-                    await asyncio.sleep(0.05)
+            await until(lambda serial=serial: node.engine.kme.site.policy.serial == serial)  # type: ignore[misc]
             await asyncio.sleep(1.2)
             assert node.engine.kme.site.policy.serial == serial == node.policy.serial
         assert (await site.clients["alpha"].request("GET", ENC)).status == 401

@@ -19,6 +19,7 @@ from keystrand.config.load import load_site
 from keystrand.lab.pair import Pair
 from keystrand.net.http_client import HttpClient
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.testing.patience import until
 
 WAIVER = """
 [policy.waiver]
@@ -78,9 +79,7 @@ async def test_one_command_packs_what_an_auditor_asks_for(tmp_path: Path) -> Non
         keys = await drawn(site)
         alpha = site.nodes["alpha"]
         await alpha.notary.checkpoint()
-        async with asyncio.timeout(20):
-            while not alpha.notary.gauge.cosigned_size:
-                await asyncio.sleep(0.02)
+        await until(lambda: alpha.notary.gauge.cosigned_size)
         assert await asyncio.to_thread(run, ["audit", "pack", "--config", str(file), "--out", str(out)]) == 0
     assert out.stat().st_mode & 0o777 == 0o600
     pack = unpacked(out)

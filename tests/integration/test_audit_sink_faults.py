@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from test_site_pair import ENC, Running, client_of, running, settled
+from test_site_pair import ENC, Running, client_of, only, running, settled
 
-from keystrand.config.load import load_site
 from keystrand.core.clock import SystemClock
 from keystrand.crypto.sign import Signer
 from keystrand.kme.site import Reply, Send
@@ -21,6 +19,7 @@ from keystrand.node.site import SiteNode
 from keystrand.observe.audit import AuditLog
 from keystrand.observe.audit_verify import read_jsonl, verify
 from keystrand.testing.faultysink import SINK_TOML, Trial
+from keystrand.testing.patience import until
 from keystrand.wire import etsi014 as wire
 
 INSTANTS = 200
@@ -75,29 +74,20 @@ async def test_a_sink_that_missed_a_while_gets_what_it_missed(tmp_path: Path) ->
         key_id = wire.parse_container(await drawn(site))[0].key_id
         sinks = site.nodes["alpha"].audit_sinks
         assert sinks is not None
-        assert "IsADirectoryError" in sinks.sinks[0].failure
+        await until(lambda: "IsADirectoryError" in sinks.sinks[0].failure)
         copy.rmdir()
-        async with asyncio.timeout(5):
-            while not copy.is_file() or key_id not in copy.read_text():
-                await asyncio.sleep(0.05)
+        await until(lambda: copy.is_file() and key_id in copy.read_text())
 
 
 @contextlib.asynccontextmanager
 async def running_alone(pair: Pair) -> AsyncIterator[tuple[SiteNode, HttpClient]]:
     """Alpha without its peer."""
-    config = load_site(pair.site_files["alpha"])
-    node, stop = SiteNode(config), asyncio.Event()
-    task = asyncio.create_task(node.run(stop))
-    client = client_of(config)
-    try:
-        async with asyncio.timeout(10):
-            while not node._servers:
-                await asyncio.sleep(0.01)
-        yield node, client
-    finally:
-        await client.close()
-        stop.set()
-        await task
+    async with only(pair, "alpha") as node:
+        client = client_of(node.config)
+        try:
+            yield node, client
+        finally:
+            await client.close()
 
 
 async def test_a_sink_that_knows_more_than_the_store_stops_everything(tmp_path: Path) -> None:

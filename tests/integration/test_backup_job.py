@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from keystrand.lab.pair import Pair
 from keystrand.lab.processes import Programs
 from keystrand.node.backup_job import Backups, backups_of
 from keystrand.node.site import SiteNode
+from keystrand.testing.patience import wait_until
 
 
 def with_backups(pair: Pair, folder: Path, *, keep: int = 2) -> Path:
@@ -90,12 +90,9 @@ def test_a_served_site_lists_its_backups_among_its_jobs(tmp_path: Path) -> None:
     programs = Programs(tmp_path)
     programs.start("alpha-kme", "serve", str(file))
     try:
-        until_s = time.monotonic() + 30
-        while not list(folder.glob("*.backup")):
-            assert time.monotonic() < until_s, programs.tail("alpha-kme", 20)
-            time.sleep(0.2)
+        wait_until(lambda: list(folder.glob("*.backup")), told=lambda: programs.tail("alpha-kme", 20))
         words = [sys.executable, "-m", "keystrand", "jobs", "list", "--json", "--as", "olga", "--config", str(file)]
-        told = subprocess.run(words, capture_output=True, check=True, timeout=30).stdout.splitlines()
+        told = subprocess.run(words, capture_output=True, check=True, timeout=120).stdout.splitlines()
         jobs = {job["name"]: job for job in map(json.loads, told)}
         assert {"rotation", "cryptoperiod", "collection", "repeat", "backup"} <= set(jobs)
         assert (jobs["backup"]["items"], jobs["backup"]["last_error"]) == (1, "")

@@ -20,7 +20,7 @@ from keystrand.config.founding import append, found_site
 from keystrand.config.load import load_site
 from keystrand.core.errors import ConfigError, KeystrandError
 from keystrand.core.key import Key
-from keystrand.lab.pair import free_base_port
+from keystrand.lab.ports import free_base_port
 from keystrand.lab.processes import Programs
 from keystrand.net.http_client import SyncHttpClient
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
@@ -28,6 +28,7 @@ from keystrand.node.interdomain import border_of
 from keystrand.node.site import SiteNode
 from keystrand.observe.audit_verify import custody, rows_of
 from keystrand.testing.borders import Plan
+from keystrand.testing.patience import PATIENCE_S
 from keystrand.wire import etsi014
 from keystrand.wire.handover import Stage
 
@@ -35,12 +36,11 @@ OPERATORS = {"a": "Operator One", "c": "Operator One", "w": "Operator Two", "z":
 PLAN = Plan(routes=(("a", "c", "w", "z"), ("c", "w", "z"), ("a", "d", "z")), operators=OPERATORS, costs={"d": 2})
 ENDS = {"a": "z", "z": "a"}  # these two know each other's audit key
 PORTS_EACH = 9
-READY_S = 60
 
 
 class Carriers:
     def __init__(self, folder: Path) -> None:
-        base = free_base_port(len(OPERATORS) * PORTS_EACH, start=28_000)
+        base = free_base_port(len(OPERATORS) * PORTS_EACH)
         bases = {name: base + PORTS_EACH * place for place, name in enumerate(OPERATORS)}
         self.files = {name: found_site(folder / name, name, base_port=port) for name, port in bases.items()}
         self.ports = {name: port + PORTS_EACH - 1 for name, port in bases.items()}
@@ -98,7 +98,7 @@ saes = {{ {lists} }}
 
     def wait_until_first(self, name: str, other: str, kme_id: str) -> None:
         """Until keys would go over this KME: it is asked first again some seconds after it failed."""
-        deadline_s = time.monotonic() + READY_S
+        deadline_s = time.monotonic() + PATIENCE_S
         while json.loads(self.call(name, "GET", f"gateway-{other}/status"))["target_KME_ID"] != kme_id:
             assert time.monotonic() < deadline_s
             time.sleep(0.3)
@@ -109,7 +109,7 @@ saes = {{ {lists} }}
 
     def draw_soon(self, name: str, other: str, number: int = 1) -> list[Key]:
         """Waits for programs that just started."""
-        deadline_s = time.monotonic() + READY_S
+        deadline_s = time.monotonic() + PATIENCE_S
         while True:
             try:
                 return self.draw(name, other, number)

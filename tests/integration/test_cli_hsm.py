@@ -6,10 +6,8 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -27,9 +25,11 @@ from keystrand.crypto import pki
 from keystrand.crypto.hsm import Hsm, TokenPlace
 from keystrand.crypto.vault import HsmVault
 from keystrand.lab.pair import Pair, found_pair
+from keystrand.lab.ports import free_base_port
 from keystrand.node.site import SiteNode, open_store
 from keystrand.node.tenants import Tenants
 from keystrand.observe.audit_verify import rows_of
+from keystrand.testing.patience import wait_until_listening
 from keystrand.transport.kmip import KmipClient
 from keystrand.wire import etsi014
 
@@ -283,20 +283,13 @@ def kms(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     pki.create_ca(home, "kms")
     pki.issue(home, kind="kme", name="kms-1", hosts=("127.0.0.1",))
     pki.issue(home, kind="sae", name="vpn-a")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_base_port(1)
     files = [home / "kme-kms-1.pem", home / "kme-kms-1.key", home / "ca.pem", home]
     command = [sys.executable, str(Path(__file__).with_name("kmip_kms.py")), str(port), *map(str, files)]
     with (home / "output").open("wb") as output:
         program = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     try:
-        for _ in range(200):
-            assert program.poll() is None, (home / "output").read_text()
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
+        wait_until_listening(port, program)
         yield port, home
     finally:
         os.killpg(program.pid, signal.SIGKILL)  # it has a child that outlives it

@@ -27,6 +27,7 @@ from keystrand.net import plain
 from keystrand.node.doctor import Check, Finding, examine, ok, run
 from keystrand.node.doctor_checks import listeners
 from keystrand.testing.faultysink import SINK_TOML
+from keystrand.testing.patience import until
 
 
 @pytest.fixture
@@ -34,13 +35,13 @@ def pair(tmp_path: Path) -> Pair:
     return found_pair(tmp_path / "pair", extra=SINK_TOML)
 
 
-async def draws(site: Running) -> bool:
+async def draws(site: Running) -> None:
     """A sink that is late on a busy machine refuses, and catches up."""
-    for _ in range(30):
-        if (await site.clients["alpha"].request("GET", ENC)).status == 200:
-            return True
-        await asyncio.sleep(1)
-    return False
+
+    async def draw() -> bool:
+        return (await site.clients["alpha"].request("GET", ENC)).status == 200
+
+    await until(draw, pause_s=0.5)
 
 
 async def lived(pair: Pair) -> None:
@@ -48,7 +49,7 @@ async def lived(pair: Pair) -> None:
     async with running(pair) as site:
         await site.feeder.feed(131_072)
         await settled(site)
-        assert await draws(site)
+        await draws(site)
 
 
 def failures(findings: list[Finding]) -> dict[str, Finding]:
@@ -60,14 +61,12 @@ async def test_beside_a_running_site_everything_is_looked_at_and_sound(pair: Pai
     async with running(pair) as site:
         await site.feeder.feed(131_072)
         await settled(site)
-        assert await draws(site)
+        await draws(site)
         alpha = site.nodes["alpha"]
         await alpha.notary.checkpoint()
-        async with asyncio.timeout(10):
-            while alpha.notary.gauge.cosigned_size < alpha.notary.gauge.last_checkpoint_size:
-                await asyncio.sleep(0.02)
+        await until(lambda: alpha.notary.gauge.cosigned_size >= alpha.notary.gauge.last_checkpoint_size)
         findings = await asyncio.to_thread(examine, pair.site_files["alpha"])
-        assert await draws(site), "it was not disturbed"
+        await draws(site)  # it was not disturbed
     assert failures(findings) == {}
     looked = {finding.check for finding in findings}
     expected = "config files disk certificates revocation store ledger rollback seals audit peers clock modules sinks"

@@ -17,10 +17,11 @@ from keystrand.config.load import load_site
 from keystrand.core.errors import KeystrandError
 from keystrand.core.key import Key
 from keystrand.lab.network import NetworkLab
-from keystrand.lab.pair import free_base_port
+from keystrand.lab.ports import free_base_port
 from keystrand.net.http_client import SyncHttpClient
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.testing.network.maps import network_text
+from keystrand.testing.patience import PATIENCE_S
 from keystrand.wire import etsi014
 
 CHAIN = network_text("ab bc", ac="")
@@ -50,7 +51,7 @@ class Domains:
         (folder / "chain.toml").write_text(CHAIN)
         self.lab = NetworkLab(folder / "chain.toml", folder / "lab", print, rate_bps=400_000.0)
         self.lab.found()
-        base = free_base_port(10, start=29_000)
+        base = free_base_port(10)
         self.abroad = found_site(folder / "w", "w", base_port=base)
         ports = base + 8, base + 9
         border(self.lab.files["c"], self.abroad, "c", "w", ports)
@@ -75,7 +76,10 @@ class Domains:
 
     def across(self) -> tuple[Key, Key]:
         """A key that gateway-w drew, as it has it and as gateway-c does; waits for programs that just started."""
-        body, deadline_s = etsi014.print_key_request(etsi014.KeyRequest(number=1, size_bits=256)), time.monotonic() + 60
+        body, deadline_s = (
+            etsi014.print_key_request(etsi014.KeyRequest(number=1, size_bits=256)),
+            time.monotonic() + PATIENCE_S,
+        )
         while True:
             try:
                 (drawn,) = self.ask(self.abroad, "/api/v1/keys/gateway-c/enc_keys", body)
@@ -90,7 +94,7 @@ class Domains:
 
     def within(self) -> tuple[Key, Key]:
         """A key over the relay, as it is at c and at a."""
-        deadline_s = time.monotonic() + 60
+        deadline_s = time.monotonic() + PATIENCE_S
         while True:
             try:
                 ((at_a,), (at_c,)) = self.lab.draw("a-c")

@@ -25,6 +25,7 @@ from keystrand.node.site import SiteNode
 from keystrand.node.streams import EngineStreams
 from keystrand.observe.audit_verify import rows_of, verify
 from keystrand.testing.feeder import Feeder
+from keystrand.testing.patience import until
 from keystrand.transport.etsi004 import KeyStreams
 from keystrand.wire.etsi004 import Chunk, Framing, Qos, Status
 from keystrand.wire.etsi015 import entity_id
@@ -38,12 +39,6 @@ class Ends:
     feeder: Feeder
     clients: list[KeyStreams]
     saes: list[str]
-
-
-async def until(condition) -> None:  # type: ignore[no-untyped-def]
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.05)
 
 
 async def client_of(node: SiteNode, port: int, framing: Framing) -> KeyStreams:
@@ -80,7 +75,7 @@ async def running(folder: Path) -> AsyncIterator[Ends]:
             await server.close()
         await feeder.close()
         stop.set()
-        await asyncio.wait_for(asyncio.gather(*tasks), 20)
+        await asyncio.gather(*tasks)
 
 
 @pytest.fixture

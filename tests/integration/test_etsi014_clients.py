@@ -11,7 +11,6 @@ import base64
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from keystrand.config.load import load_module, load_site
 from keystrand.lab.pair import Pair, found_pair
 from keystrand.lab.processes import Programs, read_status
 from keystrand.testing.feeder import Feeder
+from keystrand.testing.patience import wait_until
 
 C_CLIENT = os.environ.get("KEYSTRAND_INTEROP_C", "")  # a build of the C wrapper: scripts/interop sets it
 
@@ -81,20 +81,12 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ends]:
     for name, file in pair.site_files.items():
         programs.start(name, "serve", str(file))
     try:
-        deadline_s = time.monotonic() + 60
-        while not all(
-            read_status(str(section.listen)) for file in pair.site_files.values() if (section := load_site(file).status)
-        ):
-            programs.check()
-            assert time.monotonic() < deadline_s
-            time.sleep(0.1)
+        pages = [str(section.listen) for file in pair.site_files.values() if (section := load_site(file).status)]
+        programs.wait("status page", lambda: all(map(read_status, pages)))
         feeding = threading.Thread(target=lambda: asyncio.run(fed(pair)))
         feeding.start()
-        feeding.join(60)
-        while not made.is_ready():
-            programs.check()
-            assert time.monotonic() < deadline_s + 60
-            time.sleep(0.1)
+        feeding.join()
+        programs.wait("keys", made.is_ready)
         yield made
     finally:
         programs.stop()
@@ -191,16 +183,15 @@ if ARNIKA:
                 with (tmp_path / f"{site}.log").open("wb") as log:
                     words = ["setsid", "unshare", "--mount", "sh", "-c", text]
                     started.append(subprocess.Popen(words, env=os.environ | settings, stdout=log, stderr=log))
-            deadline_s = time.monotonic() + 60
-            while len(common := keys_set(tmp_path, names.values())) < 5:
-                logs = [(tmp_path / f"{site}.log").read_text()[-1500:] for site in names]
-                assert time.monotonic() < deadline_s, "\n".join(logs)
-                time.sleep(0.5)
-            print(f"{len(common)} keys came into use at both ends")
+            wait_until(
+                lambda: len(keys_set(tmp_path, names.values())) >= 5,
+                told=lambda: "\n".join((tmp_path / f"{site}.log").read_text()[-1500:] for site in names),
+            )
+            print(f"{len(keys_set(tmp_path, names.values()))} keys came into use at both ends")
         finally:
             for process in started:
                 os.killpg(process.pid, 15)
-                process.wait(10)
+                process.wait(60)
 
 
 def keys_set(folder: Path, names: Iterable[str]) -> set[str]:

@@ -14,6 +14,7 @@ from keystrand.crypto import pki
 from keystrand.net.http_client import HttpClient
 from keystrand.net.http_server import HttpServer
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.testing.clock import VirtualClock
 from keystrand.testing.interdomain import MemoryInterdomain
 from keystrand.testing.sinks import Ears
 from keystrand.wire.etsi020 import ACK_PATH, ExtKey, ExtKeys, Parties
@@ -42,10 +43,10 @@ def contexts(home, holder, policy=None):
 class Network:
     """One KME with its listener and its client of the other one."""
 
-    def __init__(self, home, letter, reach, synchronous):
+    def __init__(self, home, letter, reach, synchronous, clock):
         self.home, self.letter, self.ears, self.synchronous = home, letter, Ears(), synchronous
         self.url = f"https://{letter}.example{ACK_PATH}"
-        self.kme = MemoryInterdomain({f"kme-{OTHER[letter]}": None if synchronous else self.url}, reach)
+        self.kme = MemoryInterdomain({f"kme-{OTHER[letter]}": None if synchronous else self.url}, reach, clock)
         other = f"kme-{OTHER[letter]}"
         self.peer = InterdomainPeer(kme_id=other, callback_url=f"https://{OTHER[letter]}.example{ACK_PATH}")
         app = etsi020_app(self.kme, {other: self.peer}, sink=self.ears)
@@ -53,7 +54,7 @@ class Network:
 
     def meet(self, port):
         name = f"kme-{OTHER[self.letter]}"
-        http = HttpClient(HERE, port, contexts(self.home, f"kme-kme-{self.letter}"), expect=("kme", name), timeout_s=5)
+        http = HttpClient(HERE, port, contexts(self.home, f"kme-kme-{self.letter}"), expect=("kme", name), timeout_s=60)
         self.http, self.client = http, InterdomainClient(self.peer, http)
 
     async def pump(self):
@@ -62,8 +63,9 @@ class Network:
 
 @pytest.fixture(params=[False, True], ids=["asynchronous", "synchronous"])
 async def pair(home, request):
-    x = Network(home, "x", {"sae-a": True}, request.param)
-    y = Network(home, "y", {"sae-c": True}, request.param)
+    clock = VirtualClock()
+    x = Network(home, "x", {"sae-a": True}, request.param, clock)
+    y = Network(home, "y", {"sae-c": True}, request.param, clock)
     for network in (x, y):
         await network.server.start()
     x.meet(y.server.port)
@@ -120,10 +122,10 @@ async def test_an_unknown_target_leaves_nothing_at_either_end(pair):
 async def test_a_relay_that_does_not_end_is_voided_at_both_ends(pair):
     x, y = pair
     y.kme.reach["sae-c"] = None
-    offer(x, K1, patience_s=0.2)
+    offer(x, K1, patience_s=1.0)
     await x.pump()
     assert y.kme.engine.stage(K1) is Stage.HELD
-    await asyncio.sleep(1.1)
+    x.kme.clock.move_to(1.1)
     await settle_down(x, y)
     y.kme.engine.settle([K1], relayed=True, now_s=y.kme.clock.now_s())  # too late
     assert [network.kme.engine.stage(K1) for network in pair] == [Stage.VOIDED, Stage.VOIDED]
@@ -159,24 +161,24 @@ async def test_a_peer_that_is_away_gets_the_keys_when_it_is_back(pair):
     app = etsi020_app(y.kme, {"kme-x": y.peer}, sink=y.ears)
     y.server = HttpServer(app, HERE, port, contexts=contexts(y.home, "kme-kme-y"))
     await y.server.start()
-    await asyncio.sleep(1.1)
+    x.kme.clock.move_to(1.1)
     await settle_down(x, y)
     assert [network.kme.engine.stage(K1) for network in pair] == [Stage.READY, Stage.READY]
 
 
 @pytest.mark.parametrize(("holder", "status"), [("kme-kme-q", 401), ("sae-sae-a", 401), ("kme-kme-x", 200)])
 async def test_curl_with_a_certificate_of_a_stranger_gets_the_problem_and_nothing_else(home, holder, status):
-    y = Network(home, "y", {"sae-c": True}, True)
+    y = Network(home, "y", {"sae-c": True}, True, VirtualClock())
     y.server = HttpServer(
         etsi020_app(y.kme, {"kme-x": y.peer}, sink=y.ears),
         HERE,
         contexts=contexts(home, "kme-kme-y", TlsPolicy(require_pqc_group=False)),
     )
     await y.server.start()
-    curl = ["curl", "-sS", "-m", "10", "--tlsv1.3", "--cacert", str(home / "ca.pem"), "-w", "\n%{http_code}"]
+    curl = ["curl", "-sS", "-m", "60", "--tlsv1.3", "--cacert", str(home / "ca.pem"), "-w", "\n%{http_code}"]
     curl += ["--cert", str(home / f"{holder}.pem"), "--key", str(home / f"{holder}.key")]
     curl += [f"https://localhost:{y.server.port}/kmapi/versions"]
-    done = await asyncio.to_thread(subprocess.run, curl, capture_output=True, text=True, timeout=20, check=False)
+    done = await asyncio.to_thread(subprocess.run, curl, capture_output=True, text=True, timeout=120, check=False)
     body, _, code = done.stdout.rpartition("\n")
     assert int(code) == status, done.stderr
     assert json.loads(body).get("type", "").endswith("/unauthorized") == (status == 401)

@@ -17,6 +17,7 @@ from keystrand.config.load import load_site
 from keystrand.lab.pair import Pair, found_pair
 from keystrand.net.http_client import Response
 from keystrand.observe.audit_verify import rows_of, verify
+from keystrand.testing.patience import PATIENCE_S
 from keystrand.wire import etsi014 as wire
 
 SIZE_BYTES = 2_097_152
@@ -84,7 +85,7 @@ async def test_I4_F7_a_full_disk_refuses_and_recovers_and_every_released_key_is_
         for _ in range(3):  # it stays refused, and stays alive, while the disk stays full
             assert (await draw(site)).status == 503
         ballast.unlink()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             while (answer := await draw(site)).status != 200:
                 assert answer.status == 503
                 await asyncio.sleep(0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -24,6 +25,7 @@ from keystrand.crypto.hsm import Hsm, TokenPlace
 from keystrand.crypto.keyring import KeyringFile
 from keystrand.crypto.seal import RootKey, Sealer
 from keystrand.crypto.vault import HsmRoot, HsmVault
+from keystrand.testing.patience import wait_until
 
 pkcs11 = pytest.importorskip("pkcs11", reason="needs python-pkcs11: the extra `hsm`")
 pytestmark = [needs_softhsm, pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")]
@@ -255,39 +257,31 @@ def test_T13_a_silent_hsm_is_refused_by_the_deadline_and_holds_up_nobody(faults:
     sealer = Sealer(root, KeyringFile(tmp_path / "tenants.keys"))
     wrapped = root.wrap(b"a", Secret(b"k" * 32))
     quick = HsmRoot(Hsm(replace(faults.place, deadline_s=0.2)), "root")
-    faults.set("slow 1500")
+    faults.set("slow 3000")
     began = time.monotonic()
     with pytest.raises(Unavailable, match=r"0\.2 s"):
         quick.unwrap(b"a", wrapped)
-    first_s = time.monotonic() - began
+    assert time.monotonic() - began < 2.5
     faults.set("ok")  # the call on its way still sleeps
-    time.sleep(0.05)
-    began = time.monotonic()
-    with pytest.raises(Unavailable, match="silent"):
-        quick.unwrap(b"a", wrapped)
-    at_once_s = time.monotonic() - began
-    rows = 0
-    while time.monotonic() - began < 0.3:
-        sealer.seal("c", b"r", b"x")
-        rows += 1
-    assert first_s < 0.9
-    assert at_once_s < 0.1
-    assert rows > 1000
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        try:
-            assert quick.unwrap(b"a", wrapped).reveal() == b"k" * 32
-            return
-        except Unavailable:
-            time.sleep(0.1)
-    pytest.fail("the HSM answers again, and nobody asks it")
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="silent"):  # at once, without asking it
+            quick.unwrap(b"a", wrapped)
+        for _ in range(100):
+            sealer.seal("c", b"r", b"x")
+
+    def answers() -> bool:
+        with contextlib.suppress(Unavailable):
+            return quick.unwrap(b"a", wrapped).reveal() == b"k" * 32
+        return False
+
+    wait_until(answers, told=lambda: "the HSM answers again, and nobody asks it")
 
 
 def test_T13_those_who_wait_behind_a_slow_call_are_refused_by_their_own_deadline(faults: Faults) -> None:
     root = HsmRoot.create(Hsm(faults.place), "root")
     wrapped = root.wrap(b"a", Secret(bytes(32)))
     quick = HsmRoot(Hsm(replace(faults.place, deadline_s=0.4)), "root")
-    faults.set("slow 700")
+    faults.set("slow 3000")
     took: list[float] = []
 
     def ask() -> None:
@@ -300,10 +294,10 @@ def test_T13_those_who_wait_behind_a_slow_call_are_refused_by_their_own_deadline
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join()
     faults.set("ok")
     assert len(took) == 5
-    assert max(took) < 1.2
+    assert max(took) < 3.0, "before the call that is on its way ends"
 
 
 def test_T13_a_silent_hsm_does_not_keep_a_program_from_ending(faults: Faults) -> None:
@@ -325,10 +319,10 @@ def test_T13_a_silent_hsm_does_not_keep_a_program_from_ending(faults: Faults) ->
     assert program.stdout.readline() == "up\n"
     faults.set("slow 60000")
     began = time.monotonic()
-    words, _ = program.communicate("go\n", timeout=30)
+    words, _ = program.communicate("go\n", timeout=50)
     assert words == "the HSM did not answer within 2 s\n"
     assert program.returncode == 0
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 50
 
 
 # the PIN and the module ----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from test_site_pair import ended
 
 from keystrand.config.founding import append, found_site
 from keystrand.config.load import load_site
@@ -20,12 +21,13 @@ from keystrand.core.errors import ConfigError, KeystrandError
 from keystrand.core.events import Event
 from keystrand.core.register import Scope
 from keystrand.core.states import State
-from keystrand.lab.pair import free_base_port
+from keystrand.lab.ports import free_base_port
 from keystrand.net.http_client import HttpClient
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.interdomain import border_of
 from keystrand.node.site import SiteNode
 from keystrand.observe.audit_verify import custody, rows_of
+from keystrand.testing.patience import until
 from keystrand.wire import etsi014
 from keystrand.wire.handover import Stage
 
@@ -38,7 +40,7 @@ def found_networks(
     folder: Path, *, synchronous: bool, timeout_ms: int = 3000, listening: bool = True
 ) -> dict[str, Path]:
     """Two sites of their own, each with its own authority, which know each other's KME and one SAE."""
-    base = free_base_port(16, start=27_000)
+    base = free_base_port(16)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     files = {name: found_site(folder / name, name, base_port=base + 8 * place) for place, name in enumerate(NAMES)}
     ports = {name: base + 8 * place + 7 for place, name in enumerate(NAMES)}
@@ -70,7 +72,7 @@ def client_of(config: SiteConfig) -> HttpClient:
     files = TlsFiles(config.gateway.certificate, config.gateway.private_key, config.tls.trust, config.tls.revoked)
     listen = config.etsi014.listen
     return HttpClient(
-        listen.host, listen.port, TlsContexts(files, TlsPolicy()), expect=("kme", config.site.kme_id), timeout_s=8
+        listen.host, listen.port, TlsContexts(files, TlsPolicy()), expect=("kme", config.site.kme_id), timeout_s=30
     )
 
 
@@ -101,14 +103,12 @@ class Network:
         return {record.stage for record in border_of(self.node.engine.kme).handovers.records()}
 
     async def started(self) -> None:
-        async with asyncio.timeout(10):
-            while not self.node._servers or len(self.node._servers) < 5:
-                await asyncio.sleep(0.02)
+        await until(lambda: ended([self._task]) or len(self.node._servers) >= 5)
 
     async def stop(self) -> None:
         await self.client.close()
         self._stop.set()
-        await asyncio.wait_for(self._task, 20)
+        await self._task
 
 
 @asynccontextmanager
@@ -184,9 +184,7 @@ async def test_F7_a_network_that_is_away_means_refusal_in_time_and_the_key_is_vo
     assert east.stages() == {Stage.VOIDING}
     assert [event.fields["peer"] for event in heard] == ["kme-west"], "said once"
     west = Network(files["west"])
-    async with asyncio.timeout(20):
-        while east.stages() != {Stage.VOIDED}:
-            await asyncio.sleep(0.05)
+    await until(lambda: east.stages() == {Stage.VOIDED})
     status, keys, body = await draw(east.client, "west")
     assert status == 200, body
     assert (await fetch(west.client, "east", keys[0].key_id))[0] == 200
@@ -204,9 +202,7 @@ async def test_I6_a_key_that_is_revoked_is_not_handed_out_and_is_given_up(files:
         status, _, body = await fetch(west.client, "east", key.key_id)
         assert (status, UNKNOWN in body) == (400, True)
         await west.node.engine.call(lambda kme: border_of(kme).collect())
-        async with asyncio.timeout(10):
-            while west.stages() != {Stage.RELEASED}:  # east's SAE has it, so that west's copy is burnt
-                await asyncio.sleep(0.02)
+        await until(lambda: west.stages() == {Stage.RELEASED})  # east's SAE has it, so that west's copy is burnt
         kinds = [record["kind"] for record in custody(rows_of(west.node.store), key.key_id)]
         assert kinds[-2:] == ["key.given_up", "key.burnt"]
 
@@ -245,9 +241,7 @@ class Process:
         words = (sys.executable, "-m", "keystrand", "serve", str(self.file))
         log = (self.file.parent / "log").open("ab")
         self._process = await asyncio.create_subprocess_exec(*words, stdout=log, stderr=log)
-        async with asyncio.timeout(120):
-            while not await self._answers():
-                await asyncio.sleep(0.1)
+        await until(self._answers)
 
     async def _answers(self) -> bool:
         there = OTHER[self.config.site.name]

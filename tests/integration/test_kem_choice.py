@@ -13,6 +13,7 @@ from keystrand.config.load import load_site
 from keystrand.crypto import pki
 from keystrand.lab.pair import Pair, found_pair
 from keystrand.node.site import SiteNode
+from keystrand.testing.patience import until
 from keystrand.wire import etsi014 as wire
 
 
@@ -69,9 +70,8 @@ async def test_T10_ends_that_state_different_ones_have_no_strand_and_no_hybrid_k
     stop = asyncio.Event()
     tasks = [asyncio.create_task(node.run(stop)) for node in nodes.values()]
     try:
-        async with asyncio.timeout(20):
-            while not all(node.engine.kme.sessions[peer].up for node in nodes.values() for peer in node.config.peers):
-                await asyncio.sleep(0.05)
+        ends = [(node.engine.kme, peer) for node in nodes.values() for peer in node.config.peers]
+        await until(lambda: all(kme.sessions[peer].up for kme, peer in ends))
         await asyncio.sleep(1.0)
         for node in nodes.values():
             assert not any(node.engine.kme.strands.usable(peer) for peer in node.config.peers)

@@ -17,9 +17,11 @@ from keystrand.config.load import load_site
 from keystrand.core.errors import IllegalTransition, UnknownKey
 from keystrand.core.register import Scope
 from keystrand.core.states import State
-from keystrand.lab.pair import Pair, found_pair, free_base_port
+from keystrand.lab.pair import Pair, found_pair
+from keystrand.lab.ports import free_base_port
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.observe.audit_verify import custody, rows_of
+from keystrand.testing.patience import until
 from keystrand.transport.kmip import KmipClient
 from keystrand.wire import etsi014
 from keystrand.wire import kmip_attributes as attributes
@@ -38,7 +40,7 @@ T = TypeVar("T")
 @asynccontextmanager
 async def serving(folder: Path, extra: str) -> AsyncIterator[Running]:
     pair = found_pair(folder / "pair")
-    base = free_base_port(2, start=25_000)
+    base = free_base_port(2)
     for place, file in enumerate(pair.site_files.values()):
         append(file, f'\n[kmip]\nlisten = "127.0.0.1:{base + place}"\n{extra}\n')
     async with running(pair) as site:
@@ -72,9 +74,7 @@ async def use(pair: Pair, name: str, do: Callable[[KmipClient], T]) -> T:
 
 async def agreed(site: Running, key_id: str, state: State) -> None:
     """Until both ends have the key in this state."""
-    async with asyncio.timeout(10):
-        while {node.engine.kme.lifecycle.get(key_id).state for node in site.nodes.values()} != {state}:
-            await asyncio.sleep(0.02)
+    await until(lambda: {node.engine.kme.lifecycle.get(key_id).state for node in site.nodes.values()} == {state})
 
 
 async def test_I1_I4_a_responder_reads_its_copy_once_and_the_log_has_it(tmp_path: Path) -> None:

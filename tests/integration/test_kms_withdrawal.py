@@ -9,14 +9,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kmip_estate import HERE, LEGACY, Estate
 from test_admin_site import admins, found
-from test_kmip_export import wait_until_up
 from test_site_pair import Running, running, settled
 
 from keystrand.cli.program import run
@@ -24,7 +23,9 @@ from keystrand.config.load import site_faults
 from keystrand.core.errors import UnknownKey
 from keystrand.core.register import Scope
 from keystrand.core.states import Change
-from keystrand.lab.pair import Pair, free_base_port
+from keystrand.lab.pair import Pair
+from keystrand.lab.ports import free_base_port
+from keystrand.testing.patience import until, wait_until_listening
 from keystrand.transport.kmip import KmipClient
 from keystrand.wire import kmip_attributes as attributes
 from keystrand.wire.kmip_names import State
@@ -48,7 +49,7 @@ class Manager:
     """PyKMIP's server over one database, started and killed at will."""
 
     def __init__(self, folder: Path) -> None:
-        self.estate, self.folder, self.port = Estate(folder), folder / "kms", free_base_port(1, start=26_000)
+        self.estate, self.folder, self.port = Estate(folder), folder / "kms", free_base_port(1)
         self.folder.mkdir()
         self._program: subprocess.Popen[bytes] | None = None
 
@@ -59,7 +60,7 @@ class Manager:
         with (self.folder / "output").open("ab") as output:
             command = [sys.executable, script, str(self.port), *map(str, files)]
             self._program = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-        wait_until_up(self.port, self._program)
+        wait_until_listening(self.port, self._program)
 
     def kill(self) -> None:
         if self._program is not None:
@@ -76,6 +77,15 @@ class Manager:
                 return client.state(uids[0]) if uids else None
             except UnknownKey:
                 return None
+
+
+async def stands(manager: Manager, key_id: str, state: State | None) -> None:
+    """Until the manager has the key in this state."""
+
+    async def holds() -> bool:
+        return await asyncio.to_thread(manager.state_of, key_id) is state
+
+    await until(holds)
 
 
 @pytest.fixture
@@ -113,12 +123,6 @@ async def order(site: Running, change: Change, key_id: str, name: str = "alpha")
     await site.nodes[name].engine.call(do)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not await asyncio.to_thread(condition):
-            await asyncio.sleep(0.1)
-
-
 @pytest.mark.proves("R042", "R044", "R060", "R062")
 async def test_L1_what_ends_here_ends_at_the_manager(
     pair: Pair, manager: Manager, capsys: pytest.CaptureFixture[str]
@@ -135,10 +139,10 @@ async def test_L1_what_ends_here_ends_at_the_manager(
         await order(site, Change.DEACTIVATE, destroyed)
         await order(site, Change.DESTROY, destroyed)
         await order(site, Change.COMPROMISE, far, name="bravo")  # the other end says so, this end hears of it
-        await until(lambda: manager.state_of(revoked) is State.DEACTIVATED)
-        await until(lambda: manager.state_of(compromised) is State.COMPROMISED)
-        await until(lambda: manager.state_of(destroyed) is None)
-        await until(lambda: manager.state_of(far) is State.COMPROMISED)
+        await stands(manager, revoked, State.DEACTIVATED)
+        await stands(manager, compromised, State.COMPROMISED)
+        await stands(manager, destroyed, None)
+        await stands(manager, far, State.COMPROMISED)
         assert manager.state_of(kept) is State.ACTIVE
         records = [json.loads(raw) for _, raw, _ in site.nodes["alpha"].store.audit_rows(0, 2**31)]
         told = {(r["key_id"], r["state"]) for r in records if r["kind"] == "kms.told"}
@@ -161,15 +165,13 @@ async def test_a_manager_that_is_away_hears_of_it_later_also_after_a_restart_of_
         await order(site, Change.DEACTIVATE, second)
         job = site.nodes["alpha"].withdrawals
         assert job is not None
-        async with asyncio.timeout(30):
-            while not job.job.status.last_error:
-                await asyncio.sleep(0.1)
+        await until(lambda: job.job.status.last_error)
         assert "vault" in job.job.status.last_error
         assert (await olga.call("POST", "/jobs/kms-withdrawal/run"))[0] == 200
     manager.start()
     async with running(pair):
-        await until(lambda: manager.state_of(first) is State.COMPROMISED)
-        await until(lambda: manager.state_of(second) is State.DEACTIVATED)
+        await stands(manager, first, State.COMPROMISED)
+        await stands(manager, second, State.DEACTIVATED)
 
 
 def test_a_manager_that_cannot_be_is_a_fault_with_its_line(pair: Pair, manager: Manager) -> None:

@@ -23,12 +23,13 @@ from keystrand.core.register import Scope
 from keystrand.core.way import Way
 from keystrand.lab.break_in import break_in
 from keystrand.lab.network import NetworkLab, app_of, cut_hop
-from keystrand.lab.pair import free_base_port
+from keystrand.lab.ports import free_base_port
 from keystrand.net.http_client import SyncHttpClient
 from keystrand.net.http_exchange import Response
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.site import open_store
 from keystrand.testing.network.maps import network_text
+from keystrand.testing.patience import wait_until
 from keystrand.wire.etsi015 import entity_id
 
 RING = network_text("ab bd ac cd ae de", ad="paths = 2", bc="")
@@ -159,11 +160,8 @@ def ask(ring: NetworkLab, site: str, who: str, *words: str) -> int:
     return run([*words, "--as", who, "--config", str(ring.files[site])])
 
 
-def wait(what: str, done: Callable[[], bool], limit_s: float = 60.0) -> None:
-    end_s = time.monotonic() + limit_s
-    while not done():
-        assert time.monotonic() < end_s, what
-        time.sleep(0.25)
+def wait(what: str, done: Callable[[], bool]) -> None:
+    wait_until(done, pause_s=0.25, told=lambda: what)
 
 
 @pytest.mark.proves("R102")

@@ -17,6 +17,7 @@ from keystrand.lab.pair import Pair, found_pair
 from keystrand.node.doctor import Finding, Verdict, examine
 from keystrand.observe.alarms import alarms_of
 from keystrand.observe.gauges import Gauges, LinkGauge
+from keystrand.testing.patience import until
 from keystrand.wire import etsi014 as wire
 from keystrand.wire.device import LinkReport
 from keystrand.wire.keyuse import UseReport, parse_stand, print_use
@@ -80,10 +81,8 @@ async def quiet_links(site: Running) -> tuple[LinkGauge, ...]:
     node = site.nodes["alpha"]
     for state in node.devices.links.values():
         state.report = LinkReport(state="running", qber=0.01, skr_bps=100_000.0, auth_key_bits=1 << 20)
-    async with asyncio.timeout(10):
-        while not (links := node._link_gauges) or links[0].qber is None:
-            await asyncio.sleep(0.05)
-    return links
+    await until(lambda: node._link_gauges and node._link_gauges[0].qber is not None)
+    return node._link_gauges
 
 
 @pytest.mark.proves("R043")

@@ -8,8 +8,7 @@ import json
 import shutil
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ import pytest
 from keystrand.config.founding import append
 from keystrand.config.load import load_site
 from keystrand.core.errors import Unavailable
-from keystrand.lab.pair import SITES, Pair, found_pair, free_base_port
+from keystrand.lab.pair import SITES, Pair, found_pair
+from keystrand.lab.ports import free_base_port
 from keystrand.lab.processes import Programs
+from keystrand.testing.patience import wait_until
 from keystrand.transport.tls.control import Order, tell
 
 PROGRAM = shutil.which("rsyslogd", path="/usr/sbin:/usr/bin")
@@ -82,24 +83,18 @@ def collected() -> Iterator[Collected]:
     daemon = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     made = Collected(folder)
     try:
-        until(made.socket.exists)
+        wait_until(made.socket.exists)
         yield made
     finally:
         daemon.terminate()
-        daemon.wait(20)
+        daemon.wait(120)
         shutil.rmtree(folder)
-
-
-def until(condition: Callable[[], bool], within_s: float = 90.0) -> None:
-    deadline_s = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.2)
 
 
 def pair_of(folder: Path, collector: Path) -> Pair:
     pair = found_pair(folder, length_km=5.0)
-    channel, entry, between, service = (free_base_port(4) + place for place in range(4))
+    base = free_base_port(4)
+    channel, entry, between, service = range(base, base + 4)
     ways = {"alpha": ("connect", entry, between), "bravo": ("listen", between, service)}
     for site, peer in (SITES, SITES[::-1]):
         verb, listen, connect = ways[site]
@@ -121,11 +116,11 @@ def test_each_program_of_a_site_reaches_the_collector(tmp_path: Path, collected:
             programs.start(f"{site}-kme", "serve", str(file))
             programs.start(f"{site}-module", "module", str(pair.module_files[site]))
             programs.start(f"{site}-tunnel", "tunnel", "run", "east", "--config", str(file))
-        until(lambda: "tunnel.rotated" in collected.of("tunnel") and "proxy.step" in collected.of("proxy"))
+        wait_until(lambda: "tunnel.rotated" in collected.of("tunnel") and "proxy.step" in collected.of("proxy"))
         assert {"site.started", "peer.up", "block.ingested"} <= collected.of("serve")
         assert collected.of("module")
         programs.kill("alpha-tunnel")  # whoever steers is gone: its sentinel stops the traffic when keys are too old
-        until(lambda: "tunnel.blocked" in collected.of("sentinel"))
+        wait_until(lambda: "tunnel.blocked" in collected.of("sentinel"))
         assert {"proxy.up", "proxy.blocked"} <= collected.of("proxy"), "it went on without, and still tells"
     finally:
         programs.stop()

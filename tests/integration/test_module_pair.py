@@ -15,6 +15,7 @@ import pytest
 from keystrand.config.module import Channel, Module, ModuleConfig, OwnKme
 from keystrand.config.schema import Tls
 from keystrand.config.values import Address
+from keystrand.lab.ports import free_base_port
 from keystrand.net.frames import FrameStream, connect_plain_frames, serve_plain_frames
 from keystrand.node.meeting import Frames
 from keystrand.node.module import run_module
@@ -126,8 +127,9 @@ class Link:
 
 
 @pytest.fixture
-async def link(tmp_path, free_ports):
-    link = Link(tmp_path, free_ports)
+async def link(tmp_path):
+    base = free_base_port(2)
+    link = Link(tmp_path, (base, base + 1))
     servers = [
         await serve_plain_frames(("127.0.0.1", 0), k.serve, frame_bytes_max=FRAME_BYTES_MAX) for k in link.kmes.values()
     ]
@@ -138,25 +140,6 @@ async def link(tmp_path, free_ports):
         await link.kill(role)
     for server in servers:
         await server.close()
-
-
-@pytest.fixture
-def free_ports() -> tuple[int, int]:
-    """Two ports below 32768 that are free now."""
-    import random
-    import socket
-
-    found: list[int] = []
-    while len(found) < 2:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
-    return found[0], found[1]
 
 
 @pytest.mark.proves("R024")

@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, timedelta
@@ -21,7 +20,9 @@ from OpenSSL import SSL
 from keystrand.cli import exits
 from keystrand.cli.program import root
 from keystrand.config.load import load_estate
+from keystrand.lab.ports import free_base_port
 from keystrand.net.look import look_at_tls
+from keystrand.testing.patience import wait_until_listening
 
 DEADLINE_S = 60.0
 LONG = ("--timeout-s", "30")  # a loaded machine is slow, and silence is no answer
@@ -36,24 +37,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def program(words: Callable[[int], list[str]], folder: Path) -> Iterator[str]:
     """A server on a port of its own, up before it is used and down afterwards."""
-    port = free_port()
+    port = free_base_port(1)
     process = subprocess.Popen(words(port), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        end_s = time.monotonic() + DEADLINE_S
-        while time.monotonic() < end_s and process.poll() is None:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.05)
-        assert process.poll() is None, f"{words(port)[0]} did not start"
+        wait_until_listening(port, process)
         yield f"127.0.0.1:{port}"
     finally:
         process.kill()
@@ -157,7 +147,7 @@ def test_sshd_is_known_by_its_banner_and_its_lists_are_read(files: Path) -> None
 
 
 def test_who_does_not_answer_stays_unknown() -> None:
-    status, (facts,) = scan(f"127.0.0.1:{free_port()}")
+    status, (facts,) = scan(f"127.0.0.1:{free_base_port(1)}")
     assert (status, facts["supported"], facts["key_exchange_pqc"]) == (exits.UNAVAILABLE, None, "unknown")
 
 

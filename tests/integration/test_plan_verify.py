@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from keystrand.config.load import load_site
 from keystrand.core.errors import Unavailable
 from keystrand.net.plain import fetch
 
-WAIT_S = 240.0  # for a machine that does much else; nothing here asserts on time
 ESTATE = """
 name = "lab"
 planned = 2026-11-28
@@ -63,12 +61,7 @@ def has_key(person: Operator) -> bool:
 
 
 def wait(what: str, person: Operator, ready: Callable[[Operator], bool]) -> None:
-    deadline_s = time.monotonic() + WAIT_S
-    while not ready(person):
-        ended = [name for name, process in person.running.items() if process.poll() is not None]
-        assert not ended, f"{ended[0]} of {person.name} ended:\n{person.log(ended[0])}"
-        assert time.monotonic() < deadline_s, f"{person.name}: no {what}\n{person.log('module')}"
-        time.sleep(0.5)
+    person.waits(what, lambda: ready(person))
 
 
 @pytest.mark.timeout(600)

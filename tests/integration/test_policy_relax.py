@@ -17,6 +17,7 @@ from keystrand.cli.program import run
 from keystrand.config.load import load_site
 from keystrand.core.protection import Protection
 from keystrand.lab.pair import Pair, found_pair
+from keystrand.testing.patience import PATIENCE_S, until
 from keystrand.wire import etsi014 as wire
 
 ENDS = ("gateway-alpha", "gateway-bravo")
@@ -55,9 +56,7 @@ class Session:
 
     async def kept_more(self, number: int) -> None:
         wanted = self.kept + number
-        async with asyncio.timeout(30):
-            while self.kept < wanted and not self.lost:
-                await asyncio.sleep(0.01)
+        await until(lambda: self.kept >= wanted or self.lost)
 
 
 def levels(site: Running) -> Counter[Protection]:
@@ -73,9 +72,7 @@ async def command(pair: Pair, site: Running, name: str, verb: str, *more: str) -
         run, ["policy", verb, *ENDS, *more, "--pid", str(os.getpid()), "--config", str(file)]
     ) == (exits.OK)
     wanted = load_site(file).site.policy_serial
-    async with asyncio.timeout(10):
-        while node.engine.kme.site.policy.serial != wanted:
-            await asyncio.sleep(0.01)
+    await until(lambda: node.engine.kme.site.policy.serial == wanted)
 
 
 @pytest.mark.proves("R063")
@@ -124,7 +121,7 @@ async def test_without_the_command_the_same_session_is_refused(pair: Pair) -> No
         await site.feeder.feed(8_192, blocks=2)
         await settled(site)
         session = Session(site)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while not session.lost:
                 await session.draw()
         assert session.kept > 0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from test_site_pair import only
 
 from keystrand.cli import exits
 from keystrand.cli.program import run
@@ -17,8 +20,9 @@ from keystrand.config.inviting import invite_admin, remove_admin
 from keystrand.config.load import load_site
 from keystrand.core.errors import ConfigError
 from keystrand.govern.roles import Role
-from keystrand.lab.pair import found_pair
+from keystrand.lab.pair import Pair, found_pair
 from keystrand.node.site import SiteNode
+from keystrand.testing.patience import until
 
 
 def policy_records(node: SiteNode) -> list[dict[str, object]]:
@@ -26,63 +30,63 @@ def policy_records(node: SiteNode) -> list[dict[str, object]]:
     return [record for record in records if str(record["kind"]).startswith("policy.")]
 
 
+@contextlib.asynccontextmanager
+async def hears_hangups(pair: Pair) -> AsyncIterator[SiteNode]:
+    loop, file = asyncio.get_running_loop(), pair.site_files["alpha"]
+    async with only(pair, "alpha") as node:
+        loop.add_signal_handler(signal.SIGHUP, node.read_policy_soon, file)
+        try:
+            yield node
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+
+
 @pytest.mark.proves("R022")
 async def test_sighup_puts_the_policy_of_the_file_in_force_and_refuses_the_rest(tmp_path: Path) -> None:
-    file = found_pair(tmp_path / "pair").site_files["alpha"]
-    node, stop = SiteNode(load_site(file)), asyncio.Event()
-    running = asyncio.create_task(node.run(stop))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.read_policy_soon, file)
+    pair = found_pair(tmp_path / "pair")
+    file = pair.site_files["alpha"]
 
-    async def hang_up() -> None:
-        os.kill(os.getpid(), signal.SIGHUP)
+    async def hang_up(node: SiteNode) -> None:
         before = len(policy_records(node))
-        async with asyncio.timeout(10):
-            while len(policy_records(node)) == before:
-                await asyncio.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: len(policy_records(node)) > before and not node._reading)
 
-    try:
-        await asyncio.sleep(0.3)
+    async with hears_hangups(pair) as node:
         sound = file.read_text()
-        pair = next(iter(node.policy.rules))
+        rule = next(iter(node.policy.rules))
         changed = sound.replace("[[policy]]", "[[policy]]\nquota_bps = 1000\nquota_burst_bits = 4096", 1)
         file.write_text(changed)
-        await hang_up()
+        await hang_up(node)
         assert policy_records(node)[-1]["kind"] == "policy.refused"
         assert "under the same number" in str(policy_records(node)[-1]["reason"])
-        assert node.engine.kme.site.policy.rules[pair].quota_bps == 0
+        assert node.engine.kme.site.policy.rules[rule].quota_bps == 0
 
         file.write_text(sound + "# nothing that decides\n")
-        await hang_up()
+        await hang_up(node)
         assert policy_records(node)[-1]["kind"] == "policy.loaded"
 
         file.write_text(changed.replace("policy_serial = 1", "policy_serial = 2"))
-        await hang_up()
+        await hang_up(node)
         assert policy_records(node)[-1]["changed"] == 1
-        assert node.engine.kme.site.policy.rules[pair].quota_bps == node.policy.rules[pair].quota_bps == 1000
+        assert node.engine.kme.site.policy.rules[rule].quota_bps == node.policy.rules[rule].quota_bps == 1000
 
         file.write_text(file.read_text().replace("[limits]", "") + "\n[limits]\nkey_ttl_s = 77\n")
-        await hang_up()
+        await hang_up(node)
         assert "more than the policy" in str(policy_records(node)[-1]["reason"])
 
         file.write_text("no TOML at all [")
-        await hang_up()
+        await hang_up(node)
         assert policy_records(node)[-1]["kind"] == "policy.refused"
-        assert node.engine.kme.site.policy.rules[pair].quota_bps == 1000
-    finally:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
-        stop.set()
-        await running
+        assert node.engine.kme.site.policy.rules[rule].quota_bps == 1000
 
 
 @pytest.mark.proves("R046")
 async def test_sighup_puts_grants_in_force_for_the_next_request(tmp_path: Path) -> None:
-    file = found_pair(tmp_path / "pair").site_files["alpha"]
+    pair = found_pair(tmp_path / "pair")
+    file = pair.site_files["alpha"]
     for name in ("ann", "bob"):
         invite_admin(file, name, Role.SECURITY_OFFICER)
-    node, stop = SiteNode(load_site(file)), asyncio.Event()
-    running = asyncio.create_task(node.run(stop))
-    try:
-        await asyncio.sleep(0.3)
+    async with only(pair, "alpha") as node:
         assert node.roll.of_name("bob")
         remove_admin(file, "bob")
         invite_admin(file, "olga", Role.OPERATOR)
@@ -97,9 +101,6 @@ async def test_sighup_puts_grants_in_force_for_the_next_request(tmp_path: Path) 
         file.write_text(text.replace("approvals = 1", "approvals = 2"))  # how many must approve waits for a restart
         await node._read_policy(file)
         assert "more than the policy" in str(policy_records(node)[-1]["reason"])
-    finally:
-        stop.set()
-        await running
 
 
 @pytest.mark.proves("R022")

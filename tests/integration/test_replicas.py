@@ -9,7 +9,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.site import SiteNode
 from keystrand.observe.audit_verify import rows_of, verify
 from keystrand.testing.feeder import Feeder
+from keystrand.testing.patience import until
 from keystrand.testing.postgres import postgres_server, why_not
 from keystrand.testing.replicas import Estate, found_estate, running_estate
 from keystrand.wire import etsi014 as wire
@@ -133,18 +134,13 @@ async def loaded(folder: Path, *, blocks: int = BLOCKS) -> AsyncIterator[tuple[E
             await feeder.close()
 
 
-async def progress(load: Load, pairs: int, within_s: float = 120.0) -> None:
+async def progress(load: Load, pairs: int) -> None:
     """Until so many more pairs are through."""
     before = len(load.done_s)
-    try:
-        async with asyncio.timeout(within_s):
-            while len(load.done_s) < before + pairs:
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        came = len(load.done_s) - before
-        raise TimeoutError(
-            f"{came} of {pairs} pairs in {within_s} s after {before}; last refusal: {load.refused}"
-        ) from None
+    await until(
+        lambda: len(load.done_s) >= before + pairs,
+        told=lambda: f"{len(load.done_s) - before} of {pairs} pairs after {before}; last refusal: {load.refused}",
+    )
 
 
 def check_books(estate: Estate) -> None:
@@ -194,9 +190,9 @@ async def test_i1_i2_i3_i9_postgresql_killed_under_load_loses_no_key_and_deliver
     server = postgres_server()
     async with loaded(tmp_path) as (estate, load):
         os.kill(server.pid, signal.SIGQUIT)  # immediate shutdown: no checkpoint, the log is replayed at the next start
-        await until(lambda: not (server.data / "postmaster.pid").exists(), 30)
+        await until(lambda: not (server.data / "postmaster.pid").exists())
         await asyncio.to_thread(server.start)
-        await progress(load, 20, within_s=90)
+        await progress(load, 20)
         for replica in estate.all_replicas():
             await replica.ready()
     load.check()
@@ -226,18 +222,12 @@ async def test_a_replica_that_was_away_is_given_up_and_joins_anew_without_harm(t
         estate.take_out(stale, out=True)
         stale.signal(signal.SIGSTOP)
         await progress(load, 10)
-        await until(lambda: "replica.lost" in estate.replicas["alpha"][0].log(), 20)
+        await until(lambda: "replica.lost" in estate.replicas["alpha"][0].log())
         stale.signal(signal.SIGCONT)
         # it finds its connection ended (if it was stopped within its turn) or its place in the roster gone
-        await until(lambda: "store.failed" in stale.log(), 20)
+        await until(lambda: "store.failed" in stale.log())
         estate.take_out(stale, out=False)
         await stale.ready()
         await progress(load, 20)
     load.check()
     check_books(estate)
-
-
-async def until(condition: Callable[[], bool], within_s: float) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.1)

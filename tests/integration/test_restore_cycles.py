@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
-from test_site_pair import DEC, ENC, Running, running, settled
+from test_site_pair import DEC, ENC, Running, only, running, settled
 
 from keystrand.config.load import load_site
 from keystrand.config.schema import SiteConfig
@@ -24,11 +22,11 @@ from keystrand.node.backup import Restored, move, restore, take
 from keystrand.node.backup_file import BackupReader
 from keystrand.node.doctor_checks import peers
 from keystrand.node.rollback import GIVEN_UP, ask_witnesses, check_before_start, check_site, mark_file
-from keystrand.node.site import SiteNode
 from keystrand.observe.audit import origin
 from keystrand.observe.audit_verify import rows_of, verify
 from keystrand.store.sqlite import SqliteAuditFile
 from keystrand.testing.faultysink import SINK_TOML
+from keystrand.testing.patience import PATIENCE_S, until
 from keystrand.wire import etsi014 as wire
 
 CYCLES = 20
@@ -51,28 +49,11 @@ async def put_back(pair: Pair, name: str, source: Path, **options: str) -> Resto
     return await asyncio.to_thread(restore, config_of(pair, name), source, accept_rollback=options.get("reason", ""))
 
 
-@contextlib.asynccontextmanager
-async def only(pair: Pair, name: str) -> AsyncIterator[SiteNode]:
-    """One site without its peer."""
-    node, stop = SiteNode(config_of(pair, name)), asyncio.Event()
-    task = asyncio.create_task(node.run(stop))
-    try:
-        async with asyncio.timeout(10):
-            while len(node._servers) < 4:
-                await asyncio.sleep(0.01)
-        yield node
-    finally:
-        stop.set()
-        await task
-
-
 async def cosigned(site: Running) -> None:
     """Until bravo has cosigned the log of alpha as it is now."""
     alpha = site.nodes["alpha"]
     await alpha.notary.checkpoint()
-    async with asyncio.timeout(10):
-        while alpha.notary.gauge.cosigned_size < alpha.notary.gauge.last_checkpoint_size:
-            await asyncio.sleep(0.02)
+    await until(lambda: alpha.notary.gauge.cosigned_size >= alpha.notary.gauge.last_checkpoint_size)
 
 
 def lose(config: SiteConfig) -> None:
@@ -93,7 +74,7 @@ async def verifies(pair: Pair, name: str) -> None:
 async def drawn(site: Running, number: int, materials: set[bytes] | None = None) -> list[str]:
     """IDs of fresh keys from alpha, none of whose material is among those of before."""
     order = f'{{"number": {number}, "size": 256}}'.encode()
-    async with asyncio.timeout(60):  # a peer that began anew refuses the strand of before, once
+    async with asyncio.timeout(PATIENCE_S):  # a peer that began anew refuses the strand of before, once
         while (answer := await site.clients["alpha"].request("POST", ENC, order)).status == 503:
             await asyncio.sleep(0.2)
     assert answer.status == 200, answer.body
@@ -160,11 +141,8 @@ async def greeted(site: Running, done: Restored) -> None:
     """Until the neighbour of the restored site has heard of its epoch, and all bits of before are put away at both."""
     name = done.manifest.site
     other = "alpha" if name == "bravo" else "bravo"
-    async with asyncio.timeout(10):
-        while site.nodes[other].store.peer(name).epoch != done.epoch:
-            await asyncio.sleep(0.02)
-        while any(node.engine.kme.pool.owned_bits(LINK) for node in site.nodes.values()):
-            await asyncio.sleep(0.02)
+    await until(lambda: site.nodes[other].store.peer(name).epoch == done.epoch)
+    await until(lambda: not any(node.engine.kme.pool.owned_bits(LINK) for node in site.nodes.values()))
 
 
 # what may not pass unseen --------------------------------------------------------------------------------------------
@@ -292,7 +270,6 @@ async def test_an_old_store_does_not_start_as_if_nothing_had_happened(pair: Pair
         await settled(site)
         await drawn(site, 3)
         await cosigned(site)
-        await asyncio.sleep(1.2)  # the mark is written once a second
     assert check_before_start(config) is not None
     shutil.copy(old / "site.db", config.store_file)
     with pytest.raises(Tampered, match="older than it was"):

@@ -13,11 +13,13 @@ from OpenSSL import SSL
 
 from keystrand.config.load import load_module, load_site
 from keystrand.config.schema import SiteConfig
-from keystrand.lab.pair import found_pair, free_base_port
+from keystrand.lab.pair import found_pair
+from keystrand.lab.ports import free_base_port
 from keystrand.net.http_client import HttpClient
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.site import SiteNode
 from keystrand.testing.feeder import Feeder
+from keystrand.testing.patience import until
 from keystrand.transport.etsi004 import KeyStreams
 from keystrand.wire.etsi004 import Qos, Status
 
@@ -108,7 +110,7 @@ def psk_capabilities(config: SiteConfig) -> bytes:
 async def test_one_site_serves_every_interface_of_its_configuration(tmp_path: Path) -> None:
     pair = found_pair(tmp_path / "pair")
     names = list(pair.site_files)
-    base = free_base_port(8, start=23_000)
+    base = free_base_port(8)
     configs = {
         name: with_every_edge(pair.site_files[name], name, peer, tmp_path, base + 4 * number)
         for number, (name, peer) in enumerate(zip(names, reversed(names), strict=True))
@@ -118,13 +120,10 @@ async def test_one_site_serves_every_interface_of_its_configuration(tmp_path: Pa
     tasks = [asyncio.create_task(node.run(stop)) for node in nodes.values()]
     feeder = Feeder([load_module(file) for file in pair.module_files.values()])
     try:
-        async with asyncio.timeout(30):
-            while not all(n.engine.kme.strands.usable(p) for n in nodes.values() for p in n.config.peers):
-                await asyncio.sleep(0.05)
-            await feeder.connect()
-            await feeder.feed(1_048_576, blocks=1)
-            while not all(n.store.free_bits(link, name) for name, n in nodes.items() for link in n.config.links):
-                await asyncio.sleep(0.05)
+        await until(lambda: all(n.engine.kme.strands.usable(p) for n in nodes.values() for p in n.config.peers))
+        await feeder.connect()
+        await feeder.feed(1_048_576, blocks=1)
+        await until(lambda: all(n.store.free_bits(link, name) for name, n in nodes.items() for link in n.config.links))
         alpha, bravo = configs["alpha"], configs["bravo"]
 
         ours = await skip_key(alpha, "/key?remoteSystemID=bravo")
@@ -149,7 +148,7 @@ async def test_one_site_serves_every_interface_of_its_configuration(tmp_path: Pa
     finally:
         await feeder.close()
         stop.set()
-        await asyncio.wait_for(asyncio.gather(*tasks), 20)
+        await asyncio.gather(*tasks)
 
 
 @pytest.mark.parametrize(

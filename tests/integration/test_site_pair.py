@@ -19,6 +19,7 @@ from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.site import SiteNode
 from keystrand.observe.audit_verify import rows_of, verify
 from keystrand.testing.feeder import Feeder
+from keystrand.testing.patience import until
 from keystrand.wire import etsi014 as wire
 
 
@@ -43,6 +44,17 @@ def client_of(config: SiteConfig) -> HttpClient:
     )
 
 
+def met(nodes: dict[str, SiteNode]) -> bool:
+    """Whether each has heard its peer, and has a strand with it."""
+    ends = [(node.engine.kme, peer) for node in nodes.values() for peer in node.config.peers]
+    return all(kme.sessions[peer].up and kme.strands.age_s(peer) is not None for kme, peer in ends)
+
+
+def ended(tasks: list[asyncio.Task[None]]) -> bool:
+    """Raises why, where one of them has failed."""
+    return any(task.result() is None for task in tasks if task.done())
+
+
 @contextlib.asynccontextmanager
 async def running(pair: Pair, restored: Collection[str] = ()) -> AsyncIterator[Running]:
     configs = {name: load_site(file) for name, file in pair.site_files.items()}
@@ -54,12 +66,8 @@ async def running(pair: Pair, restored: Collection[str] = ()) -> AsyncIterator[R
     feeder = Feeder([load_module(file) for file in pair.module_files.values()])
     clients = {name: client_of(config) for name, config in configs.items()}
     try:
-        async with asyncio.timeout(20):
-            while not all(node.engine.kme.sessions[p].up for node in nodes.values() for p in node.config.peers):
-                await asyncio.sleep(0.05)
-            while not all(n.engine.kme.strands.age_s(p) is not None for n in nodes.values() for p in n.config.peers):
-                await asyncio.sleep(0.05)
-            await feeder.connect()
+        await until(lambda: ended(tasks) or met(nodes))
+        await feeder.connect()
         yield Running(pair, nodes, clients, feeder)
     finally:
         for client in clients.values():
@@ -69,6 +77,19 @@ async def running(pair: Pair, restored: Collection[str] = ()) -> AsyncIterator[R
         await asyncio.gather(*tasks)
 
 
+@contextlib.asynccontextmanager
+async def only(pair: Pair, name: str) -> AsyncIterator[SiteNode]:
+    """One site, without its peer, once what every site has is open."""
+    node, stop = SiteNode(load_site(pair.site_files[name])), asyncio.Event()
+    task = asyncio.create_task(node.run(stop))
+    try:
+        await until(lambda: ended([task]) or len(node._servers) >= 4)
+        yield node
+    finally:
+        stop.set()
+        await task
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> Pair:
     return found_pair(tmp_path / "pair")
@@ -76,9 +97,7 @@ def pair(tmp_path: Path) -> Pair:
 
 async def settled(site: Running) -> None:
     """Until both KMEs have confirmed the blocks."""
-    async with asyncio.timeout(10):
-        while not all(node.engine.kme.pool.owned_bits(LINK) for node in site.nodes.values()):
-            await asyncio.sleep(0.02)
+    await until(lambda: all(node.engine.kme.pool.owned_bits(LINK) for node in site.nodes.values()))
 
 
 ENC, DEC = "/api/v1/keys/gateway-bravo/enc_keys", "/api/v1/keys/gateway-alpha/dec_keys"
@@ -103,9 +122,7 @@ async def test_keys_are_equal_at_both_ends_and_audited(pair: Pair) -> None:
         for node in site.nodes.values():
             await node.notary.checkpoint()
             assert node.engine.kme.check_ledger() == []
-        async with asyncio.timeout(10):
-            while not all(n.notary.gauge.cosigned_size for n in site.nodes.values()):
-                await asyncio.sleep(0.05)
+        await until(lambda: all(node.notary.gauge.cosigned_size for node in site.nodes.values()))
         for name, node in site.nodes.items():
             other = "bravo" if name == "alpha" else "alpha"
             report = verify(

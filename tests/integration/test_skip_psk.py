@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 
@@ -16,6 +15,7 @@ from keystrand.api.skip import SkipEncryptor, SkipSite, skip_app
 from keystrand.core.errors import ConfigError
 from keystrand.core.limits import Limits
 from keystrand.crypto import pki
+from keystrand.lab.ports import free_base_port
 from keystrand.net.http_server import HttpServer
 from keystrand.net.psk import PskContexts, PskPolicy, ffdhe3072, read_psk_file
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
@@ -23,7 +23,7 @@ from keystrand.testing.keyservice import MemoryNetwork
 from keystrand.testing.sinks import Ears
 
 HERE = "127.0.0.1"
-LIMITS = Limits(tls_handshake_timeout_s=2)
+LIMITS = Limits()
 KEY_A, KEY_B = "a1" * 32, "b2" * 32
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl program")
 STUNNEL = shutil.which("stunnel4") or shutil.which("stunnel")
@@ -52,7 +52,7 @@ def ask(port, path, *options, identity="router-a", key=KEY_A):
     """(body or None, what openssl said)"""
     command = ["openssl", "s_client", "-connect", f"{HERE}:{port}", "-psk_identity", identity, "-psk", key, "-ign_eof"]
     request = f"GET {path} HTTP/1.1\r\nHost: kp\r\nConnection: close\r\n\r\n"
-    done = subprocess.run([*command, *options], input=request, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run([*command, *options], input=request, capture_output=True, text=True, timeout=120, check=False)
     body = next((line for line in done.stdout.splitlines() if line.startswith("{")), "").partition("}")[0]
     return json.loads(body + "}") if body else None, done.stdout + done.stderr
 
@@ -186,9 +186,7 @@ async def test_many_at_once_are_never_taken_for_one_another(secrets):
 @pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
 async def test_curl_through_a_stunnel_client_with_a_psk(secrets, tmp_path, version):
     server = await serve(secrets)
-    with socket.socket() as probe:
-        probe.bind((HERE, 0))
-        port = probe.getsockname()[1]
+    port = free_base_port(1)
     conf = tmp_path / "stunnel.conf"
     client_keys = tmp_path / "client.psk"
     client_keys.write_text(f"router-a:{KEY_A}\n")
@@ -201,13 +199,13 @@ async def test_curl_through_a_stunnel_client_with_a_psk(secrets, tmp_path, versi
     daemon = subprocess.Popen([STUNNEL, str(conf)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         url = f"http://{HERE}:{port}/key?remoteSystemID=KP_B"
-        curl = ["curl", "-sS", "--retry", "10", "--retry-connrefused", "--retry-delay", "1", "-m", "15", url]
-        done = await asyncio.to_thread(subprocess.run, curl, capture_output=True, text=True, timeout=30, check=False)
+        curl = ["curl", "-sS", "--retry", "10", "--retry-connrefused", "--retry-delay", "1", "-m", "60", url]
+        done = await asyncio.to_thread(subprocess.run, curl, capture_output=True, text=True, timeout=120, check=False)
         assert len(bytes.fromhex(json.loads(done.stdout)["key"])) == 32, done.stderr
     finally:
         daemon.send_signal(signal.SIGTERM)
         threading.Thread(target=daemon.communicate).start()
-        await asyncio.to_thread(daemon.wait, 10)
+        await asyncio.to_thread(daemon.wait, 60)
     await server.stop()
 
 
@@ -225,9 +223,9 @@ async def test_curl_with_a_certificate_on_a_mutual_TLS_listener(tmp_path):
         limits=LIMITS,
     )
     await server.start()
-    curl = ["curl", "-sS", "-m", "15", "--cacert", str(tmp_path / "ca.pem"), "--cert", str(tmp_path / "sae-enc-a.pem")]
+    curl = ["curl", "-sS", "-m", "60", "--cacert", str(tmp_path / "ca.pem"), "--cert", str(tmp_path / "sae-enc-a.pem")]
     curl += ["--key", str(tmp_path / "sae-enc-a.key"), f"https://localhost:{server.port}/key?remoteSystemID=KP_B"]
-    done = await asyncio.to_thread(subprocess.run, curl, capture_output=True, text=True, timeout=30, check=False)
+    done = await asyncio.to_thread(subprocess.run, curl, capture_output=True, text=True, timeout=120, check=False)
     assert set(json.loads(done.stdout)) == {"keyId", "key"}, done.stderr
     await server.stop()
 
@@ -270,6 +268,6 @@ def test_a_psk_file_that_others_may_read_is_refused(secrets):
 @needs_openssl
 def test_the_prime_of_RFC_7919_is_that_of_OpenSSL():
     command = ["openssl", "genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "group:ffdhe3072"]
-    pem = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    pem = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     der = base64.b64decode("".join(pem.splitlines()[1:-1]))
     assert ffdhe3072().to_bytes(384, "big") in der

@@ -9,7 +9,6 @@ import secrets
 import signal
 import time
 import uuid
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,13 @@ from keystrand.config.founding import append
 from keystrand.config.load import load_site
 from keystrand.core.errors import KeystrandError
 from keystrand.crypto import pki
-from keystrand.lab.pair import free_base_port
+from keystrand.lab.ports import free_base_port
 from keystrand.lab.processes import read_status
 from keystrand.net.http_client import HttpClient
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.site import open_store
 from keystrand.store.sources import BURNT
+from keystrand.testing.patience import PATIENCE_S, until
 from keystrand.testing.postgres import postgres_server, why_not
 from keystrand.testing.replicas import Estate, ReplicaProcess, found_estate, running_estate
 
@@ -57,7 +57,7 @@ Keys = list[tuple[str, bytes]]
 
 def fed_estate(folder: Path) -> Estate:
     estate = found_estate(folder, postgres_server())
-    port = free_base_port(4, start=27_500)
+    port = free_base_port(4)
     for place, replica in enumerate(estate.all_replicas()):
         peer = "bravo" if replica.config.site.name == "alpha" else "alpha"
         append(replica.file, SOURCE.format(peer=peer, port=port + place))
@@ -108,12 +108,6 @@ def made(number: int) -> Keys:
     return [(str(uuid.uuid4()), secrets.token_bytes(32)) for _ in range(number)]
 
 
-async def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not await asyncio.to_thread(condition):
-            await asyncio.sleep(0.2)
-
-
 @pytest.mark.proves("R019")
 @pytest.mark.timeout(240)
 async def test_I1_I3_one_replica_draws_and_another_takes_over_from_a_frozen_and_a_dead_one(tmp_path: Path) -> None:
@@ -122,7 +116,7 @@ async def test_I1_I3_one_replica_draws_and_another_takes_over_from_a_frozen_and_
     async def fed(alpha: ReplicaProcess, bravo: ReplicaProcess, keys: Keys) -> None:
         """As a device would: repeated until it hears that they are durable. alpha leads, and offers what bravo has then."""
         for replica in (bravo, alpha):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 while (status := await push(replica, keys)) != 200:
                     assert status == 503, "it was given up, and joins anew, or the machine is slow"
                     await asyncio.sleep(0.5)

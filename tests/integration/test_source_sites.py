@@ -24,7 +24,8 @@ from keystrand.config.founding import append
 from keystrand.config.load import load_module, load_site
 from keystrand.core.errors import KeystrandError
 from keystrand.crypto import pki
-from keystrand.lab.pair import Pair, found_pair, free_base_port
+from keystrand.lab.pair import Pair, found_pair
+from keystrand.lab.ports import free_base_port
 from keystrand.lab.processes import Programs, read_status
 from keystrand.lab.source import LINK, SITES, SourceLab
 from keystrand.net.http_client import SyncHttpClient
@@ -97,7 +98,7 @@ def status_of(file: Path) -> str:
 def devices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devices]:
     folder = tmp_path_factory.mktemp("devices")
     pair = found_pair(folder / "pair")
-    base = free_base_port(2, start=24_000)
+    base = free_base_port(2)
     ports = {"alpha": base, "bravo": base + 1}
     for name, file in pair.site_files.items():
         append(file, f'\n[etsi004]\nlisten = "127.0.0.1:{ports[name]}"\n')
@@ -107,15 +108,13 @@ def devices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devices]:
     feeding = threading.Thread(target=lambda: asyncio.run(made.feed()), daemon=True)
     feeding.start()
     try:
-        deadline_s = time.monotonic() + 60
-        while not all(read_status(status_of(file)) for file in pair.site_files.values()):
-            made.programs.check()
-            assert time.monotonic() < deadline_s
-            time.sleep(0.1)
+        made.programs.wait(
+            "status page", lambda: all(read_status(status_of(file)) for file in pair.site_files.values())
+        )
         yield made
     finally:
         made.ending.set()
-        feeding.join(10)
+        feeding.join(60)
         made.programs.stop()
 
 
@@ -307,7 +306,7 @@ def pusher(lab: SourceLab, name: str, port: int, *, holder: str = "pusher") -> C
 
 
 def test_I2_I3_a_device_pushes_keys_to_both_ends_which_are_killed_and_strangers_cannot(tmp_path: Path) -> None:
-    base = free_base_port(2, start=25_000)
+    base = free_base_port(2)
     lab = lab_of(tmp_path, push_source(base), push_source(base + 1))
     keys = [(str(uuid.uuid4()), secrets.token_bytes(32)) for _ in range(32)]
     ends = [pusher(lab, name, base + place) for place, name in enumerate(SITES)]
@@ -339,7 +338,7 @@ def test_I2_I3_a_device_pushes_keys_to_both_ends_which_are_killed_and_strangers_
 
 
 def test_I14_a_restored_site_uses_no_key_that_a_device_gave_before(tmp_path: Path) -> None:
-    base = free_base_port(2, start=25_000)
+    base = free_base_port(2)
     lab = lab_of(tmp_path, push_source(base), push_source(base + 1))
     made = [[(str(uuid.uuid4()), secrets.token_bytes(32)) for _ in range(8)] for _ in range(5)]
     first, alone, later, *last = made

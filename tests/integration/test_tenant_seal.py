@@ -16,6 +16,7 @@ from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.site import SiteNode
 from keystrand.node.tenants import Tenants
 from keystrand.testing.feeder import Feeder
+from keystrand.testing.patience import until
 from keystrand.wire import etsi014 as wire
 
 ASK = wire.print_key_request(wire.KeyRequest(number=1, size_bits=256))
@@ -54,13 +55,10 @@ async def test_i8_the_keys_of_a_sealed_tenant_neither_come_nor_go(tmp_path: Path
         return (await clients["bravo"].request("POST", "/api/v1/keys/gateway-alpha/dec_keys", body)).status
 
     try:
-        async with asyncio.timeout(40):
-            while not all(n.engine.kme.strands.usable(p) for n in nodes.values() for p in n.config.peers):
-                await asyncio.sleep(0.05)
-            await feeder.connect()
-            await feeder.feed(1_048_576, blocks=1)
-            while not all(n.store.free_bits(link, name) for name, n in nodes.items() for link in n.config.links):
-                await asyncio.sleep(0.05)
+        await until(lambda: all(n.engine.kme.strands.usable(p) for n in nodes.values() for p in n.config.peers))
+        await feeder.connect()
+        await feeder.feed(1_048_576, blocks=1)
+        await until(lambda: all(n.store.free_bits(link, name) for name, n in nodes.items() for link in n.config.links))
         status, body = await draw()
         assert status == 200
         (key,) = wire.parse_container(body)
@@ -86,4 +84,4 @@ async def test_i8_the_keys_of_a_sealed_tenant_neither_come_nor_go(tmp_path: Path
             await client.close()
         await feeder.close()
         stop.set()
-        await asyncio.wait_for(asyncio.gather(*tasks), 20)
+        await asyncio.gather(*tasks)

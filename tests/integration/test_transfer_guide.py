@@ -16,7 +16,6 @@ from tests.unit.docs.test_docs_commands import lines_of
 from keystrand.lab.pair import found_pair
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "transfer.md"
-READY_S = 150.0  # of a machine that does much beside
 HYBRID = 'require = "hybrid"\non_exhaustion = "closed"\n'
 EXPIRES = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 86_400))
 QKD = f"""require = "qkd"
@@ -61,15 +60,12 @@ def contents(home: Path) -> None:
 
 def await_keys(alpha: Operator, needed_bits: int) -> None:
     """Until the pool holds so much: the plan knows."""
-    deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline:
-        ended = [name for name, process in alpha.running.items() if process.poll() is not None]
-        assert not ended, alpha.log(ended[0])
+
+    def holds() -> bool:
         done = alpha.tries("transfer", "plan", "1KiB", "1s", "--to", "bravo", "--throughput", "1MB", "--json")
-        if done.stdout and json.loads(done.stdout)["ways"][0]["available_bits"] >= needed_bits:
-            return
-        time.sleep(1.0)
-    pytest.fail(f"no keys in {READY_S} s\n{alpha.log('kme')}\n{alpha.log('module')}")
+        return bool(done.stdout) and json.loads(done.stdout)["ways"][0]["available_bits"] >= needed_bits
+
+    alpha.waits(f"{needed_bits} bits", holds)
 
 
 @pytest.mark.proves("R017", "R028", "R087")

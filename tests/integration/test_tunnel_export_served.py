@@ -17,9 +17,11 @@ import pytest
 
 from keystrand.config.founding import append
 from keystrand.config.load import load_module
-from keystrand.lab.pair import SITES, Pair, found_pair, free_base_port
+from keystrand.lab.pair import SITES, Pair, found_pair
+from keystrand.lab.ports import free_base_port
 from keystrand.lab.processes import Programs
 from keystrand.testing.feeder import Feeder
+from keystrand.testing.patience import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="the program openssl is missing")
 PSK = "5e" * 32
@@ -72,7 +74,7 @@ class Served:
         """Host, port and name that the exported settings give to a device at `site`."""
         words = [sys.executable, "-m", "keystrand", "tunnel", "export", "east", "--for", make]
         words += ["--config", str(self.pair.site_files[site])]
-        text = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout
+        text = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120).stdout
         where, who = (re.search(pattern, text) for pattern in PLACES[make])
         assert where, text
         assert who, text
@@ -103,7 +105,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         programs.start(f"{site}-kme", "serve", str(pair.site_files[site]))
     feeder = None
     try:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(PATIENCE_S):
             while feeder is None:
                 trying = Feeder([load_module(file) for file in pair.module_files.values()])
                 try:
@@ -130,8 +132,8 @@ def certificate(served: Served, site: str, sae: str) -> list[str]:
 
 def ask_014(served: Served, site: str, host: str, port: int, sae: str, path: str) -> Any:
     """As a device does: curl with the SAE's certificate, JSON back."""
-    words = ["curl", "-sS", "-k", "--fail-with-body", "--max-time", "15", *certificate(served, site, sae)]
-    done = subprocess.run([*words, f"https://{host}:{port}{path}"], capture_output=True, text=True, timeout=30)
+    words = ["curl", "-sS", "-k", "--fail-with-body", "--max-time", "60", *certificate(served, site, sae)]
+    done = subprocess.run([*words, f"https://{host}:{port}{path}"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -160,7 +162,7 @@ async def test_a_router_with_skip_gets_a_key_where_its_settings_say(served: Serv
         words = ["openssl", "s_client", "-connect", f"{host}:{port}", "-psk_identity", identity, "-psk", PSK]
         words += ["-ign_eof", "-tls1_2", "-cipher", "DHE-PSK-AES256-GCM-SHA384"]
         request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-        done = subprocess.run(words, input=request, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(words, input=request, capture_output=True, text=True, timeout=120)
         body = next((line for line in done.stdout.splitlines() if line.startswith("{")), "")
         assert body, done.stdout + done.stderr
         return json.loads(body.partition("}")[0] + "}")

@@ -17,11 +17,13 @@ import pytest
 
 from keystrand.config.founding import append
 from keystrand.config.load import load_module, load_site
-from keystrand.lab.pair import SITES, Pair, found_pair, free_base_port
+from keystrand.lab.pair import SITES, Pair, found_pair
+from keystrand.lab.ports import free_base_port
 from keystrand.lab.processes import Programs, read_status
 from keystrand.lab.wireguard import stage
 from keystrand.lab.wires import Side, Wires, why_not
 from keystrand.testing.feeder import Feeder
+from keystrand.testing.patience import PATIENCE_S, until
 
 REASON = why_not() or ("" if shutil.which("wireguard-go") else "the program wireguard-go is missing")
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
@@ -76,13 +78,13 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
 def listed(pair: Pair, site: str) -> dict[str, Any]:
     """What `keystrand tunnel list --json` says."""
     words = [sys.executable, "-m", "keystrand", "tunnel", "list", "--json", "--config", str(pair.site_files[site])]
-    said: dict[str, Any] = json.loads(subprocess.run(words, capture_output=True, check=True, timeout=20).stdout)
+    said: dict[str, Any] = json.loads(subprocess.run(words, capture_output=True, check=True, timeout=120).stdout)
     return said
 
 
 async def feed(pair: Pair) -> Feeder:
     """As soon as both sites take blocks."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             feeder = Feeder([load_module(file) for file in pair.module_files.values()])
             try:
@@ -97,13 +99,12 @@ async def feed(pair: Pair) -> Feeder:
 
 async def until_listed(pair: Pair, site: str, programs: Programs, *, rotations: int) -> dict[str, Any]:
     status: dict[str, Any] = {}
-    try:
-        async with asyncio.timeout(30):
-            while status.get("state") != "up" or status["rotations_total"] < rotations:
-                await asyncio.sleep(0.5)
-                status = await asyncio.to_thread(listed, pair, site)
-    except TimeoutError:
-        pytest.fail(f"{status}\n{programs.tail(f'{site}-kme', 20)}")
+
+    async def holds() -> bool:
+        status.update(await asyncio.to_thread(listed, pair, site))
+        return status.get("state") == "up" and status["rotations_total"] >= rotations
+
+    await until(holds, pause_s=0.5, told=lambda: f"{status}\n{programs.tail(f'{site}-kme', 20)}")
     return status
 
 
@@ -141,7 +142,7 @@ async def test_serve_runs_its_tunnels_and_leaves_them_standing(
 
         words = ["plan", "verify", str(estate), "--site", str(pair.site_files["alpha"]), "--json"]
         done = await asyncio.to_thread(
-            subprocess.run, [sys.executable, "-m", "keystrand", *words], capture_output=True, text=True, timeout=60
+            subprocess.run, [sys.executable, "-m", "keystrand", *words], capture_output=True, text=True, timeout=120
         )
         told = {line["figure"]: line for line in map(json.loads, done.stdout.splitlines())}
         assert (told["tunnels"]["measured"], told["tunnels"]["verdict"]) == ("hybrid", "as planned"), done.stderr
@@ -150,7 +151,7 @@ async def test_serve_runs_its_tunnels_and_leaves_them_standing(
 
         (process,) = processes_of(pair, "bravo")
         again = [sys.executable, "-m", "keystrand", "tunnel", "run", "west", "--config", str(pair.site_files["bravo"])]
-        second = await asyncio.to_thread(subprocess.run, again, capture_output=True, text=True, timeout=20)
+        second = await asyncio.to_thread(subprocess.run, again, capture_output=True, text=True, timeout=120)
         assert second.returncode == 3, "a second process for one end"
         assert f"runs already, as process {process}" in second.stderr
 

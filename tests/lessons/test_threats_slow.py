@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,14 +18,12 @@ from keystrand.net.http_client import HttpClient
 from keystrand.net.http_server import HttpServer
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.testing.keyservice import MemoryNetwork
+from keystrand.testing.patience import PATIENCE_S, until
 
 HERE = "127.0.0.1"
 SLOW = 30
-LIMITS = Limits(
-    tls_handshake_timeout_s=1.0, http_header_timeout_s=0.8, http_idle_timeout_s=1.2, http_connections_max=SLOW + 10
-)
+LIMITS = Limits(http_header_timeout_s=0.8, http_idle_timeout_s=1.2, http_connections_max=SLOW + 10)
 ENC = "/api/v1/keys/sae-b/enc_keys"
-HONEST_S = 2.0
 
 
 class Deaf:
@@ -34,14 +32,14 @@ class Deaf:
 
 
 class Served:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limits: Limits = LIMITS) -> None:
         pki.create_ca(folder, "lab")
         for kind, name in (("kme", "kme-a"), ("sae", "sae-a"), ("sae", "sae-d")):
             pki.issue(folder, kind=kind, name=name, hosts=(HERE,))
         self.folder = folder
         self.network = MemoryNetwork({"sae-a": "alpha", "sae-d": "alpha", "sae-b": "bravo"})
-        app = Etsi014(self.network.at("alpha"), limits=LIMITS, sink=Deaf())
-        self.server = HttpServer(app, HERE, contexts=self.contexts("kme-kme-a"), limits=LIMITS)
+        app = Etsi014(self.network.at("alpha"), limits=limits, sink=Deaf())
+        self.server = HttpServer(app, HERE, contexts=self.contexts("kme-kme-a"), limits=limits)
 
     def contexts(self, holder: str) -> TlsContexts:
         home = self.folder
@@ -68,23 +66,22 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     await served.server.stop(grace_s=1.0)
 
 
-async def trickle(served: Served, first: bytes, then: Callable[[int], bytes]) -> float:
-    """Send a little every 0.1 s; after how long the server ends it."""
+async def trickle(served: Served, first: bytes, then: Callable[[int], bytes]) -> bool:
+    """Send a little every 0.1 s, for 20 s at least; whether the server ended it before."""
     reader, writer = await served.open()
-    begun_s = time.monotonic()
     writer.write(first)
     try:
         for number in range(200):
             writer.write(then(number))
             await writer.drain()
             if reader.at_eof():
-                break
+                return True
             await asyncio.sleep(0.1)
     except (ConnectionError, ssl.SSLError):
-        pass
+        return True
     finally:
         writer.close()
-    return time.monotonic() - begun_s
+    return False
 
 
 SLOWNESS: dict[str, tuple[bytes, Callable[[int], bytes]]] = {
@@ -107,21 +104,21 @@ SLOWNESS: dict[str, tuple[bytes, Callable[[int], bytes]]] = {
 async def test_l16_slow_clients_are_ended_and_an_honest_one_is_served_beside_them(served: Served, name: str) -> None:
     first, then = SLOWNESS[name]
     slow = [asyncio.create_task(trickle(served, first, then)) for _ in range(SLOW)]
-    await asyncio.sleep(0.4)
+    await until(lambda: served.server.connections >= SLOW or any(task.done() for task in slow))
     async with served.client() as honest:
-        begun_s = time.monotonic()
-        answer = await honest.request("POST", ENC, b"{}")
+        answer = await asyncio.wait_for(honest.request("POST", ENC, b"{}"), 15)
         assert answer.status == 200
-        assert time.monotonic() - begun_s < HONEST_S
-    times_s = await asyncio.gather(*slow)
-    assert max(times_s) < 10
+    assert all(await asyncio.gather(*slow))
     assert [held.initiator for held in served.network.held.values()] == ["sae-d"], "slow ones drew nothing"
 
 
-async def test_l16_connections_that_never_finish_their_handshake_hold_nobody_up(served: Served) -> None:
+async def test_l16_connections_that_never_finish_their_handshake_hold_nobody_up(tmp_path: Path) -> None:
+    served = Served(tmp_path / "pki", replace(LIMITS, tls_handshake_timeout_s=2.0))
+    await served.server.start()
     waiting = [await asyncio.open_connection(HERE, served.server.port) for _ in range(SLOW)]
     async with served.client() as honest:
         assert (await honest.request("POST", ENC, b"{}")).status == 200
     for reader, writer in waiting:
-        assert await asyncio.wait_for(reader.read(1), 10) == b""
+        assert await asyncio.wait_for(reader.read(1), PATIENCE_S) == b""
         writer.close()
+    await served.server.stop(grace_s=1.0)

@@ -21,7 +21,7 @@ from keystrand.config.module import Channel, Module, ModuleConfig, OwnKme
 from keystrand.config.schema import Tls
 from keystrand.config.values import Address
 from keystrand.core.events import Event
-from keystrand.lab.pair import free_base_port
+from keystrand.lab.ports import free_base_port
 from keystrand.net.frames import FrameStream, connect_plain_frames, serve_plain_frames
 from keystrand.node.meeting import Frames
 from keystrand.node.module import run_module

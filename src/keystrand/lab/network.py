@@ -22,7 +22,8 @@ from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import BadRequest, ConfigError, KeystrandError, Unavailable
 from keystrand.core.key import Key
 from keystrand.crypto import pki
-from keystrand.lab.pair import PORTS_PER_SITE, free_base_port
+from keystrand.lab.pair import PORTS_PER_SITE
+from keystrand.lab.ports import free_base_port
 from keystrand.lab.processes import DemoFault, Programs, read_status, stop_left_over
 from keystrand.net.http_client import SyncHttpClient
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
@@ -113,7 +114,7 @@ class NetworkLab:
             self.files[name] = found_site(self.folder / name, name, base_port=base + index * PORTS_PER_SITE)
             self._admin_ports[name] = base + (index + 1) * PORTS_PER_SITE - 1
         cards = {name: read_card(card_of(file).text().encode()) for name, file in self.files.items()}
-        port = free_base_port(2 * len(self.network.hops), start=base + len(names) * PORTS_PER_SITE)
+        port = free_base_port(2 * len(self.network.hops))
         for number, hop in enumerate(self.network.hops):
             self._join(hop.ends, cards, port + 2 * number)
         for name, link in self.network.links.items():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from keystrand.config.founding import Role, append, card_of, found_site, join_link, read_card
 from keystrand.crypto.pki import Algorithm
+from keystrand.lab.ports import free_base_port
 
 SITES = ("alpha", "bravo")
 LINK = "alpha-bravo"
@@ -23,30 +22,6 @@ class Pair:
     folder: Path
     site_files: dict[str, Path]
     module_files: dict[str, Path]
-
-
-def free_base_port(count: int, *, start: int = 18_440) -> int:
-    """The first of `count` consecutive free ports on loopback, below the ephemeral range.
-
-    The search begins at a place of this process's own: two that found sites at the same time would take the same ports.
-    """
-    bases = range(start, 32_000 - count, count)
-    first = os.getpid() % len(bases)
-    for place in range(len(bases)):
-        base = bases[(first + place) % len(bases)]
-        if all(_is_free(port) for port in range(base, base + count)):
-            return base
-    raise RuntimeError("no free ports on loopback")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def found_pair(

@@ -10,12 +10,15 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from keystrand.core.errors import KeystrandError
 
 STOP_GRACE_S = 10.0
+READY_S = 120.0  # on a machine that does much else
+LOOK_S = 0.2
 
 
 class DemoFault(KeystrandError):
@@ -55,6 +58,16 @@ class Programs:
         for name in names:
             del self._running[name]
         return names
+
+    def wait(self, what: str, holds: Callable[[], object], within_s: float = READY_S) -> None:
+        """Until it holds. Raises DemoFault when one of them ends before, and where `what` does not come in time."""
+        deadline_s = time.monotonic() + within_s
+        while not holds():
+            self.check()
+            if time.monotonic() > deadline_s:
+                logs = "\n".join(f"{name}:\n{self.tail(name)}" for name in self._running)
+                raise DemoFault(f"no {what} after {within_s:g} s\n{logs}")
+            time.sleep(LOOK_S)
 
     def tail(self, name: str, lines: int = 8) -> str:
         text = (self.folder / f"{name}.log").read_text(errors="replace")

@@ -18,8 +18,9 @@ from keystrand.config.load import load_site
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import ConfigError, KeystrandError, Unavailable
 from keystrand.core.key import Key
-from keystrand.lab.pair import PORTS_PER_SITE, free_base_port
-from keystrand.lab.processes import DemoFault, Programs, read_status, stop_left_over
+from keystrand.lab.pair import PORTS_PER_SITE
+from keystrand.lab.ports import free_base_port
+from keystrand.lab.processes import READY_S, Programs, read_status, stop_left_over
 from keystrand.net.http_client import SyncHttpClient
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.wire import etsi014
@@ -27,8 +28,6 @@ from keystrand.wire import etsi014
 LINK: Final = "trial"
 SITES: Final = ("east", "west")  # the first leads
 MARKER: Final = ".keystrand-sources"
-READY_S: Final = 60.0
-PORTS_FROM: Final = 26_000  # apart from a pair that stands for the devices
 
 
 @dataclass
@@ -54,7 +53,7 @@ class SourceLab:
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True, mode=0o700)
         (self.folder / MARKER).touch()
-        base = free_base_port(len(SITES) * PORTS_PER_SITE, start=PORTS_FROM)
+        base = free_base_port(len(SITES) * PORTS_PER_SITE)
         for index, name in enumerate(SITES):
             self.files[name] = found_site(self.folder / name, name, base_port=base + index * PORTS_PER_SITE)
         cards = {name: read_card(card_of(file).text().encode()) for name, file in self.files.items()}
@@ -85,13 +84,7 @@ class SourceLab:
 
     def wait(self, until: Callable[[], bool], limit_s: float = READY_S) -> None:
         """Raises DemoFault where it does not come true in time."""
-        deadline_s = time.monotonic() + limit_s
-        while not until():
-            self.programs.check()
-            if time.monotonic() > deadline_s:
-                logs = "\n".join(f"{name}:\n{self.programs.tail(f'{name}-kme')}" for name in SITES)
-                raise DemoFault(f"no keys of the devices after {limit_s:g} s\n{logs}")
-            time.sleep(0.2)
+        self.programs.wait("keys of the devices", until, limit_s)
 
     def down(self) -> None:
         self.programs.stop()

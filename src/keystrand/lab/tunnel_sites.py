@@ -12,7 +12,8 @@ import msgspec
 
 from keystrand.config.founding import append
 from keystrand.config.load import load_site
-from keystrand.lab.pair import SITES, Pair, found_pair, free_base_port
+from keystrand.lab.pair import SITES, Pair, found_pair
+from keystrand.lab.ports import free_base_port
 from keystrand.lab.processes import DemoFault, Programs, read_status
 from keystrand.lab.stage import Stage
 from keystrand.lab.wires import Side

@@ -16,8 +16,10 @@ from pathlib import Path
 
 from keystrand.config.load import load_site
 from keystrand.config.schema import SiteConfig
-from keystrand.lab.pair import Pair, found_pair, free_base_port
+from keystrand.lab.pair import Pair, found_pair
+from keystrand.lab.ports import free_base_port
 from keystrand.lab.processes import read_status
+from keystrand.testing.patience import PATIENCE_S, until
 from keystrand.testing.postgres import PostgresServer
 
 SERVED = ("etsi014", "peer", "device")  # what the balancer stands in front of; the status page is each replica's own
@@ -109,7 +111,7 @@ class ReplicaProcess:
         """As an operator would end it."""
         self.signal(signal.SIGTERM)
         assert self.process is not None
-        self.process.wait(20)
+        self.process.wait(PATIENCE_S)
 
     def is_ready(self, bits: int = 0) -> bool:
         assert self.config.status is not None
@@ -118,12 +120,13 @@ class ReplicaProcess:
         ready = bool(peers) and all(p["up"] and p["strand_age_s"] is not None for p in peers)
         return ready and status is not None and (not bits or status["links"][0]["owned_free_bits"] >= bits)
 
-    async def ready(self, bits: int = 0, within_s: float = 120.0) -> None:
-        async with asyncio.timeout(within_s):
-            while not await asyncio.to_thread(self.is_ready, bits):
-                assert self.process is not None
-                assert self.process.poll() is None, self.log()[-4000:]
-                await asyncio.sleep(0.1)
+    async def ready(self, bits: int = 0) -> None:
+        async def holds() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, self.log()[-4000:]
+            return await asyncio.to_thread(self.is_ready, bits)
+
+        await until(holds, pause_s=0.1, told=lambda: self.log()[-4000:])
 
     def log(self) -> str:
         return (self.file.parent / f"{self.name}.log").read_text(errors="replace")
@@ -156,7 +159,7 @@ def found_estate(folder: Path, server: PostgresServer, replicas: int = 2) -> Est
     configs = {name: load_site(file) for name, file in pair.site_files.items()}
     addresses = {name: server.new_database() for name in configs}
     made: dict[str, list[ReplicaProcess]] = {}
-    base = free_base_port(4 * replicas * len(configs), start=23_000)
+    base = free_base_port(4 * replicas * len(configs))
     for name, file in pair.site_files.items():
         made[name] = []
         for place in range(1, replicas + 1):
@@ -190,8 +193,8 @@ async def running_estate(estate: Estate) -> AsyncIterator[Estate]:
                 estate.balancers[name, section] = balancer
         for first, *others in estate.replicas.values():
             first.start()  # alone: it makes what the others find in the state directory
-            while not (first.config.salt_file.exists() and first.config.salt_file.stat().st_size):
-                await asyncio.sleep(0.05)
+            salt = first.config.salt_file
+            await until(lambda salt=salt: salt.exists() and salt.stat().st_size)  # type: ignore[misc]
             for replica in others:
                 replica.start()
         for replica in estate.all_replicas():

@@ -17,6 +17,7 @@ from keystrand.net.frames import (
     serve_frames,
     serve_plain_frames,
 )
+from keystrand.testing.patience import until
 
 LIMITS = Limits(tls_handshake_timeout_s=2.0)
 LOCAL = ("127.0.0.1", 0)
@@ -101,10 +102,7 @@ async def test_oversized_frame_ends_the_stream_before_it_is_read():
     server = await serve_plain_frames(LOCAL, read, frame_bytes_max=100)
     _, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write((101).to_bytes(4, "big"))
-    for _ in range(100):
-        await asyncio.sleep(0.01)
-        if problems:
-            break
+    await until(lambda: problems)
     assert problems == ["a frame of 101 bytes is over the limit of 100"]
     writer.close()
     await server.close()

@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 from collections import deque
+from dataclasses import replace
 
 import pytest
 from starlette.applications import Starlette
@@ -16,11 +17,11 @@ from keystrand.core.limits import Limits
 from keystrand.net.http_client import HttpClient, SyncHttpClient
 from keystrand.net.http_exchange import ResponseParser, print_request
 from keystrand.net.http_server import PIPELINE_MAX, HttpServer
+from keystrand.testing.patience import PATIENCE_S, until
 
-LIMITS = Limits(
-    tls_handshake_timeout_s=1.0, http_header_timeout_s=0.4, http_idle_timeout_s=1.0, http_connections_max=20
-)
+LIMITS = Limits(http_connections_max=20)
 HERE = "127.0.0.1"
+BEGUN = []  # requests that are slow to answer
 
 
 async def who(request):
@@ -42,8 +43,13 @@ async def huge(request):
 
 
 async def slow(request):
+    BEGUN.append(request)
     await asyncio.sleep(0.3)
     return Response(b"done")
+
+
+async def never(request):
+    await asyncio.Event().wait()
 
 
 async def stream(request):
@@ -61,6 +67,7 @@ APP = Starlette(
         Route("/long", long),
         Route("/huge", huge),
         Route("/slow", slow),
+        Route("/never", never),
         Route("/stream", stream),
     ]
 )
@@ -104,12 +111,13 @@ async def test_many_requests_share_few_connections(server, estate):
 
 
 async def test_answer_in_no_time_is_unavailable_and_the_connection_is_not_used_again(server, estate):
-    async with client(estate, server.port, timeout_s=0.1) as http:
+    BEGUN.clear()
+    async with client(estate, server.port, timeout_s=1.0) as http:
         with pytest.raises(PeerUnavailable, match="did not answer"):
-            await http.request("GET", "/slow")
+            await http.request("GET", "/never")
     async with client(estate, server.port, connections_max=1) as http:
         waiting = asyncio.create_task(http.request("GET", "/slow"))
-        await asyncio.sleep(0.1)
+        await until(lambda: BEGUN)
         waiting.cancel()
         answer = await http.request("GET", "/who")
         assert b"sae-1" in answer.body
@@ -125,8 +133,9 @@ async def test_stop_lets_the_running_request_finish(estate):
     server = HttpServer(APP, HERE, contexts=estate.contexts("kme-kme-a"), limits=LIMITS)
     await server.start()
     async with client(estate, server.port) as http:
+        BEGUN.clear()
         running = asyncio.create_task(http.request("GET", "/slow"))
-        await asyncio.sleep(0.15)
+        await until(lambda: BEGUN)
         await server.stop()
         assert (await running).body == b"done"
         with pytest.raises(PeerUnavailable):
@@ -146,13 +155,17 @@ async def test_blocking_client_gets_the_same(server, estate):
     assert peer.group == "X25519MLKEM768"
 
 
-async def test_blocking_client_notices_that_the_server_closed_an_idle_connection(server, estate):
+async def test_blocking_client_notices_that_the_server_closed_an_idle_connection(estate):
+    server = HttpServer(
+        APP, HERE, contexts=estate.contexts("kme-kme-a"), limits=replace(LIMITS, http_idle_timeout_s=1.0)
+    )
+    await server.start()
     http = SyncHttpClient(HERE, server.port, estate.contexts("sae-sae-1"), expect=("kme", "kme-a"))
     await asyncio.to_thread(http.request, "GET", "/who")
-    await asyncio.sleep(2.0)
-    assert server.connections == 0
+    await until(lambda: server.connections == 0)
     assert (await asyncio.to_thread(http.request, "GET", "/who")).status == 200
     http.close()
+    await server.stop()
 
 
 async def test_blocking_client_refuses_another_server(server, estate):
@@ -169,14 +182,11 @@ async def plain_server(**limits):
 
 async def test_slow_headers_idle_connections_and_slow_bodies_are_ended():
     server = await plain_server(http_header_timeout_s=0.3, http_idle_timeout_s=0.6)
-    loop = asyncio.get_running_loop()
     for said in (b"", b"GET /slow HTTP/1.1\r\nHost: x\r\nA: ", b"POST /eat HTTP/1.1\r\nContent-Length: 9\r\n\r\na"):
         reader, writer = await asyncio.open_connection(HERE, server.port)
-        began_s = loop.time()
         writer.write(said)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await asyncio.wait_for(reader.readexactly(1), 5)
-        assert loop.time() - began_s < 2
+            await asyncio.wait_for(reader.readexactly(1), PATIENCE_S)
         writer.close()
     await server.stop()
 
@@ -193,7 +203,7 @@ async def test_trickled_header_does_not_buy_time():
             await asyncio.sleep(0.05)
 
     with pytest.raises(ConnectionError):
-        await asyncio.wait_for(trickle(), 3)
+        await asyncio.wait_for(trickle(), 30)
     await server.stop()
 
 
@@ -204,7 +214,7 @@ async def test_header_without_end_is_refused(header):
     server = await plain_server()
     reader, writer = await asyncio.open_connection(HERE, server.port)
     writer.write(b"GET /stream HTTP/1.1\r\n" + header)
-    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 400")
+    assert (await asyncio.wait_for(reader.readline(), PATIENCE_S)).startswith(b"HTTP/1.1 400")
     writer.close()
     await server.stop()
 
@@ -215,27 +225,21 @@ async def test_pipelined_requests_are_answered_in_order_and_a_flood_of_them_is_c
     writer.write(b"".join(b"POST /eat HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (n, b"x" * n) for n in range(1, 9)))
     got = b""
     while b"\r\n\r\n8" not in got:
-        got += await asyncio.wait_for(reader.read(4096), 5)
+        got += await asyncio.wait_for(reader.read(4096), PATIENCE_S)
     assert [line[:1] for line in got.split(b"\r\n\r\n")[1:]] == [b"%d" % n for n in range(1, 9)]
     writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" * (2 * PIPELINE_MAX))
     with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-        await asyncio.wait_for(reader.readexactly(1), 5)
-    assert server.connections == 0
+        await asyncio.wait_for(reader.readexactly(1), PATIENCE_S)
+    await until(lambda: server.connections == 0)
     await server.stop()
-
-
-async def until(condition):
-    while not condition():
-        await asyncio.sleep(0.01)
 
 
 async def test_client_that_does_not_read_its_answer_is_cut():
     server = await plain_server(http_idle_timeout_s=0.5)
     raw = socket.create_connection((HERE, server.port))
     raw.sendall(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n")
-    async with asyncio.timeout(5):
-        await until(lambda: server.connections == 1)
-        await until(lambda: server.connections == 0)
+    await until(lambda: server.connections == 1)
+    await until(lambda: server.connections == 0)
     raw.close()
     await server.stop()
 
@@ -258,9 +262,9 @@ async def test_connections_over_the_limit_are_closed_at_once():
     server = await plain_server(http_connections_max=3)
     pairs = [await asyncio.open_connection(HERE, server.port) for _ in range(4)]
     with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-        await asyncio.wait_for(pairs[3][0].readexactly(1), 2)
+        await asyncio.wait_for(pairs[3][0].readexactly(1), PATIENCE_S)
     pairs[0][1].write(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert (await asyncio.wait_for(pairs[0][0].readline(), 2)).startswith(b"HTTP/1.1 200")
+    assert (await asyncio.wait_for(pairs[0][0].readline(), PATIENCE_S)).startswith(b"HTTP/1.1 200")
     for _, writer in pairs:
         writer.close()
     await server.stop()
@@ -319,5 +323,5 @@ async def test_server_that_falls_silent_does_not_hold_a_thread(estate):
         HERE, listener.getsockname()[1], estate.contexts("sae-sae-1"), expect=("kme", "kme-a"), limits=limits
     )
     with pytest.raises(PeerUnavailable):
-        await asyncio.wait_for(asyncio.to_thread(http.request, "GET", "/who"), 3)
+        await asyncio.wait_for(asyncio.to_thread(http.request, "GET", "/who"), PATIENCE_S)
     listener.close()

@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from keystrand.core.limits import Limits
 from keystrand.net.http_server import HttpServer
+from keystrand.testing.patience import PATIENCE_S, until
 
 HERE = "127.0.0.1"
 LIMITS = Limits(http_header_timeout_s=0.4, http_idle_timeout_s=0.6, http_body_bytes_max=1000)
@@ -106,8 +107,7 @@ async def test_everything_else_takes_the_way_of_tasks(server, wire):
 async def test_pipelined_requests_are_answered_in_their_order(server, edge):
     edge.held = True
     asking = asyncio.create_task(talk(server, post(b"1") + post(b"2") + post(b"3"), answers=3))
-    while not edge.waiting:
-        await asyncio.sleep(0.01)
+    await until(lambda: edge.waiting)
     edge.held = False
     edge.waiting[0]()
     answers = [answer.partition(b"\r\n\r\n")[2] for answer in await asking]
@@ -118,20 +118,17 @@ async def test_an_answer_for_a_client_that_has_left_goes_nowhere(server, edge):
     edge.held = True
     _, writer = await asyncio.open_connection(HERE, server.port)
     writer.write(post(b"1"))
-    while not edge.waiting:
-        await asyncio.sleep(0.01)
+    await until(lambda: edge.waiting)
     writer.transport.abort()
-    while server.connections:
-        await asyncio.sleep(0.01)
+    await until(lambda: server.connections == 0)
     edge.waiting[0]()
 
 
 async def test_a_stop_waits_for_the_answer_and_says_that_it_closes(server, edge):
     edge.held = True
     asking = asyncio.create_task(talk(server, post(b"1")))
-    while not edge.waiting:
-        await asyncio.sleep(0.01)
-    stopping = asyncio.create_task(server.stop(grace_s=5.0))
+    await until(lambda: edge.waiting)
+    stopping = asyncio.create_task(server.stop(grace_s=PATIENCE_S))
     await asyncio.sleep(0.05)
     assert not stopping.done()
     edge.waiting[0]()
@@ -144,7 +141,7 @@ async def test_a_body_that_trickles_in_is_cut_off(server):
     reader, writer = await asyncio.open_connection(HERE, server.port)
     writer.write(post(b"0123456789")[:-9])
     try:
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(PATIENCE_S):
             assert await reader.read() == b""
     finally:
         writer.close()
