@@ -53,7 +53,7 @@ class Rig:
 
     async def passes(self) -> bool:
         with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(10.0):
                 reader, writer = await asyncio.open_connection(HERE, self.base)
                 writer.write(b"to and fro")
                 there = await reader.read(100) == b"to and fro"

@@ -23,6 +23,7 @@ from keystrand.lab.stage import Stage
 from keystrand.lab.wires import SIDES, Side, Wires, why_not
 from keystrand.testing.daemon_conformance import DAEMON_CHECKS, DaemonCheck, DaemonRig
 from keystrand.testing.keyfolder import KeyFolder
+from keystrand.testing.patience import PATIENCE_S
 from keystrand.testing.tunnels import SAES, SIDE, TunnelPair, bring_up, generation, place_of
 from keystrand.transport.ipsec import connector
 from keystrand.transport.ipsec.barrier import Barrier
@@ -60,7 +61,7 @@ async def change_to(ends: dict[Role, Ipsec], number: int) -> None:
         await end.retire(number)
 
 
-async def reaches(wires: Wires, wait_s: float = 1.0) -> bool:
+async def reaches(wires: Wires, wait_s: float = 10.0) -> bool:
     return await asyncio.to_thread(wires.reaches, "a", wait_s=wait_s)
 
 
@@ -77,15 +78,15 @@ async def test_twenty_rotations_under_load_lose_no_packet_from_the_initiator_and
     """The responder's daemon sends over a new CHILD_SA some 0.3 ms before the initiator's can read it: at 500 packets a second
     that is a packet in six rotations or so. The other direction has no such moment.
     """
-    terms = replace(TERMS, pace=replace(PACE, rotate_s=0.3))
-    async with pair_of(tmp_path, wires, terms).running() as pair:
+    patient = replace(PACE, rotate_s=0.3, hold_s=PATIENCE_S, give_up_s=PATIENCE_S)
+    async with pair_of(tmp_path, wires, replace(TERMS, pace=patient)).running() as pair:
         await pair.rotated(1)
-        loads = [wires.load(packets_per_s=500, seconds=8.5, to=side) for side in SIDES]
+        loads = [wires.load(packets_per_s=500, seconds=PATIENCE_S, to=side) for side in SIDES]
         clear = await asyncio.to_thread(wires.capture, "b", 2.0, MARK)
-        reports = [await asyncio.to_thread(load.wait, 30.0) for load in loads]
+        await pair.rotated(1 + 20)
+        reports = [await asyncio.to_thread(load.stop) for load in loads]
         rotations = pair.heard["responder"].count("tunnel.rotated") - 1
-        assert rotations >= 20
-        assert all(report.sent >= 4240 for report in reports)
+        assert all(report.sent >= 1000 for report in reports)
         towards_initiator, towards_responder = (report.lost for report in reports)
         assert towards_responder == 0, reports
         assert towards_initiator <= rotations, reports
@@ -118,7 +119,7 @@ async def test_a_wrong_key_at_one_end_never_comes_into_use_and_traffic_stays_on_
         before = pair.runners["initiator"].end.current
         load = wires.load(seconds=2.0)
         await pair.until(lambda p: p.heard["initiator"].count("tunnel.missed") >= 2)
-        assert (await asyncio.to_thread(load.wait, 10.0)).lost == 0
+        assert (await asyncio.to_thread(load.wait, PATIENCE_S)).lost == 0
         assert pair.runners["initiator"].end.current == before
         liar.lying = False
         seen = pair.heard["responder"].count("tunnel.rotated")

@@ -33,7 +33,7 @@ class StrongSwanRig:
         return KIND.open(place_of(self.folder, role), self.staged.settings(KIND, side))  # type: ignore[arg-type]
 
     async def passes(self) -> bool:
-        return await asyncio.to_thread(self.wires.reaches, "a", wait_s=0.5)
+        return await asyncio.to_thread(self.wires.reaches, "a", wait_s=1.0)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

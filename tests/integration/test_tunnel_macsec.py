@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from keystrand.lab.macsec import stage
 from keystrand.lab.stage import Stage
 from keystrand.lab.wires import Wires, why_not
 from keystrand.testing.connector_conformance import CHECKS, Check
+from keystrand.testing.patience import PATIENCE_S
 from keystrand.testing.tunnels import SIDE, TunnelPair, generation, place_of, prepare
 from keystrand.transport.macsec import proof
 from keystrand.transport.macsec.connector import KIND
@@ -27,13 +28,14 @@ pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 
 PACE = Pace(rotate_s=0.5, hold_s=6.0, repeat_s=0.3, give_up_s=5.0, retry_s=0.3)
 TERMS = Terms(require=Protection.HYBRID, pace=PACE)
+PATIENT = replace(TERMS, pace=replace(PACE, hold_s=PATIENCE_S, give_up_s=PATIENCE_S))  # nothing may be missed
 
 
 def opening(staged: Stage, place: Place) -> Connector:
     return KIND.open(place, staged.settings(KIND, SIDE[place.role]))
 
 
-async def reaches(wires: Wires, wait_s: float = 0.3) -> bool:
+async def reaches(wires: Wires, wait_s: float = 10.0) -> bool:
     return await asyncio.to_thread(wires.reaches, "a", wait_s=wait_s)
 
 
@@ -49,7 +51,7 @@ class MacsecRig:
         return opening(self.staged, place_of(self.folder, role))
 
     async def passes(self) -> bool:
-        return await reaches(self.wires)
+        return await reaches(self.wires, 1.0)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -62,16 +64,15 @@ async def test_conformance(check: Check, wires: Wires, tmp_path: Path, monkeypat
 @pytest.mark.parametrize("cipher", ["gcm-aes-256", "gcm-aes-xpn-128"])
 async def test_rotations_under_a_thousand_packets_a_second_lose_none(wires: Wires, tmp_path: Path, cipher: str) -> None:
     staged = stage(wires, tmp_path, cipher=cipher)
-    pair = TunnelPair(tmp_path, TERMS, lambda place: opening(staged, place))
+    pair = TunnelPair(tmp_path, PATIENT, lambda place: opening(staged, place))
     async with pair.running():
         await pair.rotated(1)
         assert await reaches(wires)
-        load = wires.load(packets_per_s=1000, seconds=4.0)
+        load = wires.load(packets_per_s=1000, seconds=PATIENCE_S)
         clear = await asyncio.to_thread(wires.capture, "b", 2.0, MARK)
-        report = await asyncio.to_thread(load.wait, 20.0)
-        rotations = pair.heard["responder"].count("tunnel.rotated") - 1
-        assert rotations >= 4, "all four association numbers"
-        assert report.sent >= 3990
+        await pair.rotated(1 + 5)  # all four association numbers
+        report = await asyncio.to_thread(load.stop)
+        assert report.sent >= 2000
         assert report.lost == 0, report
         assert clear == 0, "packets in clear on the wire"
         assert all(heard.count("tunnel.missed") == 0 for heard in pair.heard.values())
@@ -81,7 +82,7 @@ async def test_a_number_whose_association_carries_traffic_is_refused(wires: Wire
     staged = stage(wires, tmp_path)
     ends = {role: opening(staged, place_of(tmp_path, role)) for role in SIDE}
     await prepare(ends, 4)  # association 0, where an interface sends at first: it must not, before the proof
-    assert not await reaches(wires)
+    assert not await reaches(wires, 0.3)
     await ends["initiator"].activate(4)
     await ends["responder"].confirm(4)
     assert await reaches(wires)
@@ -100,9 +101,9 @@ async def test_a_pulled_wire_is_seen_and_the_tunnel_is_back_with_it(wires: Wires
         await pair.until(lambda p: p.runners["responder"].status()["state"] == "up")
         wires.cut()
         await pair.until(lambda p: p.runners["responder"].status()["state"] == "down")
-        assert not await reaches(wires)
+        assert not await reaches(wires, 0.3)
         wires.cut(cut=False)
         await pair.until(lambda p: p.runners["responder"].status()["state"] == "up")
         seen = pair.heard["responder"].count("tunnel.rotated")
         await pair.until(lambda p: p.heard["responder"].count("tunnel.rotated") > seen)
-        assert await reaches(wires, 1.0)
+        assert await reaches(wires)

@@ -15,6 +15,7 @@ from tcp_rig import HERE, ROLES, Rig, serving
 
 from keystrand.core.protection import Protection
 from keystrand.testing.connector_conformance import CHECKS, Check
+from keystrand.testing.patience import PATIENCE_S
 from keystrand.testing.tunnels import TunnelPair, place_of
 from keystrand.transport.tls.stunnel import KIND
 from keystrand.transport.tunnel.agreement import Pace
@@ -22,7 +23,7 @@ from keystrand.transport.tunnel.contract import Role
 from keystrand.transport.tunnel.runner import Terms
 
 pytestmark = pytest.mark.skipif(shutil.which("stunnel") is None, reason="the program stunnel is missing")
-PACE = Pace(rotate_s=1.5, hold_s=8.0, repeat_s=0.3, give_up_s=5.0, retry_s=0.3)
+PACE = Pace(rotate_s=1.5, hold_s=PATIENCE_S, repeat_s=0.3, give_up_s=PATIENCE_S, retry_s=0.3)
 TERMS = Terms(require=Protection.HYBRID, pace=PACE)
 
 
@@ -46,7 +47,7 @@ async def test_stunnel_is_a_connector_as_every_other(check: Check, rig: Rig) -> 
 async def test_rotations_of_stunnel_cost_no_open_connection_and_no_byte(rig: Rig) -> None:
     """A new one may be reset in the instant of a reload, as stunnel closes and opens its port then."""
     async with TunnelPair(rig.folder, TERMS, rig.at, kind="stunnel").running() as pair:
-        await pair.rotated(1, 30.0)
+        await pair.rotated(1)
         first = process(rig, "initiator"), process(rig, "responder")
         reader, writer = await asyncio.open_connection(HERE, rig.base)
         begun, failed = 0, 0
@@ -67,10 +68,10 @@ async def test_rotations_of_stunnel_cost_no_open_connection_and_no_byte(rig: Rig
 
 
 async def test_a_stunnel_that_is_killed_comes_back_with_a_fresh_key(rig: Rig) -> None:
-    terms = replace(TERMS, pace=replace(PACE, rotate_s=60.0, hold_s=120.0))
+    terms = replace(TERMS, pace=replace(PACE, rotate_s=60.0, give_up_s=5.0))
     async with TunnelPair(rig.folder, terms, rig.at, kind="stunnel").running() as pair:
-        await pair.rotated(1, 30.0)
+        await pair.rotated(1)
         os.kill(process(rig, "responder"), signal.SIGKILL)
         assert not await rig.passes()
-        await pair.rotated(2, 30.0)
+        await pair.rotated(2)
         assert await rig.passes()

@@ -164,8 +164,8 @@ class Wires:
         """Pull the wire, or put it back."""
         self.run("a", "ip", "link", "set", "wire", "down" if cut else "up")
 
-    def reaches(self, side: Side, *, wait_s: float = 1.0) -> bool:
-        """Does a ping get through between the protected hosts?"""
+    def reaches(self, side: Side, *, wait_s: float = 10.0) -> bool:
+        """Does a ping get through between the protected hosts? wait_s: how late its answer may come."""
         other = self.inner["b" if side == "a" else "a"]
         command = [*self.prefix(side), "ping", "-n", "-c", "1", "-W", str(wait_s), "-I", self.inner[side], other]
         return subprocess.run(command, capture_output=True).returncode == 0  # noqa: S603

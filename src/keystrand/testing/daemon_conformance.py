@@ -20,6 +20,7 @@ from keystrand.core.protection import Protection
 from keystrand.lab.load import MARK
 from keystrand.lab.wires import SIDES, Side, Wires
 from keystrand.testing.keyfolder import KeyFolder
+from keystrand.testing.patience import PATIENCE_S
 from keystrand.testing.tunnels import ROLES, TunnelPair
 from keystrand.transport.tunnel.agreement import Pace
 from keystrand.transport.tunnel.contract import Connector, Place
@@ -53,7 +54,7 @@ class DaemonRig:
     async def nothing_leaves(self, side: Side) -> None:
         load = self.wires.load(seconds=1.0, to=OTHERS[side])
         assert await asyncio.to_thread(self.wires.capture, side, 1.2, MARK) == 0, "a packet found a way around"
-        await asyncio.to_thread(load.wait, 10.0)
+        await asyncio.to_thread(load.wait, PATIENCE_S)
 
 
 async def without_keys_not_a_packet_leaves_in_any_form_until_there_are_keys(rig: DaemonRig) -> None:
@@ -63,10 +64,10 @@ async def without_keys_not_a_packet_leaves_in_any_form_until_there_are_keys(rig:
         source = pair.sources["initiator"]
         assert isinstance(source, KeyFolder)
         source.left = 0
-        await pair.until(lambda p: all(runner.end.blocked for runner in p.runners.values()), 8.0)
+        await pair.until(lambda p: all(runner.end.blocked for runner in p.runners.values()))
         load = rig.wires.load(seconds=1.0)
         assert await asyncio.to_thread(rig.wires.capture, "a", 1.5, MARK) == 0
-        assert (await asyncio.to_thread(load.wait, 10.0)).received == 0
+        assert (await asyncio.to_thread(load.wait, PATIENCE_S)).received == 0
         source.left = None
         await pair.until(lambda p: not any(runner.end.blocked for runner in p.runners.values()))
         assert await rig.reaches()
@@ -80,7 +81,7 @@ async def a_daemon_that_is_killed_lets_nothing_around_the_tunnel_and_gets_a_fres
             revive = rig.kill(side)
             await rig.nothing_leaves(side)
             await asyncio.to_thread(revive)
-            await pair.rotated(rotation, 30.0)
+            await pair.rotated(rotation)
             assert await rig.reaches()
 
 
@@ -93,8 +94,8 @@ async def the_process_that_steers_is_restarted_and_traffic_goes_on(rig: DaemonRi
             await asyncio.sleep(0.3)
             await pair.start(role)
             seen = pair.heard[role].count("tunnel.rotated")
-            await pair.until(lambda p, role=role, seen=seen: p.heard[role].count("tunnel.rotated") > seen, 10.0)  # type: ignore[misc]
-        report = await asyncio.to_thread(load.wait, 20.0)
+            await pair.until(lambda p, role=role, seen=seen: p.heard[role].count("tunnel.rotated") > seen)  # type: ignore[misc]
+        report = await asyncio.to_thread(load.wait, PATIENCE_S)
         assert report.lost == 0, report
 
 
@@ -106,7 +107,7 @@ async def a_pulled_wire_costs_only_what_was_sent_meanwhile(rig: DaemonRig) -> No
         assert not await asyncio.to_thread(rig.wires.reaches, "a", wait_s=0.3)
         await asyncio.to_thread(rig.wires.cut, cut=False)
         seen = max(heard.count("tunnel.rotated") for heard in pair.heard.values())
-        await pair.rotated(seen + 1, 30.0)
+        await pair.rotated(seen + 1)
         assert await rig.reaches()
 
 

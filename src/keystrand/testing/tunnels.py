@@ -16,6 +16,7 @@ from keystrand.crypto import pki
 from keystrand.lab.wires import Side
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.testing.keyfolder import KeyFolder
+from keystrand.testing.patience import until
 from keystrand.testing.sinks import Ears
 from keystrand.transport.tunnel.channel import Channel
 from keystrand.transport.tunnel.contract import Connector, Generation, Place, Role
@@ -124,21 +125,17 @@ class TunnelPair:
             for role in list(self._tasks):
                 await self.stop(role)
 
-    async def until(self, condition: Callable[[TunnelPair], bool], timeout_s: float = 15.0) -> None:
-        """Raises TimeoutError with the state of both ends."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not condition(self):
-                    for task in self._tasks.values():
-                        if task.done():
-                            await task
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            states = {role: runner.status() for role, runner in self.runners.items()}
-            raise TimeoutError(f"not so after {timeout_s} s: {states}") from None
+    async def until(self, condition: Callable[[TunnelPair], bool]) -> None:
+        """Raises AssertionError with the state of both ends, and what ended one of them."""
 
-    async def rotated(self, rotations: int, timeout_s: float = 15.0) -> None:
+        def holds() -> bool:
+            for task in self._tasks.values():
+                if task.done():
+                    task.result()
+            return condition(self)
+
+        await until(holds, told=lambda: {role: runner.status() for role, runner in self.runners.items()})
+
+    async def rotated(self, rotations: int) -> None:
         """Until both ends have seen so many rotations."""
-        await self.until(
-            lambda pair: all(heard.count("tunnel.rotated") >= rotations for heard in pair.heard.values()), timeout_s
-        )
+        await self.until(lambda pair: all(heard.count("tunnel.rotated") >= rotations for heard in pair.heard.values()))

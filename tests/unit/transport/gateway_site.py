@@ -4,10 +4,10 @@ import contextlib
 import random
 import socket
 import threading
-import time
 from pathlib import Path
 
 from keystrand.testing.keyfolder import KeyFolder
+from keystrand.testing.patience import wait_until
 from keystrand.transport.gateway.inbox import PARTS, Inbox
 from keystrand.transport.gateway.ports import GatewayLimits
 from keystrand.transport.gateway.receiver import Receiver
@@ -84,11 +84,9 @@ def content(tmp_path, size_bytes, name="report.bin"):
     return path
 
 
-def until(told, seconds=5.0):
+def until(told):
     """The first item of a list that another thread fills."""
-    deadline = time.monotonic() + seconds
-    while not told and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: told)
     return told[0]
 
 

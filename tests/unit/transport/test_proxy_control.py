@@ -9,6 +9,7 @@ import pytest
 
 from keystrand.core.errors import Unavailable
 from keystrand.observe.logs import LogSink
+from keystrand.testing.patience import PATIENCE_S, until
 from keystrand.testing.tunnels import place_of
 from keystrand.transport.tls import control
 from keystrand.transport.tls.connector import TlsConnector
@@ -30,8 +31,7 @@ SETTINGS = TlsSettings(listen="127.0.0.1:7001", connect="127.0.0.1:7002")
 async def test_orders_are_answered_until_one_says_stop(tmp_path: Path) -> None:
     socket = tmp_path / "proxy.sock"
     job = asyncio.create_task(ControlServer(Proxy(WAY), socket, LogSink()).run())
-    await asyncio.sleep(0.05)
-    assert socket.stat().st_mode & 0o077 == 0
+    await until(lambda: socket.exists() and socket.stat().st_mode & 0o077 == 0)
     assert control.is_of(await tell(socket, Order(verb="way")), WAY)
     assert not control.health_of(await tell(socket, Order(verb="health"))).up
     with pytest.raises(Unavailable, match="unknown order"):
@@ -41,7 +41,7 @@ async def test_orders_are_answered_until_one_says_stop(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="not prepared"):
         await tell(socket, Order(verb="activate", number=1))
     await tell(socket, Order(verb="stop"))
-    await asyncio.wait_for(job, 3.0)
+    await asyncio.wait_for(job, PATIENCE_S)
     with pytest.raises(ProxyAbsent):
         await tell(socket, Order(verb="way"))
 
@@ -49,13 +49,13 @@ async def test_orders_are_answered_until_one_says_stop(tmp_path: Path) -> None:
 async def test_a_line_that_is_no_order_or_has_no_end_costs_the_others_nothing(tmp_path: Path) -> None:
     socket = tmp_path / "proxy.sock"
     job = asyncio.create_task(ControlServer(Proxy(WAY), socket, LogSink()).run())
-    await asyncio.sleep(0.05)
+    await until(socket.exists)
     for words in (b"{}\n", b'{"verb": 7}\n', b"\xff\n", b"x" * (control.LINE_BYTES_MAX * 2)):
         with short_path(socket) as path:
             reader, writer = await asyncio.open_unix_connection(path)
         writer.write(words)
         try:
-            answer = await asyncio.wait_for(reader.readline(), 3.0)
+            answer = await asyncio.wait_for(reader.readline(), PATIENCE_S)
         except ConnectionError:
             answer = b""
         assert answer == b"" or b"cannot be read" in answer

