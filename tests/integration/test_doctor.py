@@ -220,7 +220,7 @@ def test_a_check_that_hangs_costs_its_deadline_and_no_other_check(pair: Pair) ->
     )
     began_s = time.monotonic()
     findings = run(config, checks)
-    assert time.monotonic() - began_s < 1
+    assert time.monotonic() - began_s < 8
     free.set()
     assert [(f.check, f.verdict, f.kind) for f in findings] == [
         ("hangs", "fail", "unavailable"),

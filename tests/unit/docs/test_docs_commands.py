@@ -108,7 +108,7 @@ def test_the_guide_makes_two_sound_sites(tmp_path: Path) -> None:
         if card := re.search(r"link add (\w+)\.card", command):  # on a terminal it would ask
             command += f" --fingerprint '{fingerprints[card[1]]}'"
         result = subprocess.run(
-            ["sh", "-c", command], cwd=places[line.site], env=environment, capture_output=True, text=True, timeout=60
+            ["sh", "-c", command], cwd=places[line.site], env=environment, capture_output=True, text=True, timeout=120
         )
         assert result.returncode == 0, f"{line.site}$ {command}\n{result.stderr}"
         if told := re.search(r"fingerprint of this card: (.+)", result.stderr):

@@ -25,9 +25,10 @@ from keystrand.observe.audit import AuditLog
 from keystrand.store.sqlite import SqliteStore
 from keystrand.testing.clock import SeededEntropy, VirtualClock
 from keystrand.testing.kem import ToyKem
+from keystrand.testing.patience import until
 from keystrand.wire.peer import Heard
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 LOG_PAGES_MAX = 20
 
 
@@ -127,12 +128,6 @@ def short(tmp_path: Path) -> Iterator[Bench]:
     store = SqliteStore(tmp_path / "state" / "site.db", Sealer(RootKey.generate()), log_pages_max=LOG_PAGES_MAX)
     yield Bench(store, SlowDisk(store))
     store.close()
-
-
-async def until(true: object) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not true():  # type: ignore[operator]
-            await asyncio.sleep(0.002)
 
 
 @contextlib.asynccontextmanager

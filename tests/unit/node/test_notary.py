@@ -11,6 +11,7 @@ from keystrand.crypto.sign import Signer
 from keystrand.node.notary import ANSWERS_MAX, Notary
 from keystrand.store.memory import MemoryStore
 from keystrand.testing.clock import VirtualClock
+from keystrand.testing.patience import until
 from keystrand.testing.sinks import Ears
 from keystrand.wire.peer import Checkpoint
 
@@ -38,7 +39,7 @@ async def test_a_flood_of_checkpoints_takes_a_bounded_place_and_no_other_neighbo
     assert len(engine.waiting) == ANSWERS_MAX + 1
     for waiter in engine.waiting:
         waiter.set_result("cosigned")
-    await asyncio.sleep(0.01)
+    await until(lambda: len(told) > ANSWERS_MAX)
     assert told == ["cosigned"] * (ANSWERS_MAX + 1)
     notary.hear("bravo", Checkpoint(note="n", first=0, digests=()), told.append)
     await asyncio.sleep(0)

@@ -15,6 +15,7 @@ from keystrand.core.events import Event
 from keystrand.core.limits import Limits
 from keystrand.node import peers
 from keystrand.node.peers import UNSENT_BYTES_MAX, Channel, Line, PeerLines
+from keystrand.testing.patience import until
 from keystrand.testing.sinks import Ears
 from keystrand.wire.peer import VERSION, Heard, Hello, Message, Relayed, decode, encode
 
@@ -88,8 +89,7 @@ async def test_a_neighbour_is_read_no_further_than_we_can_do(monkeypatch: pytest
         await asyncio.sleep(0)
     assert (flood.frames, engine.backlog) == (11, 110)
     engine.backlog = 0
-    while flood.frames == 11:
-        await asyncio.sleep(0.01)
+    await until(lambda: flood.frames > 11)
     reading.cancel()
     await asyncio.wait([reading])
 

@@ -46,7 +46,7 @@ def test_readings_that_are_taken_while_light_comes_are_whole(monkeypatch: pytest
 
     def histogram(offsets_s: np.ndarray, width_s: float) -> np.ndarray:
         inside.set()
-        go.wait(10)
+        go.wait(60)
         return _histogram(offsets_s, width_s)
 
     monkeypatch.setattr("keystrand.qkd.optics_readings._histogram", histogram)

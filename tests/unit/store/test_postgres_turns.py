@@ -16,6 +16,7 @@ from keystrand.core.secret import Secret
 from keystrand.core.states import Step
 from keystrand.crypto.seal import RootKey, Sealer
 from keystrand.store.sql import SqlStore
+from keystrand.testing.patience import until
 from keystrand.testing.postgres import postgres_server, why_not
 
 if reason := why_not():
@@ -142,9 +143,8 @@ async def test_who_waits_for_its_turn_goes_on_with_other_work(replica: Callable[
     ticking = asyncio.create_task(tick())
     with one.transaction():
         waiting = asyncio.create_task(database_of(two).turn())
-        await asyncio.sleep(0.1)
+        await until(lambda: ticks > 5)
         assert not waiting.done()
-        assert ticks > 5
         one.set_epoch(7)
     await waiting
     with two.transaction():
