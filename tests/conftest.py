@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -11,6 +15,16 @@ from keystrand.lab.wires import Wires
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_outlives_the_run() -> subprocess.Popen[bytes]:
+    """A process that waits for the end of this one, however that comes, and ends whatever is left of its programs."""
+    name, value = "KEYSTRAND_TEST_RUN", str(os.getpid())
+    os.environ[name] = value
+    words = [sys.executable, "-I", str(Path(__file__).with_name("reaper.py")), f"{name}={value}", value]
+    unmarked = {key: text for key, text in os.environ.items() if key != name}
+    return subprocess.Popen(words, stdin=subprocess.PIPE, env=unmarked, start_new_session=True)
 
 
 @pytest.fixture

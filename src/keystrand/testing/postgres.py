@@ -20,7 +20,7 @@ class PostgresServer:
 
     def __init__(self, programs: Path) -> None:
         self._programs = programs
-        self.folder = Path(tempfile.mkdtemp(prefix="keystrand-pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"keystrand-pg-{os.getpid()}-"))
         self._account = pwd.getpwnam(ACCOUNT) if os.geteuid() == 0 else None
         if self._account is not None:
             os.chown(self.folder, self._account.pw_uid, self._account.pw_gid)
@@ -45,14 +45,15 @@ class PostgresServer:
             stdin=subprocess.DEVNULL,
             stdout=(self.folder / "control.log").open("ab"),
             stderr=subprocess.STDOUT,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         assert done.returncode == 0, (self.folder / "control.log").read_text()[-2000:]
 
     def start(self) -> None:
         options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c max_connections=60"
-        self._run("pg_ctl", "-D", str(self.data), "-l", str(self.folder / "server.log"), "-o", options, "-w", "start")
+        log = ("-l", str(self.folder / "server.log"))
+        self._run("pg_ctl", "-D", str(self.data), *log, "-o", options, "-w", "-t", "120", "start")
 
     def stop(self, mode: str = "fast") -> None:
         self._run("pg_ctl", "-D", str(self.data), "-m", mode, "-w", "stop")
