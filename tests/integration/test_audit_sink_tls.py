@@ -24,6 +24,7 @@ from keystrand.lab.pair import found_pair
 from keystrand.node.outlets import audit_sinks
 from keystrand.observe.audit import AuditLog
 from keystrand.store.memory import MemoryStore
+from keystrand.testing.patience import PATIENCE_S, until
 
 
 class Collector:
@@ -37,7 +38,8 @@ class Collector:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         self.got = bytearray()
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._serving = threading.Thread(target=self._serve)
+        self._serving.start()
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
@@ -50,6 +52,8 @@ class Collector:
                             line.sendall(f"{json.loads(part.splitlines()[-1])['n']}\n".encode())
 
     def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)  # close() alone does not wake who accepts
+        self._serving.join()
         self._listening.close()
 
 
@@ -94,7 +98,7 @@ async def written(config: SiteConfig, records: int) -> str:
     sinks = audit_sinks(config, store, SystemClock(), Deaf())
     assert sinks is not None
     try:
-        return str(await sinks.written(time.monotonic() + 2) or "")
+        return str(await sinks.written(time.monotonic() + PATIENCE_S) or "")
     finally:
         sinks.close()
 
@@ -110,9 +114,7 @@ async def test_syslog_over_tls_is_framed_and_taken_over(configs: dict[str, SiteC
     with collecting(configs["bravo"], answers=False) as collector:
         config = with_sink(configs["alpha"], collector, configs["bravo"].tls.trust, kind="syslog-tls", format="cef")
         assert await written(config, 3) == ""
-        until_s = time.monotonic() + 5
-        while collector.got.count(b"CEF:1|") < 3 and time.monotonic() < until_s:
-            time.sleep(0.01)  # noqa: ASYNC251  the collector is a thread
+        await until(lambda: collector.got.count(b"CEF:1|") >= 3)
         rest, frames = bytes(collector.got), []
         while rest:
             length, _, rest = rest.partition(b" ")

@@ -12,6 +12,8 @@ import uuid
 
 import pytest
 
+from keystrand.lab.ports import free_base_port
+
 MIB = 1 << 20
 
 # ru_maxrss would carry the parent's peak over fork and exec; VmHWM belongs to the new address space alone
@@ -79,12 +81,12 @@ def digest(path):
 
 @pytest.mark.proves("R017", "R084", "R087")
 def test_two_processes_agree_within_bounded_memory(processes, place):
-    receiver = processes(RECEIVER, place / "keys", place / "inbox", 0)
+    receiver = processes(RECEIVER, place / "keys", place / "inbox", free_base_port(1))
     port = receiver.stdout.readline().strip()
     sender = processes(SENDER, place / "keys", place / "content.bin", port, 0, uuid.uuid4())
     sent, received = (
-        sender.communicate(timeout=60)[0].split("\n")[-2].split(),
-        receiver.communicate(timeout=60)[0].split(),
+        sender.communicate(timeout=120)[0].split("\n")[-2].split(),
+        receiver.communicate(timeout=120)[0].split(),
     )
     assert sent[0] == received[0]
     assert digest(place / "inbox" / "content.bin") == digest(place / "content.bin")
@@ -100,7 +102,7 @@ def wait_until(sender, at_least_bytes):
 
 @pytest.mark.proves("R101")
 def test_I3_a_killed_receiver_comes_back_and_the_transfer_goes_on(processes, place):
-    receiver = processes(RECEIVER, place / "keys", place / "inbox", 0)
+    receiver = processes(RECEIVER, place / "keys", place / "inbox", free_base_port(1))
     port = receiver.stdout.readline().strip()
     sender = processes(SENDER, place / "keys", place / "content.bin", port, 0.1, uuid.uuid4())
     wait_until(sender, 16 * MIB)
@@ -109,21 +111,21 @@ def test_I3_a_killed_receiver_comes_back_and_the_transfer_goes_on(processes, pla
     assert [path.name for path in (place / "inbox").iterdir()] == [".keystrand-parts"]
     time.sleep(0.2)
     again = processes(RECEIVER, place / "keys", place / "inbox", port)
-    resumed = int(sender.communicate(timeout=60)[0].split("\n")[-2].split()[2])
+    resumed = int(sender.communicate(timeout=120)[0].split("\n")[-2].split()[2])
     assert resumed == 1
-    assert again.wait(60) == 0
+    assert again.wait(120) == 0
     assert digest(place / "inbox" / "content.bin") == digest(place / "content.bin")
 
 
 def test_a_killed_sender_resumes_under_its_transfer_id(processes, place):
     transfer_id = uuid.uuid4()
-    receiver = processes(RECEIVER, place / "keys", place / "inbox", 0)
+    receiver = processes(RECEIVER, place / "keys", place / "inbox", free_base_port(1))
     port = receiver.stdout.readline().strip()
     sender = processes(SENDER, place / "keys", place / "content.bin", port, 0.1, transfer_id)
     wait_until(sender, 16 * MIB)
     sender.kill()
     sender.wait()
     again = processes(SENDER, place / "keys", place / "content.bin", port, 0, transfer_id)
-    assert again.communicate(timeout=60)[0].split("\n")[-2].split()[2] == "1"
-    assert receiver.wait(60) == 0
+    assert again.communicate(timeout=120)[0].split("\n")[-2].split()[2] == "1"
+    assert receiver.wait(120) == 0
     assert digest(place / "inbox" / "content.bin") == digest(place / "content.bin")

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
 
 import pytest
 
@@ -204,8 +203,7 @@ async def test_curl_through_a_stunnel_client_with_a_psk(secrets, tmp_path, versi
         assert len(bytes.fromhex(json.loads(done.stdout)["key"])) == 32, done.stderr
     finally:
         daemon.send_signal(signal.SIGTERM)
-        threading.Thread(target=daemon.communicate).start()
-        await asyncio.to_thread(daemon.wait, 60)
+        await asyncio.to_thread(daemon.communicate, timeout=60)
     await server.stop()
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import threading
 from collections import deque
 from dataclasses import replace
 
@@ -315,13 +314,8 @@ def test_interim_answers_are_passed_over_and_a_cut_one_is_not_taken_for_whole():
 
 
 async def test_server_that_falls_silent_does_not_hold_a_thread(estate):
-    listener = socket.create_server((HERE, 0))
-    held = []
-    threading.Thread(target=lambda: held.append(listener.accept()), daemon=True).start()
-    limits = Limits(tls_handshake_timeout_s=0.3)
-    http = SyncHttpClient(
-        HERE, listener.getsockname()[1], estate.contexts("sae-sae-1"), expect=("kme", "kme-a"), limits=limits
-    )
-    with pytest.raises(PeerUnavailable):
-        await asyncio.wait_for(asyncio.to_thread(http.request, "GET", "/who"), PATIENCE_S)
-    listener.close()
+    with socket.create_server((HERE, 0)) as listener:  # it takes connections, and that is all
+        port, limits = listener.getsockname()[1], Limits(tls_handshake_timeout_s=0.3)
+        http = SyncHttpClient(HERE, port, estate.contexts("sae-sae-1"), expect=("kme", "kme-a"), limits=limits)
+        with pytest.raises(PeerUnavailable):
+            await asyncio.wait_for(asyncio.to_thread(http.request, "GET", "/who"), PATIENCE_S)

@@ -24,6 +24,14 @@ QUICK = GatewayLimits(
 )
 
 
+OPENED = []  # how to close what the test at hand has opened
+
+
+def close_all():
+    while OPENED:
+        OPENED.pop()()
+
+
 class Site:
     """A receiver in a thread, and what it told."""
 
@@ -56,8 +64,13 @@ class Site:
             failed=self.faults.append,
         )
         self.port = self.receiver.port
-        self.thread = threading.Thread(target=self.receiver.serve_forever, daemon=True)
+        self.thread = threading.Thread(target=self.receiver.serve_forever)
         self.thread.start()
+        OPENED.append(self.close)
+
+    def close(self):
+        self.receiver.stop()
+        self.thread.join()
 
     def send(self, source, *, keys=None, port=None, **options):
         options.setdefault("limits", QUICK)
@@ -100,11 +113,22 @@ class Middle:
         self.recorded = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
-        threading.Thread(target=self._run, daemon=True).start()
+        self._accepting = threading.Thread(target=self._run)
+        self._accepting.start()
+        OPENED.append(self.close)
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)  # close() alone does not wake who accepts
+        self._accepting.join()
+        self._server.close()
 
     def _run(self):
         while True:
-            near, _ = self._server.accept()
+            try:
+                near, _ = self._server.accept()
+            except OSError:
+                return
             try:
                 far = socket.create_connection(("127.0.0.1", self._port))
             except OSError:  # the site was stopped

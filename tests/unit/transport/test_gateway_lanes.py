@@ -2,13 +2,13 @@
 
 import random
 import threading
-import time
 import uuid
 
 import pytest
 from tests.unit.transport.gateway_site import FRAME, Middle, Site, content, until
 
 from keystrand.core.errors import BadRequest, KeyUnavailable, NotPermitted, PeerFault
+from keystrand.lab.ports import free_base_port
 from keystrand.testing.keyfolder import KeyFolder
 from keystrand.transport.gateway.frames import Closing, Details, whole_of
 from keystrand.transport.gateway.inbox import Inbox
@@ -120,15 +120,15 @@ def test_one_bent_stream_ends_the_whole_and_nothing_arrives(site, tmp_path):
 
 def test_a_stopped_site_is_resumed_by_the_same_sender(tmp_path):
     """The receiver is gone for a while; the proofs of streams that had their receipts are in its journal."""
-    first = Site(tmp_path)
+    first = Site(tmp_path, port=free_base_port(1))
     path = content(tmp_path, 60 * FRAME)
-    stopped = threading.Event()
+    begun, stopped = threading.Event(), threading.Event()
 
     def stop_midway(progress):
-        if progress.bytes_done > 30 * FRAME and not stopped.is_set():
+        if progress.bytes_done > 30 * FRAME and not begun.is_set():
+            begun.set()
+            first.close()
             stopped.set()
-            threading.Thread(target=first.receiver.stop).start()
-            time.sleep(0.2)
 
     outcome = []
     port = first.port
@@ -137,7 +137,6 @@ def test_a_stopped_site_is_resumed_by_the_same_sender(tmp_path):
     )
     run.start()
     assert stopped.wait(60)
-    time.sleep(0.3)
     second = Site(tmp_path, port=port)
     run.join()
     second.receiver.stop()
