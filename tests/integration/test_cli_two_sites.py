@@ -21,6 +21,7 @@ from keystrand.lab.ports import free_base_port
 from keystrand.testing.patience import wait_until
 
 STOP_S = 60.0
+READY_S = 400.0  # two modules distil with all the processor time that they get; on a busy machine that is little
 OTHER = {"alpha": "bravo", "bravo": "alpha"}
 
 
@@ -69,7 +70,10 @@ class Operator:
             return ready()
 
         wait_until(
-            holds, pause_s=0.4, told=lambda: f"{self.name}: no {what}\n" + "\n".join(map(self.log, self.running))
+            holds,
+            READY_S,
+            pause_s=0.4,
+            told=lambda: f"{self.name}: no {what}\n" + "\n".join(map(self.log, self.running)),
         )
 
     def can_draw(self) -> bool:
@@ -169,6 +173,7 @@ def check_logs(operators: dict[str, Operator], key_id: str) -> None:
         assert seen.returncode == exits.TAMPERED, seen.stderr
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.proves("R027", "R046", "R067", "R087", "R110")
 def test_two_sites_from_nothing_by_the_verbs_of_the_program(operators: dict[str, Operator]) -> None:
     alpha, bravo = operators["alpha"], operators["bravo"]

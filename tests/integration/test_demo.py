@@ -17,6 +17,7 @@ from keystrand.testing.replay import Replay
 PROVEN = ("hashes_equal", "keys_equal", "audit_verified", "ledger_balanced")
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.proves("R027", "R087")
 def test_the_demo_proves_what_it_says(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "keystrand", "demo", "--once", "--json", "--size-mib", "16"]
@@ -25,7 +26,7 @@ def test_the_demo_proves_what_it_says(tmp_path: Path) -> None:
         [*command, "--dir", str(tmp_path / "demo")],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=880,
         env={**os.environ, **cache},
         check=False,
     )

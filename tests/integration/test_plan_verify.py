@@ -64,7 +64,7 @@ def wait(what: str, person: Operator, ready: Callable[[Operator], bool]) -> None
     person.waits(what, lambda: ready(person))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_running_pair_is_held_against_its_plan(operators: dict[str, Operator], tmp_path: Path) -> None:  # noqa: F811
     found(operators)
     for person in operators.values():

@@ -68,6 +68,7 @@ def await_keys(alpha: Operator, needed_bits: int) -> None:
     alpha.waits(f"{needed_bits} bits", holds)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.proves("R017", "R028", "R087")
 def test_the_commands_of_the_guide_do_what_it_says(tmp_path: Path) -> None:
     operators = found(tmp_path / "sites")

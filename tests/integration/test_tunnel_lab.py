@@ -17,6 +17,7 @@ REASON = why_not() or ("" if shutil.which("wireguard-go") else "the program wire
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.proves("R028", "R053", "R100", "R106")
 def test_keys_change_end_and_come_back_and_no_packet_is_lost_or_seen_in_clear(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -26,7 +27,7 @@ def test_keys_change_end_and_come_back_and_no_packet_is_lost_or_seen_in_clear(
     signed, site = tmp_path / "behaviour.note", ["--config", str(tmp_path / "delta" / "site.toml")]
     options += ["--dir", str(tmp_path / "lab"), "--report", str(signed), *site]
     words = [sys.executable, "-m", "keystrand", "lab", "tunnel", "wireguard", *options]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=440)
     assert done.returncode == 0, done.stderr + done.stdout
     facts = json.loads(done.stdout)
     assert facts["photons"] == "simulated"
@@ -53,6 +54,6 @@ def test_keys_change_end_and_come_back_and_no_packet_is_lost_or_seen_in_clear(
 
 def test_a_kind_that_is_not_there_is_refused(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "keystrand", "lab", "tunnel", "carrier-pigeon", "--dir", str(tmp_path / "lab")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 4
     assert "wireguard" in done.stderr
