@@ -119,7 +119,7 @@ async def loaded(folder: Path, *, blocks: int = BLOCKS) -> AsyncIterator[tuple[E
     estate = found_estate(folder / "pair", postgres_server())
     async with running_estate(estate):
         feeder = Feeder([load_module(file) for file in estate.pair.module_files.values()])
-        await feeder.connect()
+        await feeder.connect_soon()
         await feeder.feed(BLOCK_BITS, blocks=blocks)
         for replica in estate.all_replicas():
             await replica.ready(bits=blocks * BLOCK_BITS // 4)

@@ -9,9 +9,11 @@ import secrets
 from collections.abc import Sequence
 
 from keystrand.config.module import ModuleConfig
+from keystrand.core.errors import KeystrandError
 from keystrand.core.limits import Limits
 from keystrand.net.frames import FrameStream, connect_frames
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.testing.patience import until
 from keystrand.wire import device as wire
 from keystrand.wire.device import BlockAck, BlockReady, ModuleHello, ModuleWelcome
 
@@ -49,6 +51,19 @@ class Feeder:
             self.sequence = max(self.sequence, welcome.next_sequence)
             self._streams.append(stream)
 
+    async def connect_soon(self) -> None:
+        """As soon as both KMEs take the modules: one whose store is busy ends the stream, and a module comes again."""
+
+        async def joins() -> bool:
+            try:
+                await self.connect()
+            except (KeystrandError, OSError):
+                await self.close()
+                return False
+            return True
+
+        await until(joins, pause_s=0.3)
+
     async def feed(self, block_bits: int, blocks: int = 1) -> None:
         """Deliver `blocks` blocks to both ends and wait until both have them durably."""
         for _ in range(blocks):
@@ -76,5 +91,5 @@ class Feeder:
             self.sequence += 1
 
     async def close(self) -> None:
-        for stream in self._streams:
-            await stream.close()
+        while self._streams:
+            await self._streams.pop().close()
