@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -121,6 +121,69 @@ class HandoverStore(Protocol):
     def load(self) -> Iterable[Handover]: ...
     def save(self, record: Handover, /) -> None: ...
     def forget(self, name: str, /) -> None: ...
+
+
+@dataclass(slots=True)
+class Records:
+    """What stands between this KME and its peers, key by key, as `store` has it; and which of it has something to say."""
+
+    store: HandoverStore
+    _records: dict[str, Handover] = field(init=False, default_factory=dict)
+    _onward: dict[str, Handover] = field(init=False, default_factory=dict)
+    _busy: set[tuple[str, str]] = field(init=False, default_factory=set)  # key ID and peer
+
+    def __post_init__(self) -> None:
+        for record in self.store.load():
+            record.unclear = record.unclear or record.stage is Stage.OFFERED
+            self._table(record)[record.key_id] = record
+            self._busy.add((record.key_id, record.peer))
+
+    def stage(self, key_id: str) -> Stage | None:
+        record = self._records.get(key_id)
+        return record.stage if record else None
+
+    def record(self, key_id: str) -> Handover | None:
+        """To look at: only who keeps the rules changes it."""
+        return self._records.get(key_id)
+
+    def records(self) -> Collection[Handover]:
+        """One per key, tombstones included, without the ways out of keys that are carried on; to look at."""
+        return self._records.values()
+
+    def onward(self, key_id: str) -> Handover | None:
+        """The way out of a key that is carried on; to look at."""
+        return self._onward.get(key_id)
+
+    @property
+    def count(self) -> int:
+        return len(self._records) + len(self._onward)
+
+    def sweep(self, now_s: float) -> None:
+        """Forget what ended TOMBSTONE_S ago."""
+        for record in list(self._records.values()):
+            both = [record, *filter(None, [self._onward.get(record.key_id)])]
+            if all(has_ended(each, len(both) == 2, now_s) for each in both):
+                for each in both:
+                    del self._table(each)[each.key_id]
+                    self._busy.discard((each.key_id, each.peer))
+                    self.store.forget(each.name)
+
+    def _find(self, peer: str, key_id: str) -> Handover | None:
+        """What stands between us and `peer`, or else whatever has this ID."""
+        way_out = self._onward.get(key_id)
+        return way_out if way_out is not None and way_out.peer == peer else self._records.get(key_id)
+
+    def _other(self, record: Handover) -> Handover | None:
+        """The other record of a key that is carried on."""
+        return (self._records if record.onward else self._onward).get(record.key_id)
+
+    def _table(self, record: Handover) -> dict[str, Handover]:
+        return self._onward if record.onward else self._records
+
+    def _keep(self, record: Handover) -> None:
+        self._table(record)[record.key_id] = record
+        self._busy.add((record.key_id, record.peer))
+        self.store.save(record)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ the way in stays HELD, and whoever voids the key waits. So a row of KMEs keeps t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -34,13 +34,12 @@ from keystrand.wire.handover import (
     TRANSITIONS,
     Answered,
     Handover,
-    HandoverStore,
     Outgoing,
+    Records,
     Stage,
     Step,
     acks_of,
     grouped,
-    has_ended,
     record_of,
     wipe,
 )
@@ -61,47 +60,21 @@ _OUTCOME: Final = {
 
 
 @dataclass(slots=True)
-class Interworking:
+class Interworking(Records):
     """This KME's side towards all its peers. callbacks: peer -> the own URL for its acks; None asks for synchronous mode.
     passed: what our ack says of a key that is carried on, given its way out.
 
     Every method is a step of one transaction; `now_s` is Unix time.
     """
 
-    store: HandoverStore
     callbacks: Mapping[str, str | None]
     limits: Limits = field(default_factory=Limits)
     passed: Callable[[Handover], Extensions] = lambda way_out: way_out.said
-    _records: dict[str, Handover] = field(init=False, default_factory=dict)
-    _onward: dict[str, Handover] = field(init=False, default_factory=dict)
-    _busy: set[tuple[str, str]] = field(init=False, default_factory=set)  # key ID and peer
-
-    def __post_init__(self) -> None:
-        for record in self.store.load():
-            record.unclear = record.unclear or record.stage is Stage.OFFERED
-            self._table(record)[record.key_id] = record
-            self._busy.add((record.key_id, record.peer))
-
-    def stage(self, key_id: str) -> Stage | None:
-        record = self._records.get(key_id)
-        return record.stage if record else None
-
-    def record(self, key_id: str) -> Handover | None:
-        """To look at: only the methods of this class change it."""
-        return self._records.get(key_id)
-
-    def records(self) -> Collection[Handover]:
-        """One per key, tombstones included, without the ways out of keys that are carried on; to look at."""
-        return self._records.values()
-
-    def onward(self, key_id: str) -> Handover | None:
-        """The way out of a key that is carried on; to look at."""
-        return self._onward.get(key_id)
 
     @property
     def room(self) -> int:
         """How many more records there may be."""
-        return self.limits.tombstones_max - len(self._records) - len(self._onward)
+        return self.limits.tombstones_max - self.count
 
     # for this KME's own service --------------------------------------------------------------------------------------
 
@@ -260,16 +233,6 @@ class Interworking:
             self._void_answered(records, answer, now_s)
         else:
             self._offer_answered(records, answer, now_s)
-
-    def sweep(self, now_s: float) -> None:
-        """Forget what ended TOMBSTONE_S ago."""
-        for record in list(self._records.values()):
-            both = [record, *filter(None, [self._onward.get(record.key_id)])]
-            if all(has_ended(each, len(both) == 2, now_s) for each in both):
-                for each in both:
-                    del self._table(each)[each.key_id]
-                    self._busy.discard((each.key_id, each.peer))
-                    self.store.forget(each.name)
 
     # within ----------------------------------------------------------------------------------------------------------
 
@@ -470,20 +433,3 @@ class Interworking:
             self._owe_if_asked(other, AckStatus.FAILED, now_s)
         else:
             self._advance(other, Step.GIVEN_UP, now_s)
-
-    def _find(self, peer: str, key_id: str) -> Handover | None:
-        """What stands between us and `peer`, or else whatever has this ID."""
-        way_out = self._onward.get(key_id)
-        return way_out if way_out is not None and way_out.peer == peer else self._records.get(key_id)
-
-    def _other(self, record: Handover) -> Handover | None:
-        """The other record of a key that is carried on."""
-        return (self._records if record.onward else self._onward).get(record.key_id)
-
-    def _table(self, record: Handover) -> dict[str, Handover]:
-        return self._onward if record.onward else self._records
-
-    def _keep(self, record: Handover) -> None:
-        self._table(record)[record.key_id] = record
-        self._busy.add((record.key_id, record.peer))
-        self.store.save(record)
