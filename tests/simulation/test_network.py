@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -16,6 +17,7 @@ from keystrand.core.secret import Secret
 from keystrand.core.way import Way
 from keystrand.crypto import field
 from keystrand.crypto.onetime import TAG_BYTES, TAG_KEY_BYTES, unlock
+from keystrand.kme.service import Kme
 from keystrand.relay.atlas import Atlas, RelayedLink, SiteFacts, Terms
 from keystrand.relay.carrier import Carrier
 from keystrand.relay.ports import Deliver, Order
@@ -23,8 +25,9 @@ from keystrand.relay.relay import Relay
 from keystrand.testing.network.liars import LIARS
 from keystrand.testing.network.maps import drawn_atlas
 from keystrand.testing.network.post import FILL
-from keystrand.testing.network.world import DAY_S, SLOW, SLOW_FAULTS, SLOW_LIMITS, Network
+from keystrand.testing.network.world import DAY_S, SLOW, SLOW_FAULTS, SLOW_LIMITS, Network, Rhythm
 from keystrand.testing.world.faults import Faults
+from keystrand.testing.world.planted import NoNewEpoch
 from keystrand.wire.relay import Carry, Place, context_of, decode
 
 STORMY = Faults(
@@ -42,6 +45,25 @@ def test_keys_over_relays_through_crashes_cuts_and_losses(seed: int) -> None:
     assert tally.crashes > 0
     assert tally.cuts > 0
     assert tally.fetched > 50
+
+
+def test_sites_put_back_from_old_backups_and_disks_that_are_full() -> None:
+    """I1, I2, I6, I14 of a relay that knows less than its neighbours do; and keys come again."""
+    hard = replace(STORMY, crash_every_s=0.0, restore_every_s=60.0, disk_full_per_commit=0.002)
+    network = Network(8, ladder(paths=1), faults=hard)
+    tally = network.run(900.0)
+    assert network.judge.violations == []
+    assert tally.restores > 5
+    assert tally.fetched > 10
+
+
+@pytest.mark.parametrize(("kme_type", "is_found"), [(Kme, False), (NoNewEpoch, True)])
+def test_a_site_that_goes_on_from_a_backup_as_if_nothing_was_is_found_out(kme_type: type[Kme], is_found: bool) -> None:
+    """I14: the judges see it use bits again that it gave out before."""
+    rhythm, faults = Rhythm(key_s=1.0, hop_block_s=10.0), Faults(restore_every_s=40.0)
+    network = Network(2, ladder(paths=1), faults=faults, rhythm=rhythm, kme_type=kme_type)
+    network.run(500.0)
+    assert bool(network.judge.violations) is is_found
 
 
 @pytest.mark.proves("R098")

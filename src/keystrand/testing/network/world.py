@@ -91,6 +91,7 @@ class Tally:
     refused: int = 0
     crashes: int = 0
     cuts: int = 0
+    restores: int = 0
     blocks: dict[str, int] = field(default_factory=dict)  # relayed link -> blocks confirmed at its origin
     lost: int = 0  # blocks that their origin gave up
     hungry: Counter[str] = field(default_factory=Counter)  # refused, by link or hop
@@ -104,6 +105,8 @@ SLOW_FAULTS: Final = Faults(
     down_s=1800.0,
     partition_every_s=DAY_S / 3,
     partition_s=DAY_S / 6,
+    disk_full_per_commit=0.0002,
+    restore_every_s=30 * DAY_S,
 )
 
 
@@ -349,10 +352,10 @@ class Network:
             self.wake(neighbour)
         self.schedule.after(self.rng.expovariate(1 / self.faults.down_s), lambda: self.boot(name))
 
-    def boot(self, name: str) -> None:
+    def boot(self, name: str, *, restored: bool = False) -> None:
         post = self.posts[name]
         if post.sitting.kme is None:
-            post.sitting.start()
+            post.sitting.start(restored=restored)
             post.boot()
             self.meet(name)
 
@@ -369,6 +372,24 @@ class Network:
         post = self.posts[self.rng.choice(sorted(self.posts))]
         if post.sitting.kme is not None:
             post.sitting.crash()
+
+    def back_up(self) -> None:
+        for post in self.posts.values():
+            post.sitting.backups = [*post.sitting.backups[-1:], post.sitting.store.snapshot()]
+
+    def restore_one(self) -> None:
+        """An operator puts back an old backup of one site and says so, with shares in the hands of its relay."""
+        post = self.posts[self.rng.choice(sorted(self.posts))]
+        sitting = post.sitting
+        if not sitting.backups or sitting.kme is None:
+            return
+        sitting.stop()
+        post.stop()
+        sitting.store.restore(self.rng.choice(sitting.backups))
+        sitting.backups.clear()
+        self.tally.restores += 1
+        self.judge.restored(sitting)
+        self.boot(post.name, restored=True)
 
     def cut_one(self) -> None:
         hop = frozenset(self.rng.choice(self.atlas.hops))
@@ -411,6 +432,8 @@ class Network:
         self.inspect()
         self.every(self.faults.crash_every_s, self.crash_one)
         self.every(self.faults.partition_every_s, self.cut_one)
+        self.every(self.faults.restore_every_s / 3, self.back_up)
+        self.every(self.faults.restore_every_s, self.restore_one)
 
     def run(self, duration_s: float) -> Tally:
         """Begin, live through the faults, come to rest, and be judged."""
