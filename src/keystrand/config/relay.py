@@ -108,7 +108,8 @@ def check_relay(config: SiteConfig) -> Iterator[Fault]:
         return
     where = ("relay", "network")
     if config.site.store is not None:
-        yield Fault(("relay",), "a relay runs in one process; replicas on one database cannot share it yet")
+        hint = "keep the site that the network reaches in a file of its own, without [site] store"
+        yield Fault(("relay",), "a relay runs in one process; replicas on one database cannot share it yet", hint)
     if site not in network.sites:
         yield Fault(where, f"{relay.network}: {site} is not a site of network {network.name}", f"add [sites.{site}]")
     for name, entry in network.sites.items():

@@ -141,3 +141,13 @@ def test_no_application_may_call_itself_a_relay(tmp_path: Path) -> None:
     file = found_site(tmp_path / "a", "a", base_port=21_040)
     append_unchecked(file, '\n[saes."relay-a"]\nsite = "a"\n')
     assert "are those of relays" in str(site_faults(file)[0])
+
+
+def test_replicas_on_one_database_cannot_be_a_relay_and_are_told_what_to_do(tmp_path: Path) -> None:
+    file = found_site(tmp_path / "a", "a", base_port=21_050)
+    (tmp_path / "network.toml").write_text(SOUND)
+    text = file.read_text().replace("[site]\n", '[site]\nstore = "postgresql://db.example/site"\n', 1)
+    file.write_text(text + '\n[relay]\nnetwork = "../network.toml"\n')
+    (fault,) = [fault for fault in site_faults(file) if "a relay runs in one process" in str(fault)]
+    assert fault.line == file.read_text().splitlines().index("[relay]") + 1
+    assert "a file of its own" in fault.hint
