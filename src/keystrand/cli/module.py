@@ -47,4 +47,4 @@ def _run(config: ModuleConfig) -> None:
 
     log = config.log
     configure_logs(level=log.level, form=log.format, collector=log.collector, program="keystrand-module")
-    run_until_stopped(run_module(config, sink=LogSink(config.module.module_id)))
+    run_until_stopped(run_module(config, sink=LogSink(config.module.module_id)), holds_pools=True)

@@ -28,4 +28,4 @@ def command(file: Path, restored: bool) -> None:
     config = site_of(file)
     if config.status is not None:
         say(f"site {config.site.name}: status page on http://{config.status.listen}/")
-    run_until_stopped(run_site(config, restored=restored, file=file))
+    run_until_stopped(run_site(config, restored=restored, file=file), holds_pools=True)
