@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -84,7 +84,7 @@ class Feed:
         self._tunnels: dict[tuple[str, str], dict[str, Any]] = {}  # by SAE and name
         self._saw: dict[tuple[str, str], int] = {}  # bits that were in clear here, by link and "whole" or "part"
         self._events: deque[dict[str, Any]] = deque(maxlen=self._history.events)
-        # two lists: warnings, which an SAE may provoke, must not push out alerts
+        # two lists: warnings and what is said of tunnels, which an SAE may provoke, must not push out alerts
         self._alerts: deque[Event] = deque(maxlen=self._history.alerts)
         self._warnings: deque[Event] = deque(maxlen=self._history.warnings)
 
@@ -107,7 +107,8 @@ class Feed:
             elif event.kind.startswith("tunnel.") and "state" in event.fields:
                 self._note_tunnel(event)
             if is_alarming(event):
-                (self._alerts if event.severity is Severity.ALERT else self._warnings).append(event)
+                provoked = event.severity is not Severity.ALERT or event.kind.startswith("tunnel.")
+                (self._warnings if provoked else self._alerts).append(event)
             if event.severity in _SHOWN and event.kind not in _QUIET:
                 self._events.append(_spoken(event))
 
@@ -241,8 +242,14 @@ class Feed:
     def _note_tunnel(self, event: Event) -> None:
         """The last that its connector said; what it says more rarely stays."""
         name = str(event.fields.get("sae", "")), str(event.fields.get("tunnel", ""))
-        if name in self._tunnels or len(self._tunnels) < self._history.tunnels:
-            self._tunnels[name] = {**event.fields, "tunnel": name[1], "at_s": event.at_s}
+        if name not in self._tunnels and len(self._tunnels) >= self._history.tunnels:
+            self._tunnels.pop(self._crowded())
+        self._tunnels[name] = {**event.fields, "tunnel": name[1], "at_s": event.at_s}
+
+    def _crowded(self) -> tuple[str, str]:
+        """The tunnel that makes room: the first of the SAE that has most, so that nobody's reports push out another's."""
+        most, _ = Counter(sae for sae, _ in self._tunnels).most_common(1)[0]
+        return next(name for name in self._tunnels if name[0] == most)
 
     def _sample(self, link: LinkGauge, now_s: float) -> None:
         series = self._series_of(link.link)

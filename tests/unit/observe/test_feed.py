@@ -206,9 +206,21 @@ def test_guessing_saes_push_out_no_alert() -> None:
     feed.emit(Event("audit.failed", clock.now, {"reason": "disk full"}))
     for number in range(500):
         feed.emit(Event("draw.abnormal", clock.now, {"sae": f"sae-{number}"}))
-    alarms = feed.snapshot()["alarms"]
-    assert alarms[0]["name"] == "audit.failed"
-    assert len(alarms) <= 1 + History().warnings
+        feed.emit(Event("tunnel.unblocked", clock.now, {"sae": "mallory", "tunnel": f"t{number}", "state": "blocked"}))
+    names = [alarm["name"] for alarm in feed.snapshot()["alarms"]]
+    assert "audit.failed" in names
+    assert len([name for name in names if name != "tunnel-blocked"]) <= 1 + History().warnings
+
+
+def test_T11_an_sae_that_reports_tunnels_without_end_hides_no_tunnel_of_another() -> None:
+    feed = Feed("alpha", clock=SteppedClock(), history=History(tunnels=4))
+    report = {"state": "blocked", "reason": "no key"}
+    feed.emit(Event("tunnel.status", 0.0, {"sae": "bank", "tunnel": "vault", **report}))
+    for number in range(50):
+        feed.emit(Event("tunnel.status", 0.0, {"sae": "mallory", "tunnel": f"t{number}", **report}))
+    feed.emit(Event("tunnel.status", 0.0, {"sae": "clinic", "tunnel": "ward", **report}))
+    shown = [(tunnel["sae"], tunnel["tunnel"]) for tunnel in feed.snapshot()["tunnels"]]
+    assert shown == [("bank", "vault"), ("mallory", "t48"), ("mallory", "t49"), ("clinic", "ward")]
 
 
 def test_an_alert_event_is_an_alarm_for_ten_minutes() -> None:
