@@ -100,3 +100,17 @@ def test_many_blocks_go_at_once_with_their_bits(filled: Store) -> None:
     assert [one.index for one in filled.free_blocks(*L1, 9)] == [1]
     assert filled.free_bits(*L1) == 64
     assert len(set(deletes)) == isinstance(database, SqliteDatabase)
+
+
+@pytest.mark.parametrize("limit", [4, 7, 16])
+def test_as_many_free_blocks_are_found_as_were_asked_for_however_many_went_meanwhile(store: Store, limit: int) -> None:
+    with store.transaction():
+        for place in range(24):
+            store.add_block(block(place), Secret(bytes(8)))
+    with store.transaction():
+        for place in range(6):
+            store.drop_block(f"l1/0/{place}")
+        expected = list(range(6, 6 + limit))
+        assert [one.index for one in store.free_blocks(*L1, limit)] == expected
+        assert [one.index for one in store.free_blocks(*L1, limit)] == expected, "and again, now from what was read"
+    assert [one.index for one in store.free_blocks(*L1, limit)] == expected

@@ -368,3 +368,18 @@ def test_blocks_in_one_state_are_found_without_reading_the_others(
     ((sql, values),) = asked
     plan = " ".join(row[3] for row in rows(f"EXPLAIN QUERY PLAN {sql}", values))
     assert "USING INDEX blocks_pending (link=?)" in plan
+
+
+def test_the_log_of_writes_is_moved_and_begins_anew(tmp_path: Path, root: RootKey) -> None:
+    """Else it grows with every write until the disk is full."""
+    folder = tmp_path / "short"
+    folder.mkdir(mode=0o700)
+    store = SqliteStore(folder / "s.db", Sealer(root), log_pages_max=8)
+    log = folder / "s.db-wal"
+    first = longest = log.stat().st_size  # of what founds the store
+    for number in range(60):
+        with store.transaction():
+            store.add_block(block(number), Secret(bytes(8)))
+        longest = max(longest, log.stat().st_size)
+    store.close()
+    assert longest - first < 60 * (4096 + 24), "sixty writes of three pages and more are 180"
