@@ -172,3 +172,27 @@ class Approvals(RuleBasedStateMachine):
 
 TestApprovals = Approvals.TestCase
 TestApprovals.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_a_proposal_has_no_second_beyond_its_time() -> None:
+    desk, kept, clock = control(needed=1, ttl_s=100.0)
+    wish = proposed(desk, kept)
+    assert wish.stand_at(wish.expires_s - 0.001) is Stand.PENDING
+    assert wish.stand_at(wish.expires_s) is Stand.EXPIRED
+    clock.move_to(100.0)
+    with pytest.raises(IllegalTransition, match="expired"):
+        desk.approve(kept, wish.proposal_id, "bob")
+
+
+def test_one_approval_within_a_day_is_what_is_asked_for_where_nothing_is_stated() -> None:
+    desk = DualControl(clock=VirtualClock(), entropy=SystemEntropy())
+    wish = proposed(desk, kept := MemoryProposals())
+    assert (wish.needed, wish.expires_s - wish.created_s) == (1, 86_400.0)
+    assert desk.approve(kept, wish.proposal_id, "bob").stand is Stand.EXECUTED
+
+
+@pytest.mark.parametrize(("needed", "ttl_s"), [(0, 100.0), (-1, 100.0), (1, 0.0), (1, -1.0)])
+def test_dual_control_without_an_approval_or_without_time_is_none(needed: int, ttl_s: float) -> None:
+    with pytest.raises(ValueError, match="dual control"):
+        control(needed, ttl_s)
+    control(1, 0.5)
