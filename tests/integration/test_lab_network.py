@@ -21,6 +21,7 @@ from keystrand.config.load import load_site
 from keystrand.core.errors import BadRequest, KeyUnavailable
 from keystrand.core.register import Scope
 from keystrand.core.way import Way
+from keystrand.crypto import pki
 from keystrand.lab.break_in import break_in
 from keystrand.lab.network import NetworkLab, app_of, cut_hop
 from keystrand.lab.ports import free_base_port
@@ -68,6 +69,8 @@ def test_keys_are_equal_at_sites_that_are_no_neighbours(ring: NetworkLab) -> Non
     assert [key.key_id for key in drawn] == [key.key_id for key in picked]
     assert all(mine.material.matches(theirs.material) for mine, theirs in zip(drawn, picked, strict=True))
     assert {strand.value for strand in drawn[0].strands} == {"qkd", "pqc"}
+    certificate = pki.load_certificate(ring.folder / "a" / "pki" / f"sae-{app_of('a-d', 'a')}.pem")
+    assert {*pki.OWN_MACHINE} <= {*pki.hosts_of(certificate)}, "a tunnel of the lab reaches the other end by either"
 
 
 ESTATE = """\

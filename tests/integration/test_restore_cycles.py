@@ -13,9 +13,12 @@ import msgspec
 import pytest
 from test_site_pair import DEC, ENC, Running, only, running, settled
 
+from keystrand.cli import exits
+from keystrand.cli.program import run
 from keystrand.config.load import load_site
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import BadRequest, ConfigError, NotPermitted, StoreUnavailable, Tampered
+from keystrand.core.files import write_whole
 from keystrand.crypto.sign import Signer
 from keystrand.lab.pair import LINK, Pair, found_pair
 from keystrand.node.backup import Restored, move, restore, take
@@ -333,7 +336,12 @@ async def test_a_backup_that_was_changed_anywhere_is_refused(pair: Pair, tmp_pat
     with pytest.raises(Tampered):
         read_all(config, backup, tmp_path / "out")
     backup.write_bytes(whole)
-    passphrase = config.site.root_key_file
+    passphrase, other = config.site.root_key_file, tmp_path / "other.pass"
+    write_whole(other, b"another passphrase, of somebody else")
+    with pytest.raises(ConfigError, match="not the passphrase that the backup was sealed with"):
+        await asyncio.to_thread(restore, config, backup, other)
+    assert run(["backup", str(backup), "--config", str(pair.site_files["alpha"])]) == exits.REFUSED
+    assert backup.read_bytes() == whole, "a backup is not written over unasked"
     with pytest.raises(BadRequest, match="of alpha, not of bravo"):
         await asyncio.to_thread(restore, config_of(pair, "bravo"), backup, passphrase)
 

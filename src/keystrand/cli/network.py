@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,7 +44,7 @@ command.add_command(depends)
 def check(network_file: Path) -> int:
     """Tell every fault of NETWORK with its line; exit status 1 where there is one."""
     from keystrand.config.load import load_network, network_faults
-    from keystrand.relay.documents import lapsed
+    from keystrand.relay.documents import DUE_DAYS, lapsed
 
     faults = network_faults(network_file)
     for fault in faults:
@@ -52,8 +52,12 @@ def check(network_file: Path) -> int:
     if faults:
         return exits.REFUSED
     network = load_network(network_file)
-    for site, missing in lapsed(network.atlas(), date.today()).items():
+    atlas, today = network.atlas(), datetime.now(UTC).date()  # the day that counts at every site
+    for site, missing in lapsed(atlas, today).items():
         complain(f"{site} is documented no more: {', '.join(missing)}", "links that do not accept this go another way")
+    for site, facts in atlas.sites.items():
+        if facts.lapses_within(today, DUE_DAYS):
+            say(f"{site} is documented until {facts.until} only: have it inspected, or its sign-off renewed")
     say(
         f"network {network.name}: {len(network.sites)} sites, {len(network.hops)} hops, {len(network.links)} relayed links"
     )
@@ -103,7 +107,7 @@ def trust(network_file: Path, redacted: bool, as_markdown: bool, as_json: bool) 
     from keystrand.relay.statement import document, markdown, plain_words
 
     network = load_network(network_file)
-    statement = document(network.atlas(), network.name, date.today(), redacted=redacted)
+    statement = document(network.atlas(), network.name, datetime.now(UTC).date(), redacted=redacted)
     width = min(100, max(60, shutil.get_terminal_size((100, 24)).columns))
     text = markdown(statement) if as_markdown else plain_words(statement, width)
     print_json(statement) if as_json else click.echo(text, nl=False)

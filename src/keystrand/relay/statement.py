@@ -207,7 +207,7 @@ def plain_words(statement: Mapping[str, Any], width: int) -> str:
     for site in statement["sites"]:
         cells = (
             site["owner"] or "owner unknown",
-            site["facility"] or "facility unknown",
+            site["facility"].replace(HIDDEN, "facility not published") or "facility unknown",
             site["jurisdiction"] or "law unknown",
         )
         lines += _wrapped(f"{site['site']}: {'; '.join(cells)}", width)
@@ -243,7 +243,8 @@ def _wrapped(text: str, width: int, indent: int = 0, hang: int = 2) -> list[str]
 
 def _signed(site: Mapping[str, Any]) -> str:
     until = f"until {site['expires']}" if site["expires"] else ""
-    return " ".join(word for word in (site["signed_off_by"], site["signed_off"], until) if word) or "nobody"
+    by = site["signed_off_by"].replace(HIDDEN, "somebody whose name is not published")
+    return " ".join(word for word in (by, site["signed_off"], until) if word) or "nobody"
 
 
 def _proofs(site: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,10 @@ def test_a_document_that_lapsed_is_told_and_lets_sites_start(tmp_path: Path, cap
     assert faults(tmp_path, text) == []
     assert run(["network", "check", str(tmp_path / "network.toml")]) == 0
     assert "b is documented no more: evidence" in capfd.readouterr().err
+    soon = datetime.now(UTC).date() + timedelta(days=7)
+    (tmp_path / "network.toml").write_text(text.replace("expires = 2020-01-01", f"expires = {soon}"))
+    assert run(["network", "check", str(tmp_path / "network.toml")]) == 0
+    assert f"b is documented until {soon} only" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
