@@ -189,6 +189,9 @@ async def test_an_eavesdropper_stops_the_blocks_and_raises_an_alarm(link):
     await link.until(lambda: any(e.kind == "link.block_rejected" and e.fields["reason"] == "qber" for e in alarms))
     assert link.kmes["receiver"].blocks == link.kmes["transmitter"].blocks == {}
     await link.until(lambda: any(r.blocks_rejected for r in link.kmes["receiver"].reports))
+    refused = [e.fields["qber"] for e in alarms if e.kind == "link.block_rejected" and e.fields["reason"] == "qber"]
+    assert min(refused) > 0.11, "the error rate for which it was refused, not that of a run which has none yet"
+    assert all(r.qber > 0.11 for r in link.kmes["receiver"].reports if r.blocks_rejected)
     link.attack = None
     await link.until(lambda: len(link.common) >= 1)
     link.check()
