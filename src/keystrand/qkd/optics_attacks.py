@@ -11,13 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar, Final
+from typing import Final
 
 import numpy as np
 
 from keystrand.qkd.kernels import optics as kernels
 from keystrand.qkd.optics_channel import quiet_conditions
-from keystrand.qkd.optics_disturb import Conditions, Disturbance, Floats, Light, require_positive, require_share
+from keystrand.qkd.optics_disturb import Conditions, Floats, Light, Strength, require_share
 from keystrand.qkd.profile import LinkProfile
 
 PHOTONS_MAX: Final = 16  # of one pulse; mu <= 2 makes more than that once in 1e10
@@ -25,10 +25,8 @@ TROJAN_ROUND_TRIP_DB: Final = 60.0  # assumed: in through isolator and attenuato
 BLINDING_W: Final = 1e-5  # assumed: continuous light that keeps a gated photodiode below breakdown
 
 
-class Attack(Disturbance, ABC):
-    """Somebody means harm. `strength` is the first argument of every attack."""
-
-    name: ClassVar[str]
+class Attack(Strength, ABC):
+    """Somebody means harm."""
 
     @abstractmethod
     def eve_share(self, now: Conditions) -> float:
@@ -48,7 +46,7 @@ class InterceptResend(Attack):
     name = "intercept-resend"
 
     def __post_init__(self) -> None:
-        require_share(self.strength)
+        super().__post_init__()
         require_share(self.p_key_basis)
 
     def light(self, light: Light, now: Conditions, rng: np.random.Generator) -> Light:
@@ -70,9 +68,6 @@ class PhotonNumberSplitting(Attack):
 
     strength: float
     name = "pns"
-
-    def __post_init__(self) -> None:
-        require_share(self.strength)
 
     def conditions(self, now: Conditions, seconds: float) -> Conditions:
         _, singles = split_plan(now)
@@ -146,9 +141,6 @@ class Blinding(Attack):
     strength: float
     name = "blinding"
 
-    def __post_init__(self) -> None:
-        require_share(self.strength)
-
     def conditions(self, now: Conditions, seconds: float) -> Conditions:
         power_w = now.receiver_w + self.strength * BLINDING_W
         boost = now.boost * 2 if self.strength else now.boost
@@ -181,7 +173,7 @@ class TimeShift(Attack):
     name = "time-shift"
 
     def __post_init__(self) -> None:
-        require_share(self.strength)
+        super().__post_init__()
         if not 0 < self.shift_gates <= 1:
             raise ValueError(f"shift_gates={self.shift_gates} is outside 0 .. 1")
 
@@ -226,9 +218,7 @@ class TrojanHorse(Attack):
 
     strength: float
     name = "trojan"
-
-    def __post_init__(self) -> None:
-        require_positive(self.strength)
+    is_share = False
 
     def conditions(self, now: Conditions, seconds: float) -> Conditions:
         source = now.profile.source
@@ -247,9 +237,7 @@ class SourceTamper(Attack):
     strength: float
     behind_meter: bool = False
     name = "source-tamper"
-
-    def __post_init__(self) -> None:
-        require_positive(self.strength)
+    is_share = False
 
     def conditions(self, now: Conditions, seconds: float) -> Conditions:
         ratio = 1.0 if self.behind_meter else 1 + self.strength

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,6 +134,17 @@ class Disturbance:
     def light(self, light: Light, now: Conditions, rng: np.random.Generator) -> Light:
         """What becomes of single pulses. May not make a click likelier than `Conditions.candidates` over weight."""
         return light
+
+
+class Strength(Disturbance):
+    """A disturbance whose first argument states how strong it is: as a share, or as any figure from 0 on."""
+
+    name: ClassVar[str]
+    is_share: ClassVar[bool] = True
+    strength: float
+
+    def __post_init__(self) -> None:
+        (require_share if self.is_share else require_positive)(self.strength)
 
 
 def require_share(strength: float) -> None:

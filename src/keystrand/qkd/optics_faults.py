@@ -5,22 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Final
+from typing import Final
 
 import numpy as np
 
 from keystrand.qkd.kernels.optics import response
 from keystrand.qkd.optics_channel import raman_photons_per_gate
-from keystrand.qkd.optics_disturb import Conditions, Disturbance, Light, dimmed, require_positive, require_share
+from keystrand.qkd.optics_disturb import Conditions, Light, Strength, dimmed
 from keystrand.qkd.profile import Coexistence
 
 CUT_DB: Final = 100.0
 
 
-class Fault(Disturbance):
-    """Something is worse than it was. `strength` is the first argument of every fault."""
-
-    name: ClassVar[str]
+class Fault(Strength):
+    """Something is worse than it was."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,6 @@ class FibreCut(Fault):
 
     strength: float = 1.0
     name = "fibre-cut"
-
-    def __post_init__(self) -> None:
-        require_share(self.strength)
 
     def conditions(self, now: Conditions, seconds: float) -> Conditions:
         return dimmed(now, self.strength * CUT_DB)
@@ -43,9 +38,7 @@ class LossStep(Fault):
 
     strength: float
     name = "loss-step"
-
-    def __post_init__(self) -> None:
-        require_positive(self.strength)
+    is_share = False
 
     def conditions(self, now: Conditions, seconds: float) -> Conditions:
         return dimmed(now, self.strength)
@@ -57,10 +50,8 @@ class PolarisationDrift(Fault):
 
     strength: float
     name = "polarisation-drift"
+    is_share = False
     _elapsed_s: float = field(default=0.0, init=False)
-
-    def __post_init__(self) -> None:
-        require_positive(self.strength)
 
     def conditions(self, now: Conditions, seconds: float) -> Conditions:
         self._elapsed_s += seconds
@@ -74,9 +65,7 @@ class Raman(Fault):
 
     strength: float
     name = "raman"
-
-    def __post_init__(self) -> None:
-        require_positive(self.strength)
+    is_share = False
 
     def conditions(self, now: Conditions, seconds: float) -> Conditions:
         one = replace(now.profile, coexistence=Coexistence(forward=1))
@@ -89,9 +78,7 @@ class DarkCountRise(Fault):
 
     strength: float
     name = "dark-count-rise"
-
-    def __post_init__(self) -> None:
-        require_positive(self.strength)
+    is_share = False
 
     def conditions(self, now: Conditions, seconds: float) -> Conditions:
         return replace(now, dark_probability=min(0.5, now.dark_probability * (1 + self.strength)))
@@ -103,9 +90,6 @@ class SyncLoss(Fault):
 
     strength: float
     name = "sync-loss"
-
-    def __post_init__(self) -> None:
-        require_share(self.strength)
 
     def conditions(self, now: Conditions, seconds: float) -> Conditions:
         half_s = now.profile.detector.skew_s / 2  # where one detector is at its best

@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 
 from keystrand.core.errors import PeerFault
 from keystrand.core.labels import LABELS
-from keystrand.qkd.distill.packed import from_bytes, to_bytes, unweave, weave, words_for
+from keystrand.qkd.distill.packed import LANES, from_bytes, lanes_of, to_bytes, unweave, weave, words_for
+from keystrand.qkd.distill.rounds import check_answer, check_block, opened
 from keystrand.qkd.kernels import cascade
 
 Bits = NDArray[np.uint8]
@@ -41,8 +42,6 @@ Item = TypeVar("Item", bound=np.generic)
 TOPS: Final = 0
 SWEEP: Final = 1
 STEP: Final = 2
-HEADER_BYTES: Final = 5
-LANES: Final = 64
 FRAME_BITS_MAX: Final = 1 << 16
 EARLY_PASSES: Final = 3
 LATE_PASSES: Final = 12
@@ -68,10 +67,7 @@ class Layout:
     @classmethod
     def plan(cls, length_bits: int, qber_estimate: float) -> Layout:
         """Equal frames; raises ValueError for an empty input or an estimate outside 0 .. 0.5."""
-        if length_bits < 1:
-            raise ValueError(f"length_bits={length_bits}: nothing to reconcile")
-        if not 0.0 <= qber_estimate <= 0.5:
-            raise ValueError(f"qber_estimate={qber_estimate} is outside 0 .. 0.5")
+        check_block(length_bits, qber_estimate)
         frames = -(-length_bits // FRAME_BITS_MAX)
         frame_bits = -(-length_bits // frames)
         qber = min(max(qber_estimate, QBER_MIN), QBER_MAX)
@@ -100,8 +96,7 @@ class Layout:
     @property
     def lanes(self) -> cascade.Words:
         """Which frames exist in each group: uint64 (groups,)."""
-        sizes = [min(LANES, self.frames - LANES * group) for group in range(self.groups)]
-        return np.array([(1 << size) - 1 for size in sizes], np.uint64)
+        return lanes_of(self.frames)
 
     def blocks(self, step: int) -> int:
         """Blocks of one frame in a pass; a late pass is one block."""
@@ -233,9 +228,7 @@ class Oracle:
 
     def answer(self, query: bytes) -> bytes:
         """The parities asked for. Raises PeerFault for a query that is malformed, out of order or without end."""
-        if len(query) < HEADER_BYTES or query[:4] != self._fingerprint:
-            raise PeerFault("reconciliation query does not fit this block")
-        kind, body = query[4], query[HEADER_BYTES:]
+        kind, body = opened(query, self._fingerprint)
         if kind == TOPS:
             return self._answer_tops(body)
         if kind == SWEEP:
@@ -359,10 +352,7 @@ class Corrector:
     def hear(self, answer: bytes) -> None:
         """Take in an answer. Raises PeerFault where it does not fit the query or contradicts earlier answers."""
         count = self._pending
-        if count == 0:
-            raise PeerFault("reconciliation answer without a query")
-        if len(answer) != -(-count // 8) or (count % 8 and answer[-1] >> count % 8):
-            raise PeerFault("reconciliation answer does not fit the query")
+        check_answer(answer, count)
         self._pending = 0
         self.leak_bits += count
         self.round_trips += 1

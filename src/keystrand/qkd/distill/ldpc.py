@@ -26,14 +26,14 @@ from keystrand.core.errors import PeerFault
 from keystrand.core.labels import LABELS
 from keystrand.qkd.distill import codes
 from keystrand.qkd.distill.estimate import binary_entropy
-from keystrand.qkd.distill.packed import LANES, from_bytes, to_bytes, unweave, weave, words_for
+from keystrand.qkd.distill.packed import LANES, from_bytes, lanes_of, to_bytes, unweave, weave, words_for
+from keystrand.qkd.distill.rounds import check_answer, check_block, opened
 from keystrand.qkd.kernels import cascade, ldpc
 
 Bits = NDArray[np.uint8]
 
 SYNDROME: Final = 0
 EXTEND: Final = 1
-HEADER_BYTES: Final = 5
 START: Final = 1.068  # disclosed at first, in units of what a code without end would need: frames differ
 STRENGTH: Final = 16  # of a received bit, in the decoder's units
 REVEAL_BITS: Final = 256  # of a frame, in one extension
@@ -56,10 +56,7 @@ class Layout:
     @classmethod
     def plan(cls, length_bits: int, qber_estimate: float) -> Layout:
         """Raises ValueError for an empty input or an estimate outside 0 .. 0.5."""
-        if length_bits < 1:
-            raise ValueError(f"length_bits={length_bits}: nothing to reconcile")
-        if not 0.0 <= qber_estimate <= 0.5:
-            raise ValueError(f"qber_estimate={qber_estimate} is outside 0 .. 0.5")
+        check_block(length_bits, qber_estimate)
         table = codes.sizes()
         room = table[0][0] * (1 - SLACK)
         frames = math.ceil(length_bits / room)
@@ -78,8 +75,7 @@ class Layout:
     @property
     def lanes(self) -> ldpc.Words:
         """Which frames exist in each group: uint64 (groups,)."""
-        sizes = [min(LANES, self.frames - LANES * group) for group in range(self.groups)]
-        return np.array([(1 << size) - 1 for size in sizes], np.uint64)
+        return lanes_of(self.frames)
 
     @property
     def hidden(self) -> ldpc.Ints:
@@ -129,9 +125,7 @@ class Oracle:
     def answer(self, query: bytes) -> bytes:
         """What is asked for. Raises PeerFault for a query that is malformed, out of order or without end."""
         layout = self._layout
-        if len(query) < HEADER_BYTES or query[:4] != self._fingerprint:
-            raise PeerFault("reconciliation query does not fit this block")
-        kind, body = query[4], query[HEADER_BYTES:]
+        kind, body = opened(query, self._fingerprint)
         if kind == SYNDROME and not body and self._told < 0:
             told = np.zeros((layout.groups, self._code.checks), np.uint64)
             for row, out in zip(self._words, told, strict=True):
@@ -212,10 +206,7 @@ class Corrector:
     def hear(self, answer: bytes) -> None:
         """Take in an answer and decode. Raises PeerFault where it does not fit the query."""
         count, layout = self._pending, self._layout
-        if count == 0:
-            raise PeerFault("reconciliation answer without a query")
-        if len(answer) != -(-count // 8) or (count % 8 and answer[-1] >> count % 8):
-            raise PeerFault("reconciliation answer does not fit the query")
+        check_answer(answer, count)
         self._pending = 0
         self.round_trips += 1
         if self._wanted is None:

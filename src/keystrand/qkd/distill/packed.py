@@ -11,6 +11,12 @@ Words = NDArray[np.uint64]
 LANES = 64
 
 
+def lanes_of(frames: int) -> Words:
+    """Which frames exist in each group of 64: uint64 (groups,)."""
+    sizes = [min(LANES, frames - start) for start in range(0, frames, LANES)]
+    return np.array([(1 << size) - 1 for size in sizes], np.uint64)
+
+
 def words_for(count_bits: int) -> int:
     """Machine words that hold so many bits."""
     return -(-count_bits // 64)
