@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
+T = TypeVar("T")
 MISSING: Final = object()
 
 
@@ -52,6 +53,12 @@ def fields_of(cls: Any) -> tuple[Field, ...]:
         for key, name, default in found
         if not is_internal(hints[name])
     )
+
+
+def alike(kind: Callable[..., T], source: object, **other: object) -> T:
+    """A dataclass with the fields of `source` of the same names, but for those that `other` gives: none can be forgotten."""
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # a class of dataclasses
+    return kind(**{name: other[name] if name in other else getattr(source, name) for name in names})
 
 
 def is_internal(kind: Any) -> bool:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
-from keystrand.config.fields import fields_of
+from keystrand.config.fields import alike, fields_of
 from keystrand.config.reading import Fault
 from keystrand.config.section import Section
 from keystrand.core.errors import ConfigError
@@ -55,14 +55,7 @@ class ProfileFile(Section, frozen=True, kw_only=True):
 
     @property
     def profile(self) -> LinkProfile:
-        return LinkProfile(
-            source=self.source,
-            fibre=self.fibre,
-            detector=self.detector,
-            distillation=self.distillation,
-            coexistence=self.coexistence,
-            free_space=self.free_space,
-        )
+        return alike(LinkProfile, self)
 
     @property
     def model(self) -> EntangledPairs | GaussianStates | TwinField | None:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from keystrand.config.fields import alike
 from keystrand.config.schema import Log, Tls
 from keystrand.config.section import Section
 from keystrand.config.values import Address
@@ -60,11 +61,4 @@ class ModuleConfig(Section, frozen=True, kw_only=True):
 
     @property
     def profile(self) -> LinkProfile:
-        return LinkProfile(
-            source=self.source,
-            fibre=self.fibre,
-            detector=self.detector,
-            distillation=self.distillation,
-            coexistence=self.coexistence,
-            free_space=self.free_space,
-        )
+        return alike(LinkProfile, self)

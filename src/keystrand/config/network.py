@@ -15,6 +15,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from keystrand.config.faults import named
+from keystrand.config.fields import alike
 from keystrand.config.lines import Where
 from keystrand.config.reading import Fault
 from keystrand.config.section import Section
@@ -85,14 +86,12 @@ class LinkEntry(Section, frozen=True, kw_only=True):
     ] = False
 
     def terms(self) -> Terms:
-        return Terms(
-            paths=self.paths,
-            needed=self.needed,
-            relays_max=self.relays_max,
+        return alike(
+            Terms,
+            self,
             forbidden_sites=frozenset(self.forbidden_sites),
             forbidden_owners=frozenset(self.forbidden_owners),
             forbidden_jurisdictions=frozenset(self.forbidden_jurisdictions),
-            accept_undocumented=self.accept_undocumented,
         )
 
 
@@ -127,27 +126,12 @@ class NetworkConfig(Section, frozen=True, kw_only=True):
             name: RelayedLink(name=name, ends=entry.ends, terms=entry.terms(), expected_bps=entry.expected_bps)
             for name, entry in self.links.items()
         }
-        crossings = {
-            name: Crossing(name=name, sites=entry.sites, border=entry.border, kmes=entry.kmes, signed=entry.signed)
-            for name, entry in self.crossings.items()
-        }
+        crossings = {name: alike(Crossing, entry, name=name) for name, entry in self.crossings.items()}
         return Atlas(facts, tuple(hop.ends for hop in self.hops), links, crossings)
 
 
 def _facts(name: str, entry: SiteEntry) -> SiteFacts:
-    return SiteFacts(
-        name=name,
-        owner=entry.owner,
-        facility=entry.facility,
-        jurisdiction=entry.jurisdiction,
-        evidence=tuple(
-            Evidence(what=proof.what, reference=proof.reference, dated=proof.dated, expires=proof.expires)
-            for proof in entry.evidence
-        ),
-        signed_off_by=entry.signed_off_by,
-        signed_off=entry.signed_off,
-        expires=entry.expires,
-    )
+    return alike(SiteFacts, entry, name=name, evidence=tuple(alike(Evidence, proof) for proof in entry.evidence))
 
 
 def check_network(config: NetworkConfig, now_s: float) -> Iterator[Fault]:

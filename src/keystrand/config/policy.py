@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from keystrand.config.fields import alike
 from keystrand.config.section import Section
 from keystrand.core import policy as core
 from keystrand.core.policy import DEFAULT_TENANT, Quota, Rule
@@ -115,7 +116,7 @@ class ChangeWindow(Section, frozen=True, kw_only=True):
     zone: Annotated[str, Meta(description="time zone of these hours, such as Europe/Zurich")] = "UTC"
 
     def window(self) -> Window:
-        return Window(days=self.days, begin=self.begin, end=self.end, zone=self.zone)
+        return alike(Window, self)
 
 
 class WaiverEntry(Section, frozen=True, kw_only=True):
@@ -127,12 +128,7 @@ class WaiverEntry(Section, frozen=True, kw_only=True):
     expires: Annotated[datetime, Meta(description="when it ends, RFC 3339 with time zone", tz=True)]
 
     def waiver(self) -> core.Waiver:
-        return core.Waiver(
-            protection=self.protection,
-            approved_by=self.approved_by,
-            reason=self.reason,
-            expires_s=self.expires.timestamp(),
-        )
+        return alike(core.Waiver, self, expires_s=self.expires.timestamp())
 
 
 class FallbackEntry(Section, frozen=True, kw_only=True):
@@ -146,14 +142,7 @@ class FallbackEntry(Section, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(description="why", min_length=1)]
 
     def fallback(self) -> core.Fallback:
-        return core.Fallback(
-            protection=self.protection,
-            keys=self.keys,
-            for_s=self.for_s,
-            rest_s=self.rest_s,
-            approved_by=self.approved_by,
-            reason=self.reason,
-        )
+        return alike(core.Fallback, self)
 
 
 class PolicyEntry(Tagged, frozen=True, kw_only=True, rename={"initiator": "from", "responder": "to"}):
@@ -193,24 +182,11 @@ class PolicyEntry(Tagged, frozen=True, kw_only=True, rename={"initiator": "from"
         """As the KME wants it. Raises ValueError where the entry contradicts itself."""
         if (self.fallback is None) != (self.on_exhaustion == "closed"):
             raise ValueError('on_exhaustion = "open" needs a [policy.fallback], and "closed" has none')
-        return Rule(
-            initiator=self.initiator,
-            responder=self.responder,
-            require=self.require,
-            quota_bps=self.quota_bps,
-            quota_burst_bits=self.quota_burst_bits,
+        return alike(
+            Rule,
+            self,
             waiver=self.waiver.waiver() if self.waiver else None,
             fallback=self.fallback.fallback() if self.fallback else None,
-            sizes_bits=self.sizes_bits,
-            quota_keys_per_s=self.quota_keys_per_s,
-            quota_burst_keys=self.quota_burst_keys,
-            floor_bps=self.floor_bps,
-            floor_burst_bits=self.floor_burst_bits,
-            weight=self.weight,
-            cryptoperiod_s=self.cryptoperiod_s,
-            cryptoperiod_uses=self.cryptoperiod_uses,
-            cryptoperiod_bytes=self.cryptoperiod_bytes,
-            cross_tenant=self.cross_tenant,
             tags=self.tags(),
-            source=self.source,
+            tenant=core.DEFAULT_TENANT,  # until the whole policy says which
         )

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from keystrand.config.dial import Dial, check_dial
 from keystrand.config.faults import named
+from keystrand.config.fields import alike
 from keystrand.config.lines import Where
 from keystrand.config.reading import Fault
 from keystrand.config.section import Section
@@ -44,12 +45,7 @@ class DeviceEntry(Section, frozen=True, kw_only=True):
     rate_bps: Annotated[int, Meta(description="secret bits a second that it is sold for; 0: not stated", ge=0)] = 0
 
     def capabilities(self) -> Capabilities:
-        return Capabilities(
-            interfaces=self.interfaces,
-            key_bits_min=self.key_bits_min,
-            key_bits_max=self.key_bits_max,
-            key_ids=self.key_ids,
-        )
+        return alike(Capabilities, self)
 
 
 class Etsi014Source(Dial, frozen=True, kw_only=True):
