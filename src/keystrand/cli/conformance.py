@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from keystrand.cli import exits
-from keystrand.cli.options import config_option, json_option, print_json, site_of
+from keystrand.cli.options import FILE, config_option, json_option, print_json, site_of
 
 if TYPE_CHECKING:
     from keystrand.net.http_client import HttpClient
@@ -36,7 +34,7 @@ def command() -> None:
 @click.option(
     "--peer-config",
     "peer_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     required=True,
     help="The other site's file.",
 )
@@ -54,6 +52,8 @@ def etsi014(
 ) -> int:
     """Run the conformance cases of ETSI GS QKD 014 V1.1.1 against a pair of KMEs. Draws some dozens of keys."""
     first, second = (initiator_kme, config_file), (responder_kme, peer_file)
+    import asyncio
+
     report = asyncio.run(
         _run(
             {"initiator": (*first, initiator), "responder": (*second, responder)}
@@ -96,4 +96,4 @@ def _print(report: Report, *, as_json: bool) -> None:
         click.echo(report_table(report))
         return
     for outcome in report.outcomes:
-        print_json(asdict(outcome))
+        print_json(outcome)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -98,6 +97,8 @@ def _profile(length_km: float, *, vacuum: bool) -> LinkProfile:
 
 
 def _run(profile: LinkProfile, acting: Any, kind: str, strength: float, seconds: float) -> dict[str, Any]:
+    import asyncio
+
     from keystrand.lab.linkdrill import LinkDrill
 
     with tempfile.TemporaryDirectory(prefix="keystrand-drill-") as folder:

@@ -11,7 +11,7 @@ import click
 from keystrand.cli import exits
 from keystrand.cli.options import json_option, print_json
 from keystrand.cli.terminal import say
-from keystrand.core.errors import Unavailable
+from keystrand.core.extra import extra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,11 +53,9 @@ def run(blocks: int, block_bits: int, qber: float, reconciler: str, delay_ms: fl
 
     Sifted bits are drawn at random, so nothing but distillation is at work; the keys are compared and thrown away.
     """
-    try:
+    with extra("sim"):
         from keystrand.lab.linkrun import Order, facts_of, run_link
         from keystrand.qkd.profile import LinkProfile, Scheme
-    except ImportError as error:
-        raise Unavailable(f"{error.name} is not installed", hint='pip install "keystrand[sim]"') from None
     profile = LinkProfile()
     rules = replace(profile.distillation, block_sifted_bits=block_bits, reconciler=Scheme(reconciler))
     order = Order(replace(profile, distillation=rules), blocks, qber, delay_ms / 1000, seed)

@@ -10,7 +10,7 @@ import click
 
 from keystrand.cli.options import FILE
 from keystrand.cli.terminal import say
-from keystrand.core.errors import Unavailable
+from keystrand.core.extra import extra
 
 if TYPE_CHECKING:
     from keystrand.config.module import ModuleConfig
@@ -28,10 +28,8 @@ def command(file: Path) -> None:
     config = load_module(file)
     place_cache(config.module.state_dir)
     say(f"link {config.module.link}: {config.module.role} {config.module.module_id} (photons simulated)")
-    try:
+    with extra("sim"):
         _run(config)
-    except ImportError as error:
-        raise Unavailable(f"{error.name} is not installed", hint='pip install "keystrand[sim]"') from None
 
 
 def place_cache(state_dir: Path) -> None:

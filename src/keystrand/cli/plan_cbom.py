@@ -12,6 +12,7 @@ from keystrand.cli.plan_equipment import whole_of
 from keystrand.cli.plan_estate import ESTATE, estate_of
 from keystrand.cli.plan_place import placed_routes
 from keystrand.cli.terminal import complain, say
+from keystrand.core.extra import extra
 
 
 @click.command()
@@ -25,12 +26,8 @@ def command(estate_file: Path, out: Path | None, placing: bool) -> int:
 
     What is written has been held against the official schema; a CBOM that does not fit is not written.
     """
-    from keystrand.core.errors import Unavailable
-
-    try:
+    with extra("plan"):
         from keystrand.plan.cbom import cbom, faults
-    except ModuleNotFoundError as error:
-        raise Unavailable(f"{error.name} is not installed", hint='pip install "keystrand[plan]"') from None
 
     estate = estate_of(estate_file)
     plan = whole_of(estate)

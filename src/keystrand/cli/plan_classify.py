@@ -10,6 +10,7 @@ import click
 
 from keystrand.cli.options import json_option, print_json
 from keystrand.cli.plan_estate import ESTATE, LINK, chosen, estate_of, finding_rows
+from keystrand.cli.plan_figures import interval
 from keystrand.cli.tables import show_table
 from keystrand.cli.terminal import say
 
@@ -75,7 +76,7 @@ def _told(each: Classified) -> dict[str, Any]:
     return {
         "link": each.link,
         "impact": each.impact,
-        "horizon_years": [horizon.span.low, horizon.span.likely, horizon.span.high] if horizon else None,
+        "horizon_years": interval(horizon),
         "horizon_basis": horizon.basis if horizon else None,
         "horizon_source": horizon.source.words if horizon else None,
         "is_floor": each.partial,

@@ -9,7 +9,7 @@ from keystrand.plan.fact import scaled
 if TYPE_CHECKING:
     from keystrand.plan.equipment import Equipment
     from keystrand.plan.estate import Estate
-    from keystrand.plan.fact import Figure, Span
+    from keystrand.plan.fact import Span
     from keystrand.plan.outcome import Plan
 
 
@@ -28,11 +28,6 @@ def whole_of(estate: Estate) -> Plan:
     from keystrand.plan.whole import whole
 
     return whole(estate, own_equipment(estate))
-
-
-def interval(figure: Figure | None) -> list[float] | None:
-    """For `--json`."""
-    return None if figure is None else [figure.span.low, figure.span.likely, figure.span.high]
 
 
 def cell(span: Span | None, *, digits: int = 3) -> str:

@@ -11,13 +11,13 @@ from keystrand.cli.options import json_option, print_json
 from keystrand.cli.plan_decide import told
 from keystrand.cli.plan_equipment import cell, own_equipment
 from keystrand.cli.plan_estate import ESTATE, chosen, estate_of
+from keystrand.cli.plan_figures import numbers
 from keystrand.cli.tables import show_table
 from keystrand.cli.terminal import say
 
 if TYPE_CHECKING:
     from keystrand.plan.estate import Estate
     from keystrand.plan.fact import Span
-    from keystrand.plan.flips import Flip
     from keystrand.plan.pilots import Plan
     from keystrand.plan.relays import Trade
 
@@ -39,9 +39,7 @@ def command(estate_file: Path, link: str, as_json: bool) -> None:
     plan = decide_all(estate, own)
     found, rows = flips(estate, name, own), _trades(estate, plan, name)
     if as_json:
-        print_json(
-            {**told(estate, plan, name), "flips": [_flip(each) for each in found], "trades": [_trade(r) for r in rows]}
-        )
+        print_json({**told(estate, plan, name), "flips": found, "trades": [_trade(r) for r in rows]})
         return
     _decision(estate, plan, name)
     if rows:
@@ -117,12 +115,8 @@ def _trade(row: Trade) -> dict[str, Any]:
     return {
         "relays": row.relays,
         "hop_km": row.hop_km,
-        "hop_db": [row.hop_db.low, row.hop_db.likely, row.hop_db.high],
-        "skr_bps": None if rate is None else [rate.low, rate.likely, rate.high],
+        "hop_db": numbers(row.hop_db),
+        "skr_bps": None if rate is None else numbers(rate),
         "enough": row.enough,
         **dict(row.more),
     }
-
-
-def _flip(each: Flip) -> dict[str, Any]:
-    return {"field": each.field, "now": each.now, "then": each.then, "pattern": each.pattern, "factor": each.factor}

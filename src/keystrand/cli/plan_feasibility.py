@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keystrand.cli.options import json_option, print_json
-from keystrand.cli.plan_equipment import cell, interval, own_equipment
+from keystrand.cli.plan_equipment import cell, own_equipment
 from keystrand.cli.plan_estate import ESTATE, LINK, chosen, estate_of, finding_rows, tally
+from keystrand.cli.plan_figures import interval
 from keystrand.cli.tables import show_table, span
 from keystrand.cli.terminal import say
 from keystrand.plan.fact import scaled

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from keystrand.plan.estate import Estate
-    from keystrand.plan.fact import Span
+    from keystrand.plan.fact import Figure, Span
     from keystrand.plan.outcome import Outcome
 
 SHORT: Final = {
@@ -43,8 +43,11 @@ def years(span: Span) -> str:
     return f"{low} y" if low == high else f"{low}-{high} y"
 
 
-def numbers(span: Span) -> list[float | None]:
-    """Low, likely and high for `--json`, which has no infinity."""
-    import math
+def numbers(span: Span) -> list[float]:
+    """Low, likely and high for `--json`, which prints null for what is not finite."""
+    return [span.low, span.likely, span.high]
 
-    return [value if math.isfinite(value) else None for value in (span.low, span.likely, span.high)]
+
+def interval(figure: Figure | None) -> list[float] | None:
+    """The same of a figure, if there is one."""
+    return None if figure is None else numbers(figure.span)

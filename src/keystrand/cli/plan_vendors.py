@@ -192,12 +192,6 @@ def _told(answers: Answers, found: Sequence[Assessment], draws: int, seed: int) 
         "evaluation": answers.name,
         "seed": seed,
         "draws": draws,
-        "reversals": [
-            {"criterion": r.criterion, "winner": r.winner, "weight": r.weight, "becomes": r.becomes}
-            for r in reversals(found, weights)
-        ],
-        "missing_evidence": [
-            {"product": m.product, "criterion": m.criterion, "asks": m.asks, "gain": m.gain}
-            for m in missing_evidence(found, weights)
-        ],
+        "reversals": reversals(found, weights),
+        "missing_evidence": missing_evidence(found, weights),
     }

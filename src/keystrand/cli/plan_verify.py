@@ -11,6 +11,7 @@ from keystrand.cli import exits
 from keystrand.cli.options import json_option, print_json
 from keystrand.cli.plan_equipment import own_equipment
 from keystrand.cli.plan_estate import ESTATE, estate_of
+from keystrand.cli.plan_figures import numbers
 from keystrand.cli.tables import show_table
 from keystrand.cli.terminal import say
 
@@ -122,7 +123,7 @@ def _told(line: Line | Word) -> dict[str, Any]:
         "site": line.site,
         "figure": line.figure,
         "unit": getattr(line, "unit", ""),
-        "planned": [planned.low, planned.likely, planned.high] if isinstance(planned, Span) else planned,
+        "planned": numbers(planned) if isinstance(planned, Span) else planned,
         "measured": line.measured,
         "basis": line.basis.value,
         "verdict": line.verdict.value,

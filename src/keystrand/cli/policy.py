@@ -138,10 +138,7 @@ def _as_json(found: Explanation, facts: list[tuple[str, str]], version: str) -> 
     return {
         "allowed": found.is_allowed,
         "policy": version,
-        "findings": [
-            {"check": f.check, "passed": f.passed, "words": f.words, "hint": f.hint, "source": f.source}
-            for f in found.findings
-        ],
+        "findings": found.findings,
         "standing": dict(facts),
         "error": type(found.error).__name__ if found.error else None,
         "required": found.ask.required.label if found.ask else None,
@@ -159,16 +156,9 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
 
     before, after = site_of(old).rules(), site_of(new).rules()
     for change in changes(before, after):
-        facts = {
-            "subject": change.subject,
-            "field": change.field,
-            "before": change.before,
-            "after": change.after,
-            "source": change.source,
-        }
         place = f"  ({change.source})" if change.source else ""
         line = f"{change.subject}: {change.field}: {change.before} => {change.after}{place}"
-        print_json(facts) if as_json else click.echo(line)
+        print_json(change) if as_json else click.echo(line)
     say(f"{before.version} => {after.version}: {len(changed_pairs(before, after))} pairs change")
     if after.serial <= before.serial and after.digest != before.digest:
         words = "lower" if after.serial < before.serial else "the same"

@@ -39,20 +39,18 @@ _GENERATE: Final[dict[str, Callable[[], SigningKey]]] = {
 }
 
 
-def create_ca(
-    directory: Path, name: str, *, algorithm: Algorithm = "ecdsa-p256", days: float = CA_DAYS, force: bool = False
-) -> tuple[Path, Path]:
+def create_ca(directory: Path, name: str, *, algorithm: Algorithm = "ecdsa-p256") -> tuple[Path, Path]:
     """Make the authority and its empty CRL; returns (ca.pem, ca.key). Raises ConfigError where one exists already."""
     check_name(name, what="name of the authority")
     directory.mkdir(parents=True, exist_ok=True, mode=0o755)
     key = _generate(algorithm)
     subject = _subject(f"{name} CA")
-    builder = _builder(subject, subject, key, days)
+    builder = _builder(subject, subject, key, CA_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_usage(ca=True), critical=True)
     certificate = builder.sign(key, _digest(key))
     paths = directory / "ca.pem", directory / "ca.key"
-    _write_pair(*paths, certificate, key, force=force)
+    _write_pair(*paths, certificate, key, force=False)
     _write_crl(directory, certificate, key, [], number=1)
     return paths
 

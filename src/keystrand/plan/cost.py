@@ -102,7 +102,7 @@ class Item:
 
     @property
     def total(self) -> Span:
-        each = _times(self.count, self.price.span)
+        each = self.count * self.price.span
         return each.times(self.years) if self.yearly else each
 
 
@@ -215,10 +215,6 @@ def _items(tariffs: Tariffs, counts: Counts) -> tuple[Item, ...]:
             of = _sum(i.total for i in found if i.tariff in HARDWARE) if name == "support_share_per_year" else count
             found.append(Item(name, of, figure(stated), tariffs.years))
     return tuple(found)
-
-
-def _times(one: Span, other: Span) -> Span:
-    return Span(one.low * other.low, one.likely * other.likely, one.high * other.high)
 
 
 def _sum(spans: Iterable[Span]) -> Span:

@@ -41,8 +41,8 @@ class Demand:
         return self.total.span.times(hops)
 
 
-def refresh_bps(tunnels: int, rekey_s: float, *, key_bits: int = KEY_BITS, directions: int = DIRECTIONS) -> float:
-    return tunnels * key_bits * directions / rekey_s
+def refresh_bps(tunnels: int, rekey_s: float) -> float:
+    return tunnels * KEY_BITS * DIRECTIONS / rekey_s
 
 
 def otp_bps(bytes_per_day: float) -> float:

@@ -68,6 +68,10 @@ class Span:
     def __add__(self, other: Span) -> Span:
         return Span(self.low + other.low, self.likely + other.likely, self.high + other.high)
 
+    def __mul__(self, other: Span) -> Span:
+        """Of two that are not negative."""
+        return Span(self.low * other.low, self.likely * other.likely, self.high * other.high)
+
     def times(self, factor: float) -> Span:
         """Scaled by a factor that is not negative."""
         return Span(self.low * factor, self.likely * factor, self.high * factor)

@@ -220,15 +220,11 @@ def _rates(link: Link, path: PathLoss, choices: list[Equipment], run: Path | Non
     basis = Basis.weakest([path.loss_db.basis, *(each.basis for each in choices)])
 
     def found(rate: Span | None) -> Figure | None:
-        return None if rate is None else Figure(_over(rate, open_share), basis)
+        return None if rate is None else Figure(rate * open_share, basis)
 
     if hops is None:
         return _Rates(found(alone), found(alone), 1)
     return _Rates(found(relays.hop_rate(choices, run, hops)), found(alone), hops)
-
-
-def _over(rate: Span, share: Span) -> Span:
-    return Span(rate.low * share.low, rate.likely * share.likely, rate.high * share.high)
 
 
 def _availability(link: Link) -> Span | None:
@@ -236,7 +232,7 @@ def _availability(link: Link) -> Span | None:
     share = Span.point(1.0)
     for segment in link.segments:
         if segment.availability is not None:
-            share = _over(share, figure(segment.availability).span)
+            share *= figure(segment.availability).span
         elif segment.medium in (Medium.FREE_SPACE, Medium.SATELLITE):
             return None
     return share

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from keystrand.core.errors import Unavailable
+from keystrand.core.extra import extra
 from keystrand.plan.page import Page
 
 
 def html(page: Page) -> str:
     """The whole file. Only our own drawings go in unescaped; ElementTree escaped what they hold."""
-    try:
+    with extra("report"):
         from jinja2 import Environment, StrictUndefined
-    except ImportError:
-        raise Unavailable("jinja2 is not installed", hint='pip install "keystrand[report]"') from None
     source = (files("keystrand.plan") / "data" / "report.html.jinja").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(source).render(page=page)

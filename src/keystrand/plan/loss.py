@@ -76,10 +76,10 @@ def quantum_path(link: Link) -> tuple[Answer, tuple[str, ...]]:
     return Answer.YES, ()
 
 
-def fibre_db(km: Span, *, connectors: int = 0, band: str = "", ends_db: float = ENDS_DB) -> Span:
+def fibre_db(km: Span, *, connectors: int = 0, band: str = "") -> Span:
     """Loss of so many km of deployed fibre, with its ends. The range holds 90 % of the published links it was fitted to."""
     per_km = DB_PER_KM_O if band.upper().startswith("O") else DB_PER_KM
-    fixed, stray = max(ends_db, connectors * CONNECTOR_DB), STRAYS * STRAY_DB
+    fixed, stray = max(ENDS_DB, connectors * CONNECTOR_DB), STRAYS * STRAY_DB
     low = min(per_km * km.low + fixed - stray, (per_km + DB_PER_KM_LEAST - DB_PER_KM) * km.low)
     return Span(max(0.0, low), per_km * km.likely + fixed, per_km * km.high + fixed + stray)
 

@@ -10,16 +10,14 @@ from typing import Any
 
 import msgspec
 
-from keystrand.core.errors import Unavailable
+from keystrand.core.extra import extra
 from keystrand.plan.page import Page, Picture, Section, Table
 
 
 def pdf(page: Page) -> bytes:
     """The whole file, tagged for reading aloud (PDF/UA-1)."""
-    try:
+    with extra("report"):
         import typst
-    except ImportError:
-        raise Unavailable("typst is not installed", hint='pip install "keystrand[report]"') from None
     source = (files("keystrand.plan") / "data" / "report.typ").read_bytes()
     data = msgspec.json.encode(_plain(page)).decode()
     printed = typst.compile(source, format="pdf", sys_inputs={"page": data}, pdf_standards=["ua-1"])

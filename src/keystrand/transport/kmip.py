@@ -80,12 +80,11 @@ class KmipClient:
         contexts: TlsContexts,
         *,
         expect: tuple[str | None, str],
-        limits: Limits | None = None,
         timeout_s: float = TIMEOUT_S,
         versions: Sequence[Version] = VERSIONS,
     ) -> None:
         self._timeout_s = timeout_s
-        self._line = KeptStream(host, port, contexts, expect=expect, limits=limits or Limits(), handshake_s=timeout_s)
+        self._line = KeptStream(host, port, contexts, expect=expect, limits=Limits(), handshake_s=timeout_s)
         self._versions = tuple(versions)
         self._version: Version | None = None
         self._lock = threading.RLock()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from keystrand.core.errors import Unavailable
+from keystrand.core.extra import extra
 from keystrand.plan.imports.found import NotReadable
 
 if TYPE_CHECKING:
@@ -16,11 +16,9 @@ def parse(data: bytes, what: str) -> Element:
     """The root. Raises NotReadable for what is no XML, and for a DTD, which could expand without end or read our files."""
     from xml.etree.ElementTree import ParseError  # only for its name: the parser is the next one
 
-    try:
+    with extra("plan"):
         from defusedxml.common import DefusedXmlException
         from defusedxml.ElementTree import fromstring
-    except ModuleNotFoundError:
-        raise Unavailable("defusedxml is not installed", hint='pip install "keystrand[plan]"') from None
     try:
         root: Element = fromstring(data, forbid_dtd=True)
     except DefusedXmlException as error:

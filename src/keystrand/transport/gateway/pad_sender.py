@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,7 +25,7 @@ from keystrand.transport.gateway.frames import (
     parse_header,
 )
 from keystrand.transport.gateway.pad_session import PadSending
-from keystrand.transport.gateway.ports import GatewayLimits, KeySource, Report, TransferReport, silent
+from keystrand.transport.gateway.ports import GatewayLimits, KeySource, Report, TransferReport, silent, transfer_of
 from keystrand.transport.gateway.refusal import Broken, abort, refusal
 from keystrand.transport.gateway.source import FileSource, Source, StreamSource
 from keystrand.transport.gateway.tally import Tally
@@ -53,7 +52,7 @@ def send_under_pad(
     """
     limits = limits or GatewayLimits()
     content, described = _read(source, name, limits)
-    identifier = _identifier(transfer_id)
+    identifier = transfer_of(transfer_id)
     status = keys.status(to_sae)
     budget = PadBudget.of(status, len(content), described)
     if budget.keys > PAD_KEYS_MAX:
@@ -108,13 +107,6 @@ def _read(source: Path | BinaryIO, name: str | None, limits: GatewayLimits) -> t
         run=os.urandom(8),
     )
     return bytes(view[:length_bytes]), details
-
-
-def _identifier(transfer_id: str | None) -> uuid.UUID:
-    try:
-        return uuid.UUID(transfer_id) if transfer_id else uuid.uuid4()
-    except ValueError:
-        raise BadRequest(f"{transfer_id!r} is not a transfer ID") from None
 
 
 @contextmanager

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeVar
 
-from keystrand.core.errors import Unavailable
+from keystrand.core.errors import BadRequest, Unavailable
 from keystrand.core.key import Key
 from keystrand.core.pool import PoolStatus
 
@@ -86,6 +87,14 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+
+
+def transfer_of(transfer_id: str | None) -> uuid.UUID:
+    """The transfer of an earlier try, or a new one. Raises BadRequest for what is no ID."""
+    try:
+        return uuid.UUID(transfer_id) if transfer_id else uuid.uuid4()
+    except ValueError:
+        raise BadRequest(f"{transfer_id!r} is not a transfer ID") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

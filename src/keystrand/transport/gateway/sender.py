@@ -23,6 +23,7 @@ from keystrand.transport.gateway.ports import (
     Report,
     TransferReport,
     silent,
+    transfer_of,
     when_available,
 )
 from keystrand.transport.gateway.sending_lane import SendingLane
@@ -195,17 +196,13 @@ def send(
         lanes=_lanes_of(content, streams),
         run=os.urandom(8),
     )
-    try:
-        identifier = uuid.UUID(transfer_id) if transfer_id else uuid.uuid4()
-    except ValueError:
-        raise BadRequest(f"{transfer_id!r} is not a transfer ID") from None
     return Transfer(
         content,
         keys=keys,
         address=connect,
         from_sae=from_sae,
         to_sae=to_sae,
-        transfer_id=identifier,
+        transfer_id=transfer_of(transfer_id),
         details=details,
         limits=limits or GatewayLimits(),
         report=progress,

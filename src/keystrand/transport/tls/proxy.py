@@ -77,9 +77,9 @@ class Relay:
 class Proxy:
     """Steps as a Connector has them; all in one event loop."""
 
-    def __init__(self, way: Way, limits: Limits | None = None) -> None:
+    def __init__(self, way: Way) -> None:
         self.way = way
-        self._limits = limits or Limits()
+        self._limits = Limits()
         self._keys: dict[int, Key] = {}
         self._current = 0
         self._open = asyncio.Event()  # traffic may pass

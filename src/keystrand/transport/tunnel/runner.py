@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -454,11 +454,7 @@ class Runner:
             "bytes_under_key": self.health.bytes_used,
             "rotation_took_ms": round(1e3 * self._took_s, 1),
             "fallback_s": round(self.guard.falls_back_s(now_s) if self._stands(now_s) == "fallback" else 0.0, 3),
-            "rotations_total": self.counts.rotations_total,
-            "rotations_fresh_total": self.counts.rotations_fresh_total,
-            "rekey_missed_total": self.counts.rekey_missed_total,
-            "blocks_total": self.counts.blocks_total,
-            "fallbacks_total": self.counts.fallbacks_total,
+            **asdict(self.counts),
             "last_failure_at_s": round(self._failure[0], 3),
             "last_failure": self._failure[1],
             "facts": dict(self.health.facts),
