@@ -25,11 +25,11 @@ from bench.load014 import LoadResult, load, percentile
 from bench.report import Row, publish
 from keystrand.config.load import load_module, load_site
 from keystrand.config.schema import SiteConfig
+from keystrand.lab.gateway import gateway_client, gateway_tls
 from keystrand.lab.pair import Pair, found_pair
 from keystrand.lab.ports import free_base_port
 from keystrand.lab.processes import Programs, read_status
 from keystrand.net.http_client import HttpClient
-from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.testing.feeder import Feeder
 
 CONNECTIONS = 16
@@ -37,28 +37,15 @@ CONNECTIONS_MAX = 128
 SIZE_BITS = 256
 
 
-def contexts_of(config: SiteConfig) -> TlsContexts:
-    gateway = config.gateway
-    assert gateway is not None
-    files = TlsFiles(gateway.certificate, gateway.private_key, config.tls.trust, config.tls.revoked)
-    return TlsContexts(files, TlsPolicy())
-
-
 def client_of(config: SiteConfig, port: int | None = None) -> HttpClient:
-    return HttpClient(
-        "127.0.0.1",
-        port or config.etsi014.listen.port,
-        contexts_of(config),
-        expect=("kme", config.site.kme_id),
-        connections_max=CONNECTIONS,
-    )
+    return gateway_client(config, port=port, connections_max=CONNECTIONS)
 
 
 def lean_client_of(config: SiteConfig, port: int | None = None) -> LeanClient:
     return LeanClient(
         "127.0.0.1",
         port or config.etsi014.listen.port,
-        contexts_of(config),
+        gateway_tls(config),
         expect=("kme", config.site.kme_id),
         connections_max=CONNECTIONS_MAX,
     )

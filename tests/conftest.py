@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -32,3 +34,18 @@ def wires() -> Iterator[Wires]:
     """Two hosts of their own and what joins them, in network namespaces."""
     with Wires() as joined:
         yield joined
+
+
+@pytest.fixture(scope="session")
+def generator() -> Callable[[str], ModuleType]:
+    """The program docs/NAME.py, which prints a page; read anew at each call."""
+
+    def read(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f"docs_{name}", Path(__file__).parents[1] / "docs" / f"{name}.py")
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return read

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from keystrand.core.errors import BadRequest, KeystrandError, Unavailable
+from keystrand.lab.gateway import same_keys
 from keystrand.lab.network import NetworkLab
 
 OFFICERS: Final = ("ann", "bob")
@@ -111,7 +112,7 @@ def _draws(lab: NetworkLab, link: str) -> bool:
         drawn, picked = lab.draw(link, KEYS)
     except KeystrandError:
         return False
-    return all(mine.material.matches(theirs.material) for mine, theirs in zip(drawn, picked, strict=True))
+    return same_keys(drawn, picked)
 
 
 def _seen(lab: NetworkLab, link: str, relay: str, admins: Admins) -> int:

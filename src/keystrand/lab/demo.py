@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -21,12 +20,11 @@ from typing import Any
 from keystrand.config.load import load_site
 from keystrand.config.schema import SiteConfig
 from keystrand.console.live import Scene
-from keystrand.core.errors import ConfigError, KeystrandError
+from keystrand.core.errors import KeystrandError
 from keystrand.crypto.sign import Verifier
+from keystrand.lab.gateway import ask_keys, same_keys
 from keystrand.lab.pair import LINK, SITES, Pair, found_pair
-from keystrand.lab.processes import DemoFault, Programs, read_status, stop_left_over
-from keystrand.net.http_client import SyncHttpClient
-from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.lab.processes import DemoFault, Programs, fresh_folder, read_status
 from keystrand.observe.audit_verify import rows_of, verify
 from keystrand.store.sqlite import SqliteAuditFile
 from keystrand.wire import etsi014 as wire
@@ -87,13 +85,7 @@ class Demo:
         self._programs.stop()
 
     def _found(self) -> Pair:
-        if self.folder.exists():
-            if not (self.folder / MARKER).exists():
-                raise ConfigError(f"{self.folder} exists and is not a demo", hint="choose another --dir")
-            stop_left_over(self.folder)
-            shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True, mode=0o700)
-        (self.folder / MARKER).touch()
+        fresh_folder(self.folder, MARKER, "a demo")
         self.say(f"founding sites {' and '.join(SITES)} in {self.folder}")
         pair = found_pair(self.folder, length_km=self.length_km, extra="\n[limits]\ncheckpoint_s = 5.0\n")
         for file in pair.site_files.values():
@@ -223,29 +215,13 @@ class Demo:
 
     def _compare_keys(self) -> tuple[bool, str]:
         """Draw keys at alpha, fetch them at bravo, compare; and the protection that they say they have."""
-        alpha, bravo = (self._client(name) for name in SITES)
-        try:
-            body = wire.print_key_request(wire.KeyRequest(number=KEYS_COMPARED, size_bits=256))
-            drawn = wire.parse_container(_ok(alpha.request("POST", "/api/v1/keys/gateway-bravo/enc_keys", body)))
-            ids = wire.print_key_ids([key.key_id for key in drawn])
-            fetched = wire.parse_container(_ok(bravo.request("POST", "/api/v1/keys/gateway-alpha/dec_keys", ids)))
-        finally:
-            alpha.close()
-            bravo.close()
-        equal = len(drawn) == len(fetched) == KEYS_COMPARED and all(
-            a.key_id == b.key_id and a.material.matches(b.material) for a, b in zip(drawn, fetched, strict=True)
-        )
+        alpha, bravo = (self._configs[name] for name in SITES)
+        body = wire.print_key_request(wire.KeyRequest(number=KEYS_COMPARED, size_bits=256))
+        drawn = ask_keys(alpha, "/api/v1/keys/gateway-bravo/enc_keys", body)
+        ids = wire.print_key_ids([key.key_id for key in drawn])
+        fetched = ask_keys(bravo, "/api/v1/keys/gateway-alpha/dec_keys", ids)
+        equal = len(drawn) == KEYS_COMPARED and same_keys(drawn, fetched)
         return equal, min(key.protection for key in [*drawn, *fetched]).label
-
-    def _client(self, name: str) -> SyncHttpClient:
-        config = self._configs[name]
-        gateway = config.gateway
-        assert gateway is not None
-        files = TlsFiles(gateway.certificate, gateway.private_key, config.tls.trust, config.tls.revoked)
-        listen = config.etsi014.listen
-        return SyncHttpClient(
-            listen.host, listen.port, TlsContexts(files, TlsPolicy()), expect=("kme", config.site.kme_id)
-        )
 
     def _verify_audit(self) -> tuple[bool, int]:
         """Both logs, from their files, against the peers' cosignatures; waits for the first cosignature."""
@@ -293,13 +269,6 @@ class Demo:
         yield "This demo lacks, on purpose:"
         yield from (f"  - {lack}" for lack in LACKS)
         yield f"Stop it with: keystrand demo --stop --dir {self.folder}"
-
-
-def _ok(answer: Any) -> bytes:
-    if answer.status != 200:
-        raise wire.error_of(answer.status, answer.body)
-    body: bytes = answer.body
-    return body
 
 
 def _balanced(status: dict[str, Any] | None) -> bool:

@@ -34,7 +34,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise Stopped
 
 
-def _place(text: str) -> tuple[str, int]:
+def place_of(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     return host, int(port)
 
@@ -52,7 +52,7 @@ def send(source: str, target: str, packets_per_s: int, seconds: float, size_byte
                 break
             sent += 1
             try:
-                udp.sendto(HEAD.pack(sent, time.monotonic()) + body, _place(target))
+                udp.sendto(HEAD.pack(sent, time.monotonic()) + body, place_of(target))
             except OSError:
                 refused += 1
     time.sleep(0.5)  # for the last packets on their way
@@ -98,7 +98,7 @@ def receive(address: str) -> dict[str, object]:
     arrivals = Arrivals()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16_777_216)  # what a busy machine keeps waiting is not lost
-        udp.bind(_place(address))
+        udp.bind(place_of(address))
         print("listening", flush=True)
         try:
             while True:

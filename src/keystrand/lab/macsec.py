@@ -14,6 +14,7 @@ from keystrand.lab.wires import SIDES, Side, Wires
 from keystrand.transport.macsec.userspace import SOCKETS
 
 READY_S: Final = 60.0  # of a daemon, on a machine that does much else
+SUPPLICANT: Final = "/usr/sbin/wpa_supplicant"
 OTHERS: Final[dict[Side, Side]] = {"a": "b", "b": "a"}
 NOTES: Final = {
     "kernel": "MACsec of the kernel",
@@ -58,17 +59,17 @@ def stage(
     return Stage(tables, note=NOTES[plane])
 
 
-def mka_stage(wires: Wires, folder: Path, program: str = "/usr/sbin/wpa_supplicant") -> Stage:
+def mka_stage(wires: Wires, folder: Path) -> Stage:
     """With a wpa_supplicant at each side, over the kernel's MACsec. Raises Unavailable where there is none."""
     if plane_here(wires) != "kernel":
         raise Unavailable("MKA needs the kernel's MACsec", hint="make test-kernel boots a kernel that has it")
-    if not Path(program).exists():
+    if not Path(SUPPLICANT).exists():
         raise Unavailable("wpa_supplicant is missing", hint="apt-get install wpasupplicant")
     extra: dict[Side, str] = {}
     for side in SIDES:
         control, settings = Path(tempfile.gettempdir()) / wires.names[side], folder / f"{side}.wpa.conf"
         settings.write_text(f"ctrl_interface={control}\neapol_version=3\nap_scan=0\n")
-        words = [program, "-i", "wire", "-D", "macsec_linux", "-c", str(settings)]
+        words = [SUPPLICANT, "-i", "wire", "-D", "macsec_linux", "-c", str(settings)]
         wires.start(side, words, log=folder / f"{side}.wpa.log")
         extra[side] = f'keys = "mka"\ncontrol = "{control / "wire"}"'
         _await(control / "wire", folder / f"{side}.wpa.log")

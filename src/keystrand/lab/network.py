@@ -7,7 +7,6 @@ interface and says so in every record. Everything after the device interface is 
 from __future__ import annotations
 
 import asyncio
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -22,10 +21,10 @@ from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import BadRequest, ConfigError, KeystrandError, Unavailable
 from keystrand.core.key import Key
 from keystrand.crypto import pki
+from keystrand.lab.gateway import ask_keys, same_keys
 from keystrand.lab.pair import PORTS_PER_SITE
 from keystrand.lab.ports import free_base_port
-from keystrand.lab.processes import DemoFault, Programs, read_status, stop_left_over
-from keystrand.net.http_client import SyncHttpClient
+from keystrand.lab.processes import DemoFault, Programs, fresh_folder, read_status
 from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.testing.feeder import Feeder
 from keystrand.wire import etsi014
@@ -100,13 +99,7 @@ class NetworkLab:
 
     def found(self) -> None:
         """Every site with its files, as their operators would make them."""
-        if self.folder.exists():
-            if not (self.folder / MARKER).exists() and any(self.folder.iterdir()):
-                raise ConfigError(f"{self.folder} exists and is not a lab network", hint="choose another --dir")
-            stop_left_over(self.folder)
-            shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True, mode=0o700)
-        (self.folder / MARKER).touch()
+        fresh_folder(self.folder, MARKER, "a lab network")
         names = list(self.network.sites)
         self.say(f"founding {len(names)} sites in {self.folder}")
         base = free_base_port(len(names) * PORTS_PER_SITE)
@@ -279,22 +272,14 @@ class NetworkLab:
         config = self.configs[site]
         home = self.folder / site / "pki"
         files = TlsFiles(home / f"sae-{sae}.pem", home / f"sae-{sae}.key", config.tls.trust, None)
-        listen = config.etsi014.listen
-        with SyncHttpClient(
-            listen.host, listen.port, TlsContexts(files, TlsPolicy()), expect=("kme", config.site.kme_id)
-        ) as client:
-            answer = client.request("POST", path, body)
-        if answer.status != 200:
-            raise etsi014.error_of(answer.status, answer.body)
-        return etsi014.parse_container(answer.body)
+        return ask_keys(config, path, body, tls=TlsContexts(files, TlsPolicy()))
 
     def prove(self) -> bool:
         """Draw over every relayed link; True where all keys are equal at both ends."""
         equal = {}
         for link in self.network.links:
             drawn, picked = self.draw(link, 4)
-            pairs = zip(drawn, picked, strict=True)
-            equal[link] = all(a.key_id == b.key_id and a.material.matches(b.material) for a, b in pairs)
+            equal[link] = same_keys(drawn, picked)
         self.facts["keys_equal"] = equal
         return all(equal.values())
 

@@ -12,6 +12,7 @@ from keystrand.lab.ports import free_base_port
 
 SITES = ("alpha", "bravo")
 LINK = "alpha-bravo"
+ROTATE_BYTES = 4_194_304  # often enough to be seen
 PORTS_PER_SITE = 8  # those that every site has, and one for administrators
 
 
@@ -28,7 +29,6 @@ def found_pair(
     folder: Path,
     *,
     length_km: float = 25.0,
-    rotate_bytes: int = 4_194_304,
     extra: str = "",
     certificates: Mapping[str, Algorithm] | None = None,
 ) -> Pair:
@@ -48,7 +48,7 @@ def found_pair(
         for index, name in enumerate(SITES)
     }
     for file in files.values():
-        text = file.read_text().replace("rotate_bytes = 16777216", f"rotate_bytes = {rotate_bytes}")
+        text = file.read_text().replace("rotate_bytes = 16777216", f"rotate_bytes = {ROTATE_BYTES}")
         file.write_text(text)
     cards = {name: read_card(card_of(file).text().encode()) for name, file in files.items()}
     modules = {}

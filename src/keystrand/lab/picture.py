@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from keystrand.core.errors import ConfigError, Unavailable
+from keystrand.core.errors import ConfigError
+from keystrand.core.extra import extra
 
 SUFFIXES: Final = (".png", ".svg", ".pdf")
 
@@ -17,8 +18,6 @@ def blank(path: Path, width_in: float, height_in: float) -> Any:
     """
     if path.suffix not in SUFFIXES:
         raise ConfigError(f"{path.suffix or 'no suffix'} is no kind of picture", hint=f"one of {', '.join(SUFFIXES)}")
-    try:
+    with extra("report"):
         from matplotlib.figure import Figure
-    except ImportError:
-        raise Unavailable("matplotlib is not installed", hint='pip install "keystrand[report]"') from None
     return Figure(figsize=(width_in, height_in), layout="constrained")

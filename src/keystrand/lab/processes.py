@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keystrand.core.errors import KeystrandError
+from keystrand.core.errors import ConfigError, KeystrandError
 
 STOP_GRACE_S = 10.0
 READY_S = 120.0  # on a machine that does much else
@@ -110,6 +111,17 @@ def end_sentinels(folder: Path) -> None:
             words = place.read_bytes().split(b"\0")
             if b"sentinel" in words and words[-2].startswith(bytes(folder)):
                 _end(int(place.parent.name))
+
+
+def fresh_folder(folder: Path, marker: str, what: str) -> None:
+    """An empty one in the place of `what`, whose programs are ended. Raises ConfigError where it holds something else."""
+    if folder.exists():
+        if not (folder / marker).exists() and any(folder.iterdir()):
+            raise ConfigError(f"{folder} exists and is not {what}", hint="choose another --dir")
+        stop_left_over(folder)
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, mode=0o700)
+    (folder / marker).touch()
 
 
 def stop_left_over(folder: Path) -> int:

@@ -6,7 +6,6 @@ file of the site. Everything from the device's interface to an application's key
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,13 +15,12 @@ from typing import Any, Final
 from keystrand.config.founding import append, card_of, found_site, join_peer, read_card
 from keystrand.config.load import load_site
 from keystrand.config.schema import SiteConfig
-from keystrand.core.errors import ConfigError, KeystrandError, Unavailable
+from keystrand.core.errors import KeystrandError, Unavailable
 from keystrand.core.key import Key
+from keystrand.lab.gateway import ask_keys, same_keys
 from keystrand.lab.pair import PORTS_PER_SITE
 from keystrand.lab.ports import free_base_port
-from keystrand.lab.processes import READY_S, Programs, read_status, stop_left_over
-from keystrand.net.http_client import SyncHttpClient
-from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
+from keystrand.lab.processes import READY_S, Programs, fresh_folder, read_status
 from keystrand.wire import etsi014
 
 LINK: Final = "trial"
@@ -46,13 +44,7 @@ class SourceLab:
 
     def found(self) -> None:
         """Both sites. Raises ConfigError where a source cannot be what its file says."""
-        if self.folder.exists():
-            if not (self.folder / MARKER).exists() and any(self.folder.iterdir()):
-                raise ConfigError(f"{self.folder} exists and is not a lab of sources", hint="choose another --dir")
-            stop_left_over(self.folder)
-            shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True, mode=0o700)
-        (self.folder / MARKER).touch()
+        fresh_folder(self.folder, MARKER, "a lab of sources")
         base = free_base_port(len(SITES) * PORTS_PER_SITE)
         for index, name in enumerate(SITES):
             self.files[name] = found_site(self.folder / name, name, base_port=base + index * PORTS_PER_SITE)
@@ -113,38 +105,23 @@ class SourceLab:
         request = etsi014.print_key_request(etsi014.KeyRequest(number=number, size_bits=size_bits))
         drawn = self._patiently(SITES[0], f"/api/v1/keys/{there}/enc_keys", request)
         ids = etsi014.print_key_ids([key.key_id for key in drawn])
-        return drawn, self._ask(SITES[1], f"/api/v1/keys/{here}/dec_keys", ids)
+        return drawn, ask_keys(self.configs[SITES[1]], f"/api/v1/keys/{here}/dec_keys", ids)
 
     def _patiently(self, name: str, path: str, body: bytes) -> list[Key]:
         deadline_s = time.monotonic() + READY_S
         while True:
             try:
-                return self._ask(name, path, body)
+                return ask_keys(self.configs[name], path, body)
             except Unavailable:
                 if time.monotonic() > deadline_s:
                     raise
                 time.sleep(0.2)
 
-    def _ask(self, name: str, path: str, body: bytes) -> list[Key]:
-        config = self.configs[name]
-        gateway = config.gateway
-        assert gateway is not None
-        contexts = TlsContexts(TlsFiles(gateway.certificate, gateway.private_key, config.tls.trust), TlsPolicy())
-        listen, expect = config.etsi014.listen, ("kme", config.site.kme_id)
-        with SyncHttpClient(listen.host, listen.port, contexts, expect=expect) as client:
-            answer = client.request("POST", path, body)
-        if answer.status != 200:
-            raise etsi014.error_of(answer.status, answer.body)
-        return etsi014.parse_container(answer.body)
-
     def prove(self, number: int) -> bool:
         """Draw so many keys, one at a time; True where all are equal at both ends."""
         equal = 0
         for _ in range(number):
-            drawn, picked = self.draw()
-            equal += all(
-                a.key_id == b.key_id and a.material.matches(b.material) for a, b in zip(drawn, picked, strict=True)
-            )
+            equal += same_keys(*self.draw())
         links = [self.link(name) for name in SITES]
         self.facts |= {"keys_drawn": number, "keys_equal": equal, "ledgers": [link.get("ledger") for link in links]}
         return equal == number

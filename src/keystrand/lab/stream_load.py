@@ -14,23 +14,18 @@ import sys
 import time
 from typing import Final
 
-from keystrand.lab.load import HEAD, MARK, Arrivals
+from keystrand.lab.load import HEAD, MARK, Arrivals, place_of
 
 CONNECTION_S: Final = 1.0
 CONNECT_S: Final = 1.0
 END_S: Final = 5.0
 
 
-def _place(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    return host, int(port)
-
-
 class Sender:
     """A record that finds no connection counts as sent: it is lost."""
 
     def __init__(self, via: str, records_per_s: int, seconds: float, size_bytes: int) -> None:
-        self._via, self._rate, self._seconds = _place(via), records_per_s, seconds
+        self._via, self._rate, self._seconds = place_of(via), records_per_s, seconds
         self._body = (MARK * (1 + size_bytes // len(MARK)))[: size_bytes - HEAD.size]
         self._writer: asyncio.StreamWriter | None = None
         self._due_s = 0.0  # when the next connection is wanted
@@ -107,7 +102,7 @@ async def receive(address: str, size_bytes: int) -> dict[str, object]:
         writer.close()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    server = await asyncio.start_server(take, *_place(address))
+    server = await asyncio.start_server(take, *place_of(address))
     print("listening", flush=True)
     await stopped.wait()
     server.close()

@@ -27,11 +27,9 @@ import msgspec
 
 from keystrand.config.audit import Audit
 from keystrand.config.load import load_module, load_site
-from keystrand.config.schema import SiteConfig
-from keystrand.core.limits import Limits
+from keystrand.lab.gateway import gateway_client
 from keystrand.lab.pair import LINK, Pair, found_pair
 from keystrand.net.http_client import HttpClient
-from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.node.site import SiteNode
 from keystrand.observe.logs import configure_logs
 from keystrand.observe.sinks_ways import FileWay
@@ -195,7 +193,7 @@ class Trial:
 
     async def _use(self, place: int) -> None:
         """Draw at one site, fetch at the other; what alpha hands out is judged."""
-        clients = {name: _client_of(config) for name, config in self.configs.items()}
+        clients = {name: gateway_client(config) for name, config in self.configs.items()}
         here, there = (("alpha", "bravo"), ("bravo", "alpha"))[place % 2]
         draw, fetch = f"/api/v1/keys/gateway-{there}/enc_keys", f"/api/v1/keys/gateway-{here}/dec_keys"
         try:
@@ -248,14 +246,6 @@ class Trial:
             due_s = time.monotonic() + 0.005
             await asyncio.sleep(0.005)
             self._lags.append((time.monotonic(), time.monotonic() - due_s))
-
-
-def _client_of(config: SiteConfig) -> HttpClient:
-    assert config.gateway is not None
-    files = TlsFiles(config.gateway.certificate, config.gateway.private_key, config.tls.trust, config.tls.revoked)
-    listen = config.etsi014.listen
-    contexts = TlsContexts(files, TlsPolicy())
-    return HttpClient(listen.host, listen.port, contexts, expect=("kme", config.site.kme_id), limits=Limits())
 
 
 @click.command()

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from typed import plan
 
 from keystrand.cli import exits
-from keystrand.cli.program import root
 
 ESTATE = """\
 name = "metro"
@@ -39,10 +38,6 @@ def estate(tmp_path: Path) -> Path:
     file = tmp_path / "estate.toml"
     file.write_text(ESTATE)
     return file
-
-
-def plan(*words: object) -> Result:
-    return CliRunner().invoke(root, ["plan", *map(str, words)], standalone_mode=False)
 
 
 def test_check_tells_gaps_in_lines_that_fit_and_blocks_on_blocking_ones_only(estate: Path) -> None:

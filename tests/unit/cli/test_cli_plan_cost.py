@@ -6,16 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
-
-from keystrand.cli.program import root
-
-ESTATES = Path(__file__).parents[3] / "examples" / "estates"
-BANK = ESTATES / "bank.toml"
-
-
-def plan(*words: object) -> Result:
-    return CliRunner().invoke(root, ["plan", *map(str, words)], standalone_mode=False)
+from typed import BANK, ESTATES, plan
 
 
 @pytest.mark.proves("R125")

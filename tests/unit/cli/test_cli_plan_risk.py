@@ -6,17 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from typed import BANK, ESTATES, plan
 
 from keystrand.cli import exits
-from keystrand.cli.program import root
-
-ESTATES = Path(__file__).parents[3] / "examples" / "estates"
-BANK = ESTATES / "bank.toml"
-
-
-def plan(*words: object) -> Result:
-    return CliRunner().invoke(root, ["plan", *map(str, words)], standalone_mode=False)
 
 
 @pytest.mark.proves("R147")

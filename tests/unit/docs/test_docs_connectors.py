@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import tomllib
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -23,13 +24,8 @@ SHOWS = ("api/admin_reads.py", "node/sdn.py", "node/readings.py")
 
 
 @pytest.fixture(scope="module")
-def printed() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_connectors", ROOT / "docs" / "connectors.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def printed(generator: Callable[[str], ModuleType]) -> ModuleType:
+    return generator("connectors")
 
 
 @pytest.mark.proves("R065")

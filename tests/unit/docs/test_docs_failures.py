@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -12,13 +12,8 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 
 @pytest.fixture
-def failures() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_failures", DOCS / "failures.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def failures(generator: Callable[[str], ModuleType]) -> ModuleType:
+    return generator("failures")
 
 
 @pytest.mark.proves("R103")

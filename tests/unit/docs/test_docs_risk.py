@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from click.testing import CliRunner
-from test_docs_generated import DOCS, generator
+from test_docs_generated import DOCS, Generator
 
 from keystrand.cli.program import root
 from keystrand.plan.answers import questionnaire
@@ -18,7 +18,7 @@ RISK = (DOCS / "concepts" / "risk.md").read_text()
 VENDORS = (DOCS / "guides" / "vendors.md").read_text()
 
 
-def test_the_reference_of_answers_is_what_the_code_reads() -> None:
+def test_the_reference_of_answers_is_what_the_code_reads(generator: Generator) -> None:
     pages = generator("configuration")
     assert pages.ANSWERS_PAGE.read_text() == pages.answers_page(), "run: python docs/configuration.py"
 

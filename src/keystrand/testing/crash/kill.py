@@ -19,12 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from keystrand.config.load import load_module, load_site
-from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import KeystrandError, NotPermitted
-from keystrand.core.limits import Limits
+from keystrand.lab.gateway import gateway_client
 from keystrand.lab.pair import SITES, found_pair
-from keystrand.net.http_client import HttpClient
-from keystrand.net.tls import TlsContexts, TlsFiles, TlsPolicy
 from keystrand.observe.audit_verify import Row
 from keystrand.store.sqlite import SqliteAuditFile
 from keystrand.testing.crash.history import History, claims
@@ -43,16 +40,6 @@ AGAIN = 0.3  # of the kills are followed by one while the site starts
 BOTH = 0.3  # of the kills hit both sites at once
 
 
-def client_of(config: SiteConfig) -> HttpClient:
-    gateway = config.gateway
-    assert gateway is not None
-    files = TlsFiles(gateway.certificate, gateway.private_key, config.tls.trust, config.tls.revoked)
-    listen, expect = config.etsi014.listen, ("kme", config.site.kme_id)
-    return HttpClient(
-        listen.host, listen.port, TlsContexts(files, TlsPolicy()), expect=expect, limits=Limits(), timeout_s=5.0
-    )
-
-
 @dataclass(slots=True)
 class Outcome:
     """kills: processes that were killed. recovery_s: from the start of a killed site to the first key drawn there."""
@@ -68,7 +55,7 @@ class KilledPair:
     def __init__(self, folder: Path, seed: int) -> None:
         self.pair = found_pair(folder)
         self.configs = {name: load_site(file) for name, file in self.pair.site_files.items()}
-        self.clients = {name: client_of(config) for name, config in self.configs.items()}
+        self.clients = {name: gateway_client(config, timeout_s=5.0) for name, config in self.configs.items()}
         self.spawner = Spawner(folder / "sites.log")
         self.rng = random.Random(seed)  # noqa: S311
         self.outcome = Outcome()

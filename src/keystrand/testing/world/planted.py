@@ -26,11 +26,21 @@ from keystrand.kme.stock import Batch
 from keystrand.wire.peer import Announce, Borrow, Changed, Heard, Known, Message, Reserve, Reserved, Void, WireKey
 
 
-class ReleaseBeforeAudit(Kme):
-    """The keys leave as soon as the peer has answered; the record follows with the next message."""
+class Planted(Kme):
+    """The real service, and what `plant` changes of it."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
+        self.plant()
+
+    def plant(self) -> None:
+        raise NotImplementedError
+
+
+class ReleaseBeforeAudit(Planted):
+    """The keys leave as soon as the peer has answered; the record follows with the next message."""
+
+    def plant(self) -> None:
         self._late: list[tuple[Batch, Sequence[WireKey]]] = []
         self._record = self.reservations._record_delivery
         self.reservations._record_delivery = lambda *args: self._late.append(args)  # type: ignore[method-assign]
@@ -52,11 +62,10 @@ class SkippedAgreement(Kme):
             self.reservations.hear_reserved(pending.ask.peer, Reserved(request_id=request_id))
 
 
-class ReuseOnRetry(Kme):
+class ReuseOnRetry(Planted):
     """A request that was given up returns its keys to the shelf for the next one."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
+    def plant(self) -> None:
         self._shelf: list[Batch] = []
         give_up = self.reservations._give_up
 
@@ -83,20 +92,18 @@ class ReuseOnRetry(Kme):
                 )
 
 
-class WholeVoid(Kme):
+class WholeVoid(Planted):
     """A request that is given up takes along the keys of it that have left."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
+    def plant(self) -> None:
         hear = self._hearers[Void]
         self._hearers[Void] = lambda peer, message: hear(peer, Void(request_ids=message.request_ids))
 
 
-class StockTwice(Kme):
+class StockTwice(Planted):
     """A key made ahead of demand stays on its shelf."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
+    def plant(self) -> None:
         release = self.reservations._release
 
         def keep(batch: Batch, number: int) -> list[Key]:
@@ -110,20 +117,18 @@ class StockTwice(Kme):
         self.reservations._release = keep  # type: ignore[method-assign]
 
 
-class StockOfYesterday(Kme):
+class StockOfYesterday(Planted):
     """Keys made ahead of demand are handed out although the peer has begun a new epoch, dropped them and said so."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
+    def plant(self) -> None:
         self.reservations.stock.of_peer = lambda peer: []  # type: ignore[method-assign]
         self.lifecycle._drop_unknown = lambda key_ids, peer, reason: None  # type: ignore[method-assign]
 
 
-class RepeatedDelivery(Kme):
+class RepeatedDelivery(Planted):
     """A copy stays after it was handed out (F8 of the field)."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
+    def plant(self) -> None:
         finish = self.pickups.finish
         self.pickups.finish = lambda copies, move: [] if move is Move.DELIVER else finish(copies, move)  # type: ignore[method-assign]
 
@@ -152,11 +157,10 @@ class ForgottenBurn(Kme):
             self.site.store.drop_request(request.request_id)
 
 
-class ReturnedBits(Kme):
+class ReturnedBits(Planted):
     """A refused request counts its bits as available again, although they are gone."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
+    def plant(self) -> None:
         self.reservations.burn = self._unburn  # type: ignore[method-assign]
 
     def _unburn(self, request: OpenRequest, reason: str) -> None:
@@ -165,11 +169,10 @@ class ReturnedBits(Kme):
         self.site.store.put_request(replace(request, void=True, bits=0))
 
 
-class BothOwn(Kme):
+class BothOwn(Planted):
     """Lending leaves the lender the owner until the borrower has answered."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
+    def plant(self) -> None:
         self._hearers[Borrow] = self._lend_and_keep
 
     def _lend_and_keep(self, peer: str, message: Borrow) -> None:
@@ -180,11 +183,10 @@ class BothOwn(Kme):
                 self.site.store.put_block(replace(before[block_id], term=term))
 
 
-class BlindConfirmation(Kme):
+class BlindConfirmation(Planted):
     """Digests are not compared: any announced block is confirmed."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
+    def plant(self) -> None:
         self._hearers[Known] = self._believe
         self._hearers[Announce] = self._agree
 
@@ -213,13 +215,12 @@ class LongLived(Kme):
         super().receive(peer, message)
 
 
-class MissingStrand(Kme):
+class MissingStrand(Planted):
     """Without ML-KEM the key is made of the quantum bits alone, and nobody is told (a silent downgrade)."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
-        rules = {pair: replace(rule, require=Protection.QKD) for pair, rule in site.policy.rules.items()}
-        self._lax, self._strict = Policy(rules, site.policy.site_of), site.policy
+    def plant(self) -> None:
+        rules = {pair: replace(rule, require=Protection.QKD) for pair, rule in self.site.policy.rules.items()}
+        self._lax, self._strict = Policy(rules, self.site.policy.site_of), self.site.policy
 
     def get_key(self, *args, **options) -> None:  # type: ignore[no-untyped-def]
         missing = self.strands.age_s(self.site.links[0].peer) is None
@@ -231,11 +232,10 @@ class MissingStrand(Kme):
         super().receive(peer, message)
 
 
-class WrongRecord(Kme):
+class WrongRecord(Planted):
     """Each delivery is recorded twice."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
+    def plant(self) -> None:
         record = self.reservations._record_delivery
 
         def twice(*args: object) -> None:
@@ -245,11 +245,10 @@ class WrongRecord(Kme):
         self.reservations._record_delivery = twice  # type: ignore[method-assign,assignment]
 
 
-class RevokedOnPaper(Kme):
+class RevokedOnPaper(Planted):
     """Revoking a key changes its record; the copy that waits is handed out all the same (L1 of the field)."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
+    def plant(self) -> None:
         settle = self.lifecycle._settle
 
         def forget(record: KeyRecord) -> None:
@@ -259,11 +258,10 @@ class RevokedOnPaper(Kme):
         self.lifecycle._settle = forget  # type: ignore[method-assign]
 
 
-class SuspendedOnPaper(Kme):
+class SuspendedOnPaper(Planted):
     """Suspending a key does not keep its copies back."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
+    def plant(self) -> None:
         settle = self.lifecycle._settle
 
         def forget(record: KeyRecord) -> None:
@@ -273,19 +271,17 @@ class SuspendedOnPaper(Kme):
         self.lifecycle._settle = forget  # type: ignore[method-assign]
 
 
-class ShelvesForgotten(Kme):
+class ShelvesForgotten(Planted):
     """Keys made ahead of demand, and those on their way, do not hear that their bits are compromised."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
+    def plant(self) -> None:
         self.reservations.give_up_where = lambda is_meant, reason: 0  # type: ignore[method-assign]
 
 
-class SaidOnce(Kme):
+class SaidOnce(Planted):
     """The peer is told of a change once, and never again."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
+    def plant(self) -> None:
         self.register.tell = self.site.send  # type: ignore[method-assign]
 
 
@@ -304,19 +300,17 @@ class LastWordWins(Kme):
         self.site.send(peer, Heard(notice_id=message.notice_id))
 
 
-class ForgottenByBackup(Kme):
+class ForgottenByBackup(Planted):
     """A peer that went back to an old state is not told again what happened to keys since."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
+    def plant(self) -> None:
         self.register.resync = lambda peer: None  # type: ignore[method-assign]
 
 
-class OverLongKeys(Kme):
+class OverLongKeys(Planted):
     """A copy waits for its recipient beyond the cryptoperiod of its key."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
+    def plant(self) -> None:
         enter = self.register.enter
         self.register.enter = lambda *args, **facts: 10.0 + enter(*args, **facts)  # type: ignore[method-assign]
         self.lifecycle.expire = lambda: 0  # type: ignore[method-assign]
