@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from itertools import pairwise
 from typing import Final
@@ -12,14 +12,14 @@ from keystrand.relay.atlas import STATED, RelayedLink, SiteFacts, day_of
 from keystrand.relay.documents import DUE_DAYS
 from keystrand.relay.linkstate import Closed
 from keystrand.relay.relay import Relay
-from keystrand.relay.routes import disjoint_routes
+from keystrand.relay.routes import Route, disjoint_routes
 
 HOPS_MAX: Final = 240  # told; those of our ways and those that are away first
 
 
-def network_gauge(relay: Relay, name: str) -> NetworkGauge:
-    """To be read in the loop that runs the relay."""
-    ways = tuple(_ways(relay))
+def network_gauge(relay: Relay, name: str, routes: Mapping[str, tuple[Route, ...]]) -> NetworkGauge:
+    """To be read in the loop that runs the relay. routes: of the links that end here, as they stand: to search them is dear."""
+    ways = tuple(_ways(relay, routes))
     used = {frozenset(hop) for way in ways for route in way.routes for hop in pairwise(route)}
     closed, hops = relay.state.closed(), []
     bits = {(site, span.neighbour): span.bits for site, advert in relay.state.adverts.items() for span in advert.spans}
@@ -42,10 +42,10 @@ def network_gauge(relay: Relay, name: str) -> NetworkGauge:
     )
 
 
-def _ways(relay: Relay) -> Iterator[WayGauge]:
+def _ways(relay: Relay, found: Mapping[str, tuple[Route, ...]]) -> Iterator[WayGauge]:
     for link in relay.atlas.links.values():
         if relay.site in link.ends:
-            routes = tuple(relay.sender.routes(link, spare=0))
+            routes = found.get(link.name, ())
             planned = not routes and _would_stand(relay, link)
             ends = (link.origin, link.target)
             yield WayGauge(link=link.name, ends=ends, paths=link.terms.paths, routes=routes, planned=planned)

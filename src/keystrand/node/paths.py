@@ -51,7 +51,7 @@ class Paths:
         self._clock, self._sink, self._lock = clock, sink, threading.Lock()
         self._feeds = {feed.link: feed for feed in self.map.feeds}
         self._stands = dict.fromkeys(self._feeds, True)  # until something says otherwise
-        self._routes: dict[str, tuple[Route, ...]] = {}
+        self.routes: dict[str, tuple[Route, ...]] = {}  # of relayed links, as of the last look
         self._news = {name: News() for name in self._feeds}
 
     def emit(self, event: Event, /) -> None:
@@ -70,10 +70,10 @@ class Paths:
                 self._compare(feed, tuple(relay.sender.routes(relay.atlas.links[feed.link], spare=0)))
 
     def _compare(self, feed: Feed, now: tuple[Route, ...]) -> None:
-        before = self._routes.get(feed.link)
+        before = self.routes.get(feed.link)
         if before is None and not now:
             return  # it starts: nobody has spoken yet
-        self._routes[feed.link] = now
+        self.routes[feed.link] = now
         self._turn(feed.link, bool(now))
         if before is not None and before != now:
             self._changed(feed, "route", now=_spoken(now), before=_spoken(before))

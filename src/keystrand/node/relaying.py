@@ -112,7 +112,7 @@ class Relaying:
             self._looked_s = now_s
             self._paths.look(self.relay)
             if now_s >= self._began_s + SETTLED_S:
-                self.gauge = network_gauge(self.relay, self._name)
+                self.gauge = network_gauge(self.relay, self._name, self._paths.routes)
         for name, state in self.links.items():
             self._report(name, state)
 

@@ -42,7 +42,8 @@ def seen(*away: str, windows: tuple[Window, ...] = (), barred: str = "", paths: 
         assert advert is not None
         state.hear(advert)
     state.barred = frozenset(barred)
-    return network_gauge(Relay("a", atlas, state, clock=clock, entropy=SeededEntropy(1)), "square")
+    relay = Relay("a", atlas, state, clock=clock, entropy=SeededEntropy(1))
+    return network_gauge(relay, "square", {"a-d": tuple(relay.sender.routes(link, spare=0))})
 
 
 def test_a_network_that_is_whole() -> None:
