@@ -67,7 +67,7 @@ async def running(pair: Pair, restored: Collection[str] = ()) -> AsyncIterator[R
     clients = {name: client_of(config) for name, config in configs.items()}
     try:
         await until(lambda: ended(tasks) or met(nodes))
-        await feeder.connect()
+        await feeder.connect_soon()
         yield Running(pair, nodes, clients, feeder)
     finally:
         for client in clients.values():
