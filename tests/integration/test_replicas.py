@@ -35,7 +35,7 @@ if reason := why_not():
 ENC, DEC = "/api/v1/keys/gateway-bravo/enc_keys", "/api/v1/keys/gateway-alpha/dec_keys"
 BODY = b'{"number": 1, "size": 256}'
 LINES = 6
-FETCH_TRIES = 400  # a tenth of a second apart: as long as a database may take to come back on a busy machine
+FETCH_TRIES = 1200  # a tenth of a second apart: as long as a database may take to come back on a busy machine
 RESUMES_S = 15.0  # docs/guides/scale-out.md states it
 BLOCKS, BLOCK_BITS = 128, 131_072  # for 65,536 pairs: minutes of load, so that no run ends for want of keys
 
@@ -56,7 +56,7 @@ class Load:
     estate: Estate
     drawn: Counter[str] = field(default_factory=Counter)
     fetched: Counter[str] = field(default_factory=Counter)
-    lost: list[str] = field(default_factory=list)  # acknowledged at alpha, never had at bravo
+    lost: dict[str, str] = field(default_factory=dict)  # acknowledged at alpha, never had at bravo: what bravo said last
     unsure: set[str] = field(default_factory=set)  # a fetch of these was cut off, so it may have been the one
     differing: int = 0
     done_s: list[float] = field(default_factory=list)
@@ -87,11 +87,13 @@ class Load:
             await bravo.close()
 
     async def fetch(self, bravo: HttpClient, key: wire.WireKey) -> None:
+        said = ""
         for _ in range(FETCH_TRIES):
             try:
                 async with asyncio.timeout(4):
                     answer = await bravo.request("POST", DEC, wire.print_key_ids([key.key_id]))
-            except (KeystrandError, TimeoutError, OSError):
+            except (KeystrandError, TimeoutError, OSError) as error:
+                said = repr(error)
                 self.unsure.add(key.key_id)
                 await asyncio.sleep(0.1)
                 continue
@@ -101,17 +103,18 @@ class Load:
                 self.differing += not got.material.matches(key.material)
                 self.done_s.append(time.monotonic())
                 return
+            said = f"{answer.status} {answer.body.decode()}"
             if answer.status == 400:
                 break
             await asyncio.sleep(0.1)
-        self.lost.append(key.key_id)
+        self.lost[key.key_id] = said
 
     def check(self) -> None:
         """Invariants I1 and I2, and that what was acknowledged was there to be had."""
         assert self.differing == 0
         assert set(self.drawn.values()) == {1}
         assert set(self.fetched.values()) == {1}
-        assert [key_id for key_id in self.lost if key_id not in self.unsure] == []
+        assert {key_id: said for key_id, said in self.lost.items() if key_id not in self.unsure} == {}
 
 
 @asynccontextmanager
@@ -211,7 +214,7 @@ async def test_i3_a_rolling_restart_fails_no_fetch_of_an_acknowledged_key(tmp_pa
             estate.take_out(replica, out=False)
             await progress(load, 10)
     load.check()
-    assert load.lost == []
+    assert load.lost == {}
     check_books(estate)
 
 

@@ -13,6 +13,7 @@ KeystrandError
     LinkUnavailable     the QKD link does not produce key
     TenantSealed        an operator sealed this tenant; others go on
   PeerFault           the other side broke the protocol    never retried, always counted
+    OtherRelease        it runs a release that does not fit   upgrade the older one
     Tampered            a tag, signature or digest does not fit
   ConfigError         the operator's file is off           carries the file and the line
   IllegalTransition   our own bug or a lost race           report it

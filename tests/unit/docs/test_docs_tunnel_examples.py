@@ -20,12 +20,12 @@ EXAMPLES = [
     (guide.stem, number, block)
     for guide in GUIDES
     for number, block in enumerate(BLOCK.findall(guide.read_text()))
-    if re.search(r'^\[tunnel\.\w+\]\nkind = "', block, re.MULTILINE)
+    if re.search(r'^\[tunnel\.\w+\]\nkind = "|^\[skip\.', block, re.MULTILINE)
 ]
 
 
 def test_the_guides_show_tunnels_of_every_kind_that_has_one() -> None:
-    assert {guide for guide, _, _ in EXAMPLES} >= {"tunnels", "ipsec", "macsec", "tls-proxy"}
+    assert {guide for guide, _, _ in EXAMPLES} >= {"tunnels", "ipsec", "macsec", "tls-proxy", "encryptors"}
 
 
 @pytest.mark.parametrize(("guide", "number", "block"), EXAMPLES, ids=[f"{g}-{n}" for g, n, _ in EXAMPLES])
@@ -33,9 +33,8 @@ def test_a_site_takes_the_tunnel_of_the_guide(
     guide: str, number: int, block: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sae = re.search(r'^sae = "gateway-(\w+)"', block, re.MULTILINE)
-    assert sae is not None
-    site = found_pair(tmp_path / "pair").site_files[sae[1]]
-    for name in re.findall(r'= "([\w/-]+\.(?:pem|key))"', block):  # files that its reader has
+    site = found_pair(tmp_path / "pair").site_files[sae[1] if sae else "alpha"]
+    for name in re.findall(r'= "([\w/-]+\.(?:pem|key|psk))"', block):  # files that its reader has
         file = site.parent / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(f"{KEY}\n")
