@@ -109,6 +109,7 @@ async def fetched(site: Running, key_ids: list[str]) -> list[str]:
 
 
 @pytest.mark.proves("R049")
+@pytest.mark.timeout(900)  # each backup stretches its passphrase
 async def test_I14_twenty_restores_hand_out_nothing_twice(pair: Pair, tmp_path: Path) -> None:
     released: dict[str, int] = {}
     materials: set[bytes] = set()
