@@ -56,7 +56,7 @@ class Load:
     estate: Estate
     drawn: Counter[str] = field(default_factory=Counter)
     fetched: Counter[str] = field(default_factory=Counter)
-    lost: dict[str, str] = field(default_factory=dict)  # acknowledged at alpha, never had at bravo: what bravo said last
+    lost: dict[str, str] = field(default_factory=dict)  # acknowledged at alpha, never had: what bravo said last
     unsure: set[str] = field(default_factory=set)  # a fetch of these was cut off, so it may have been the one
     differing: int = 0
     done_s: list[float] = field(default_factory=list)
