@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
 
 from keystrand.api.admin_call import ETAG, PREFIX, Param, Route
 from keystrand.api.admin_forms import Form, Problem
+from keystrand.core.release import release
 
 _ERRORS: Final = {
     400: "the request cannot be understood",
@@ -40,7 +40,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Keystrand administration",
-            "version": version("keystrand"),
+            "version": release(),
             "description": "Over mutual TLS with a certificate urn:keystrand:admin:NAME; no route returns key material.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },

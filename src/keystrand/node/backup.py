@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +27,7 @@ from keystrand.config.audit import Audit
 from keystrand.config.schema import SiteConfig
 from keystrand.core.errors import BadRequest, ConfigError, KeystrandError, NotPermitted, StoreUnavailable, Tampered
 from keystrand.core.files import sync_folder
+from keystrand.core.release import release
 from keystrand.node.backup_file import BackupReader, Manifest, part_of, write_backup
 from keystrand.node.journal import CLAIMED
 from keystrand.node.keep import STORE, Keep, kept_in
@@ -90,7 +90,7 @@ def _take(config: SiteConfig, config_file: Path, target: Path, passphrase_file: 
             site=config.site.name,
             kme_id=config.site.kme_id,
             created_s=time.time(),
-            release=version("keystrand"),
+            release=release(),
             schema=standing.schema,
             epoch=standing.epoch,
             audit_size=standing.size,

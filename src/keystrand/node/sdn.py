@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from functools import partial
-from importlib.metadata import version
 from typing import Final
 from uuid import UUID
 
 from keystrand.core.errors import BadRequest, IllegalTransition, UnknownKey
 from keystrand.core.identity import Identity
 from keystrand.core.pool import Account
+from keystrand.core.release import release
 from keystrand.kme.service import Kme
 from keystrand.kme.site import Site
 from keystrand.kme.stream_state import Stream
@@ -117,7 +117,7 @@ def node_of(
     return Node(
         node_id=_node_id(site.kme_id),
         status=NodeStatus.OPERATING,
-        version=version("keystrand"),
+        version=release(),
         location=site.name,
         has_relay=has_relay,
         interfaces=tuple(_interface(number, gauge) for number, gauge in enumerate(modules)),

@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time
-from importlib.metadata import version
 from typing import Final
 from uuid import NAMESPACE_URL, uuid5
 
@@ -36,6 +35,7 @@ from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from keystrand.core.release import release
 from keystrand.plan.check import plans_qkd
 from keystrand.plan.classify import classify
 from keystrand.plan.estate import Estate, Family, Link, Protocol, Site
@@ -65,7 +65,7 @@ def cbom(estate: Estate, patterns: Mapping[str, Pattern], routes: Mapping[str, R
     """
     writing = _Writing(estate, patterns, routes)
     about = Component(name=estate.name, type=ComponentType.PLATFORM, bom_ref="estate")
-    tool = Component(name="keystrand", type=ComponentType.APPLICATION, version=version("keystrand"), bom_ref="tool")
+    tool = Component(name="keystrand", type=ComponentType.APPLICATION, version=release(), bom_ref="tool")
     components = writing.components()
     bom = Bom(
         components=components,

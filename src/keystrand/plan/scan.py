@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import date
-from importlib.metadata import version
 
 from keystrand.core.errors import BadRequest
+from keystrand.core.release import release
 from keystrand.crypto.certificate import CertificateFacts, facts_of
 from keystrand.net.look import SshGreeting, TlsLook
 from keystrand.plan.estate import Certificate, Family, Protocol
@@ -18,7 +18,7 @@ SPELLED = {"x25519": "X25519", "x448": "X448", "secp256r1": "P-256", "secp384r1"
 
 
 def source(at: str, today: date) -> Source:
-    return Source(what=f"scan of {at}", tool="keystrand", version=version("keystrand"), dated=today)
+    return Source(what=f"scan of {at}", tool="keystrand", version=release(), dated=today)
 
 
 def tls(at: str, look: TlsLook, today: date) -> Found:

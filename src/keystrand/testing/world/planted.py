@@ -34,7 +34,7 @@ class Planted(Kme):
         self.plant()
 
     def plant(self) -> None:
-        raise NotImplementedError
+        """Change nothing: a bug says here what it changes."""
 
 
 class ReleaseBeforeAudit(Planted):
